@@ -1,0 +1,60 @@
+/* settings.h - one table per program: every setting with its type, bounds, default, and text.
+ *
+ * Values come from (strongest first) the command line, the environment, the settings file, the default. `--help`,
+ * docs/CONFIG.md and the drift check are printed from the table. Settings are read once, at start, into the program's
+ * own struct by the field's offset; nothing else reads the environment.
+ */
+#ifndef BASE_SETTINGS_H
+#define BASE_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/err.h"
+
+enum setting_type {
+	SETTING_TEXT,     /* char *, owned by the struct; never NULL */
+	SETTING_INT,      /* int64_t */
+	SETTING_SIZE,     /* int64_t bytes, num_size */
+	SETTING_DURATION, /* int64_t ms, num_duration */
+	SETTING_BOOL,     /* bool: true/false, yes/no, on/off, 1/0 */
+	SETTING_CHOICE,   /* char *: one of the words in `choices` */
+};
+
+struct setting {
+	const char *env;      /* name of the environment variable and of the key in the file, e.g. "DROVER_LISTEN" */
+	const char *flag;     /* long option without dashes, e.g. "listen"; NULL: environment and file only */
+	enum setting_type type;
+	size_t offset;        /* offsetof the field in the program's struct */
+	const char *def;      /* default in the same notation; "" for none */
+	int64_t min, max;     /* bounds of the numeric types */
+	const char *choices;  /* "a|b|c" for SETTING_CHOICE */
+	bool secret;          /* never printed or logged */
+	const char *text;     /* one sentence for people */
+};
+
+struct settings_table {
+	const char *program;           /* "drover-dispatcher" */
+	const char *summary;           /* one line for --help */
+	const struct setting *rows;
+	size_t n;
+	const char *file_env;          /* names the settings file, e.g. "DROVER_CONFIG"; NULL: none */
+};
+
+/* Fills *into (a zeroed struct of the program) from the table. argv: options "-name value", "--name=value", "-name=value",
+ * "--name value" (booleans may stand alone); unknown options and stray words are errors unless ret_rest is not NULL: then
+ * the first word that is no option ends the parse and *ret_rest is its index. The settings file holds NAME=value lines,
+ * '#' comments, nothing else; it must not be readable by others if it sets a secret (ERR_DENIED).
+ * Returns 0 or ERR_INVALID/ERR_DENIED/ERR_IO with the setting's name, its source and its bounds in the message. */
+int settings_load(const struct settings_table *t, void *into, int argc, char **argv, int *ret_rest, struct err *e);
+
+/* Frees the texts of *into. */
+void settings_release(const struct settings_table *t, void *into);
+
+/* Prints the option list for --help, or the Markdown table of docs/CONFIG.md. */
+void settings_help(const struct settings_table *t, FILE *f);
+void settings_markdown(const struct settings_table *t, FILE *f);
+
+#endif

@@ -1,0 +1,56 @@
+/* extract.h - unpacking a hostile archive into an empty directory, in a confined helper process.
+ *
+ * tar (ustar, GNU, PAX, sparse) and zip, plain or with gzip, bzip2, xz, zstd. Headers are walked by us; files are created
+ * with openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS), symbolic links last and only where they stay inside; devices, fifos,
+ * sockets, absolute names, "..", hard links to anything but a regular file of the same archive are refused. The first
+ * refusal ends the extraction: ERR_INVALID names the entry and the rule, and the caller removes the directory.
+ */
+#ifndef STORAGE_EXTRACT_H
+#define STORAGE_EXTRACT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct extract_limits { /* 0 is not a limit but an error: fill all; extract_limits_default() */
+	int64_t max_bytes;        /* apparent size of all files together */
+	int64_t max_file_bytes;   /* of one file */
+	int64_t max_entries;      /* files, directories and links */
+	int64_t max_ratio;        /* output over input, checked above 64 MiB of output */
+	int64_t max_depth;        /* directories below each other */
+	int64_t max_name_bytes;   /* whole path; one component is at most 255 */
+	int64_t max_memory_bytes; /* of the helper */
+	int64_t timeout_ms;
+};
+
+struct extract_result {
+	int64_t entries, bytes, took_ms;
+};
+
+/* 16 GiB, 8 GiB a file, 500,000 entries, ratio 200, depth 64, names 4,096, 512 MiB, 30 min. */
+struct extract_limits extract_limits_default(void);
+
+/* Kinds by content, never by name. */
+enum target_kind { TARGET_FILE, TARGET_ARCHIVE };
+
+/* Looks at the first bytes of the file (fd is read with pread): an archive that extract takes, or a plain file. An APK, JAR or
+ * IPA is a zip: whether it is unpacked is the caller's choice. */
+enum target_kind extract_probe(int fd);
+
+/* Unpacks the archive open at fd (read from its start) into the empty directory dir_fd, using a helper process that runs the
+ * current executable with argv "--extract" (its main calls extract_helper_main first of all). As root the helper takes
+ * the uid/gid given (must own dir_fd); otherwise they are ignored. Blocks; worker threads only.
+ * Returns 0 and *ret_result, ERR_INVALID (hostile, broken or not an archive; over a limit: ERR_TOOBIG), ERR_TIMEOUT, ERR_CANCELED,
+ * ERR_RETRY (disk full), ERR_IO. */
+int extract_archive(int fd, int dir_fd, uint32_t uid, uint32_t gid, const struct extract_limits *limits,
+    const atomic_bool *stop, struct extract_result *ret_result, struct err *e);
+
+/* If argv asks for the helper ("--extract"), runs it and returns its exit status (>= 0); else -1. Call first in main. */
+int extract_helper_main(int argc, char **argv);
+
+/* The walk itself, without process or confinement, for the helper and for fuzzing: same limits and errors. */
+int extract_walk(int fd, int dir_fd, const struct extract_limits *limits, struct extract_result *ret_result, struct err *e);
+
+#endif

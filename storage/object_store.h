@@ -1,0 +1,165 @@
+/* object_store.h - where targets, results and bundles are kept: S3 or a directory, behind one interface.
+ *
+ * All calls block and may be made from any thread at the same time. Keys are UTF-8 without leading slash, empty, "." or
+ * ".." segments, at most 1,024 bytes. An object appears whole or not at all. Every call has its own retries and bounds
+ * inside; `stop` (may be NULL) makes it end early with ERR_CANCELED.
+ * One contract test suite (tests/contract) holds for both backends.
+ */
+#ifndef STORAGE_OBJECT_STORE_H
+#define STORAGE_OBJECT_STORE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#define OBJECT_META_MAX 8
+
+struct object_meta {
+	char name[40];   /* lower case, [a-z0-9-]; S3: x-amz-meta-<name>; "sha256" holds our own digest in hex */
+	char value[256]; /* printable ASCII; others are percent-encoded by the caller */
+};
+
+struct object_info {
+	int64_t size_bytes;
+	int64_t modified_real_ms;
+	char etag[80]; /* opaque; for if_match only */
+	struct object_meta meta[OBJECT_META_MAX];
+	size_t n_meta;
+};
+
+struct object_source { /* where the bytes of a put come from */
+	/* Fills up to len bytes; >0 bytes, 0 end, <0 an ERR_* that fails the put. Called by one thread at a time. */
+	long (*read)(void *arg, void *out, size_t len, struct err *e);
+	void *arg;
+	int64_t size_bytes; /* -1: unknown */
+};
+
+struct put_options {
+	const char *content_type;       /* may be NULL */
+	const struct object_meta *meta; /* n_meta entries */
+	size_t n_meta;
+	bool if_absent;                 /* fail with ERR_CONFLICT if the key is there */
+	size_t part_bytes;              /* multipart piece; 0: default 8 MiB */
+	unsigned parallel;              /* parts in flight; 0: default 3. Memory: (parallel + 1) * part_bytes */
+};
+
+struct lifecycle_rule {
+	const char *id;
+	const char *prefix; /* "" all */
+	unsigned expire_days;
+};
+
+struct object_store;
+
+struct object_store_ops { /* one per backend; callers use the functions below */
+	int (*ensure_bucket)(struct object_store *s, const char *bucket, struct err *e);
+	int (*put)(struct object_store *s, const char *bucket, const char *key, struct object_source *src,
+	    const struct put_options *o, struct object_info *ret_info, const atomic_bool *stop, struct err *e);
+	int (*get)(struct object_store *s, const char *bucket, const char *key, int64_t offset, int64_t len, const char *if_match,
+	    int (*write)(void *arg, const void *data, size_t len), void *arg, struct object_info *ret_info,
+	    const atomic_bool *stop, struct err *e);
+	int (*head)(struct object_store *s, const char *bucket, const char *key, struct object_info *ret_info, struct err *e);
+	int (*copy)(struct object_store *s, const char *bucket, const char *from, const char *to,
+	    const struct object_meta *meta, size_t n_meta, struct err *e);
+	int (*list)(struct object_store *s, const char *bucket, const char *prefix,
+	    int (*each)(void *arg, const char *key, const struct object_info *info), void *arg, struct err *e);
+	int (*remove)(struct object_store *s, const char *bucket, const char *key, struct err *e);
+	int (*presign)(struct object_store *s, const char *bucket, const char *key, int64_t valid_s, char *url, size_t url_len,
+	    struct err *e);
+	int (*lifecycle_merge)(struct object_store *s, const char *bucket, const struct lifecycle_rule *rules, size_t n,
+	    struct err *e);
+	int (*check)(struct object_store *s, struct err *e);
+	void (*free)(struct object_store *s);
+};
+
+struct object_store { /* first member of each backend's struct */
+	const struct object_store_ops *ops;
+	const char *kind; /* "s3", "dir" */
+};
+
+/* Creates the bucket unless it is there. ERR_DENIED, ERR_RETRY, ERR_IO. */
+int store_ensure_bucket(struct object_store *s, const char *bucket, struct err *e);
+
+/* Stores an object from a stream, in constant memory; parts that fail are sent again, a put that fails leaves nothing (an
+ * unfinished multipart upload is aborted). ret_info may be NULL. Returns 0, ERR_CONFLICT (if_absent), the source's error,
+ * ERR_RETRY (the store is away or busy, retries are used up), ERR_DENIED, ERR_TOOBIG, ERR_CANCELED, ERR_IO. */
+int store_put(struct object_store *s, const char *bucket, const char *key, struct object_source *src,
+    const struct put_options *o, struct object_info *ret_info, const atomic_bool *stop, struct err *e);
+
+/* store_put of bytes in memory. */
+int store_put_bytes(struct object_store *s, const char *bucket, const char *key, const void *data, size_t len,
+    const struct put_options *o, struct err *e);
+
+/* Reads len bytes (-1: to the end) from offset and hands them to write in order (0 to go on; an ERR_* aborts and is returned).
+ * if_match (may be NULL): the etag the object must have, else ERR_CONFLICT. A connection that breaks midway is resumed where it
+ * stopped, under the same etag. Returns 0, ERR_NOTFOUND, ERR_CONFLICT, ERR_RETRY, ERR_DENIED, ERR_CANCELED, ERR_IO. */
+int store_get(struct object_store *s, const char *bucket, const char *key, int64_t offset, int64_t len, const char *if_match,
+    int (*write)(void *arg, const void *data, size_t len), void *arg, struct object_info *ret_info,
+    const atomic_bool *stop, struct err *e);
+
+/* store_get of a whole object into *out (its max is the bound: ERR_TOOBIG). */
+int store_get_bytes(struct object_store *s, const char *bucket, const char *key, struct buf *out, struct err *e);
+
+/* Size, time, etag and metadata; ERR_NOTFOUND if absent. */
+int store_head(struct object_store *s, const char *bucket, const char *key, struct object_info *ret_info, struct err *e);
+
+/* Copies inside a bucket without moving bytes through us (by parts above 5 GiB); meta replaces the metadata if n_meta > 0;
+ * from == to re-dates an object. */
+int store_copy(struct object_store *s, const char *bucket, const char *from, const char *to,
+    const struct object_meta *meta, size_t n_meta, struct err *e);
+
+/* Calls each for every key under prefix, in key order; each returns 0 to go on, else the walk ends with that value. */
+int store_list(struct object_store *s, const char *bucket, const char *prefix,
+    int (*each)(void *arg, const char *key, const struct object_info *info), void *arg, struct err *e);
+
+/* Deletes; absent is fine. */
+int store_remove(struct object_store *s, const char *bucket, const char *key, struct err *e);
+
+/* A URL that anyone may GET for valid_s (1..604800) seconds; ERR_INVALID on a backend without URLs. */
+int store_presign(struct object_store *s, const char *bucket, const char *key, int64_t valid_s, char *url, size_t url_len,
+    struct err *e);
+
+/* Merges rules by id into the bucket's lifecycle configuration, leaving others' rules alone, and reads it back. Returns 0,
+ * ERR_NOTFOUND when the server has no lifecycle (501: the caller's own janitor must do it), or as above. */
+int store_lifecycle_merge(struct object_store *s, const char *bucket, const struct lifecycle_rule *rules, size_t n,
+    struct err *e);
+
+/* Whether the store answers and lets us in (a cheap signed request). */
+int store_check(struct object_store *s, struct err *e);
+
+/* NULL is allowed. */
+void store_free(struct object_store *s);
+
+/* True if key is allowed (see above). */
+bool store_key_valid(const char *key);
+
+/* --- backends --- */
+
+/* Where an S3 server is right now; both functions are called from any thread. */
+struct s3_endpoints {
+	int (*pick)(void *arg, char *url, size_t url_len, struct err *e); /* "http://10.0.0.7:9000"; ERR_RETRY: none known */
+	void (*failed)(void *arg, const char *url);                        /* could not be reached: avoid it for a while */
+	void *arg;
+};
+
+struct store_s3_config { /* texts are copied */
+	struct s3_endpoints endpoints;
+	const char *access_key, *secret_key, *session_token;
+	const char *region;      /* "us-east-1" */
+	bool virtual_host;       /* bucket in the host name; default path-style */
+	const char *ca_cert;     /* may be NULL */
+	bool skip_verify;
+	int64_t retry_budget_ms; /* whole call; 0: 30 s */
+	unsigned max_connections; /* kept open; 0: 8 */
+};
+
+struct object_store *store_s3_new(const struct store_s3_config *c, struct err *e);
+
+/* A directory, one sub-directory per bucket; created with 0700. */
+struct object_store *store_dir_new(const char *path, struct err *e);
+
+#endif

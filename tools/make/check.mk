@@ -1,0 +1,36 @@
+# What `make check` is made of. Each tier has its own target; `check` runs all of them.
+
+PYTEST := tools/pytest.sh
+
+.PHONY: check check-unit check-sim sim check-contract check-hostile check-toolbox check-embedded check-cluster check-asan bench
+
+check: lint check-unit check-sim check-contract check-hostile check-toolbox check-embedded check-asan fuzz-smoke check-cluster ## every test there is, real servers included
+
+check-unit: $(UNIT) ## unit tests
+	@tools/run-tests.sh $(UNIT)
+
+check-sim: $(TESTS)/sim ## simulation of the dispatcher's core
+	@$(TESTS)/sim -seeds $(SEEDS)
+
+sim: check-sim ## the same; SEEDS=100000 for more
+
+check-contract: $(CONTRACT) ## contract tests of the object stores and the ledger
+	@tools/run-tests.sh $(CONTRACT)
+
+check-hostile: $(TESTS)/extract_driver ## hostile archives against the extraction helper
+	@TESTS=$(TESTS) $(PYTEST) tests/hostile
+
+check-toolbox: ## workflows against the sample project's list
+	@$(PYTEST) tests/toolbox
+
+check-embedded: all ## end-to-end stories without Nomad
+	@DROVER_BIN=$(abspath $(BIN)) $(PYTEST) tests/embedded
+
+check-cluster: all servers ## end-to-end stories on real Nomad, Consul and MinIO
+	@DROVER_BIN=$(abspath $(BIN)) $(PYTEST) tests/cluster
+
+check-asan: ## unit, simulation, contract and embedded stories under AddressSanitizer and UBSan
+	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS="-O1 -g" all check-unit check-sim check-contract check-hostile check-embedded
+
+bench: all servers ## measures; writes build/bench.json
+	@DROVER_BIN=$(abspath $(BIN)) tools/bench.sh $(BUILD)/bench.json

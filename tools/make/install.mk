@@ -1,0 +1,33 @@
+# Installation: programs, toolbox, job files, completion, man-like docs, systemd unit.
+
+SHARE := $(DESTDIR)$(PREFIX)/share/drover
+
+.PHONY: install uninstall servers toolchains lint demo demo-cluster clean
+install: all ## install under PREFIX (default /usr/local), staged by DESTDIR
+	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE) $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 0755 $(addprefix $(BIN)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin/
+	cp -R toolbox nomad-jobs $(SHARE)/
+	install -m 0644 tools/packaging/drover.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/drover
+	sed 's|@PREFIX@|$(PREFIX)|g' tools/packaging/drover-dispatcher.service.in > $(DESTDIR)$(PREFIX)/lib/systemd/system/drover-dispatcher.service
+
+uninstall: ## remove what install put there
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/share/bash-completion/completions/drover $(DESTDIR)$(PREFIX)/lib/systemd/system/drover-dispatcher.service
+	rm -rf $(SHARE)
+
+servers: ## build Nomad, Consul, MinIO for tests and demo-cluster, once per machine
+	@tools/servers/build.sh
+
+toolchains: ## install the tools of every vertical, once per machine
+	@for v in toolbox/verticals/*/install.sh; do $$v; done
+
+lint: ## layers, lengths, contracts, banned calls, drift of docs
+	@tools/lint/run.sh
+
+demo: ## two minutes, embedded: install what is missing, scan a sample project, show findings
+	@tools/demo.sh
+
+demo-cluster: ## the same on real Nomad, Consul and MinIO
+	@tools/demo-cluster.sh
+
+clean: ## remove the build folder
+	rm -rf $(BUILD)
