@@ -38,7 +38,7 @@ DIR_drover            := cli
 src_of   = $(foreach d,$(DIR_$(1)),$(wildcard $(d)/*.c))
 obj_of   = $(patsubst %.c,$(OBJ)/%.o,$(1))
 LIB_OBJ  := $(call obj_of,$(LIB_SRC))
-LIBRARY  := $(BUILD)/libdrover.a
+LIBRARY  := $(BUILD)/libcommon.a
 
 .PHONY: all
 all: $(addprefix $(BIN)/,$(PROGRAMS))

@@ -1,0 +1,329 @@
+/* core.h - the dispatcher's decisions as a deterministic state machine.
+ *
+ * Events go in through the core_* functions below, always with the time; effects come out of core_take. The core does no I/O,
+ * reads no clock, starts no thread, and draws randomness from its seed only: the same events give the same effects. The
+ * shell (dispatcher/) performs effects on the real ledger, Nomad and HTTP; tests/sim performs them on simulated ones.
+ *
+ * Order of every change (DESIGN §3): prepare → EFF_COMMIT → core_committed(ok) → apply in memory, then answers, events and calls.
+ * While a commit of a run is pending, later changes of the same run wait behind it. A commit whose result is unknown is read
+ * back by the shell (core_committed with COMMIT_UNKNOWN is followed by core_read_back) before anything else happens to it.
+ *
+ * Words: a *caller* is an opaque number by which the shell knows who waits for an answer; each caller gets exactly one
+ * EFF_ANSWER, unless core_caller_gone was told first. A *request* is one ask for capacity (DESIGN §2).
+ */
+#ifndef DISPATCHER_CORE_CORE_H
+#define DISPATCHER_CORE_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "proto/run.h"
+
+#define CORE_CHILD_MAX 192   /* Nomad job id of a dispatched child, with NUL */
+#define CORE_CAUSE_MAX REASON_MAX
+#define CORE_OPS_MAX 64      /* rows in one commit */
+#define CORE_LEASES_MAX 32   /* leases in one answer */
+
+struct core;
+
+/* ---- rows: what the ledger keeps. The core knows the columns that it decides on; the rest travels in `spec`. ---- */
+
+enum execution { EXEC_ANY, EXEC_WARM, EXEC_JOB };
+
+struct run_needs { /* fixed at submission */
+	char vertical[VERTICAL_NAME_MAX];
+	enum run_class class;     /* may grow to large once after out-of-memory */
+	enum execution execution;
+	int priority;             /* 0..100 */
+	int64_t timeout_ms;       /* of one attempt, > 0 */
+	unsigned tool_retries;    /* extra attempts after class `tool`; default 0 */
+};
+
+struct run_row {
+	char id[RUN_ID_MAX];
+	char tenant[TENANT_NAME_MAX];
+	char workflow[WORKFLOW_NAME_MAX];
+	struct run_needs needs;
+	enum run_state state;
+	unsigned attempt;         /* 0 until the first lease */
+	struct fence fence;       /* of the current or last attempt */
+	char worker[WORKER_ID_MAX]; /* holder while running or canceling */
+	uint64_t request;         /* request (seq) whose one-shot holds or held it; 0 none */
+	unsigned failures;        /* that count against the retry budget */
+	unsigned crashes;         /* worker deaths with this run inside */
+	bool dead;                /* failed for good after retries (dead-lettered) */
+	bool adopted;             /* came from a hand-made dispatch */
+	enum fail_class fail;     /* of the last attempt that failed */
+	char reason[REASON_MAX];  /* for people: why it failed, waits or was canceled */
+	int64_t created_real_ms, not_before_real_ms, started_real_ms, finished_real_ms;
+};
+
+enum request_state {
+	REQ_WANTED,     /* row committed; the dispatch call may or may not have been made */
+	REQ_DISPATCHED, /* Nomad answered with a child */
+	REQ_ACTIVE,     /* its worker has registered */
+	REQ_STOPPING,   /* withdrawn or superseded: child is being stopped */
+	REQ_DONE,       /* its child is terminal and purged, or never came to be */
+	REQ_STATES
+};
+
+struct request_row {
+	uint64_t seq;             /* > 0, numbered over the ledger's life; token = "<ledger uuid>-<seq>" */
+	char vertical[VERTICAL_NAME_MAX];
+	enum run_class class;
+	enum request_state state;
+	char child[CORE_CHILD_MAX]; /* Nomad job id, "" until known */
+	int priority;
+	bool adopted;             /* a hand-made dispatch: not ours to purge */
+	int64_t created_real_ms;
+};
+
+/* ---- effects ---- */
+
+enum op_kind { OP_RUN_INSERT, OP_RUN_UPDATE, OP_REQ_INSERT, OP_REQ_UPDATE, OP_HISTORY };
+
+struct op {
+	enum op_kind kind;
+	struct run_row run;      /* RUN_*: the row as it shall be; HISTORY: id, state, attempt, reason */
+	struct request_row req;  /* REQ_* */
+	char *spec;              /* RUN_INSERT: the shell's text for the row, owned by whoever takes the effect */
+	bool want_spec;          /* RUN_UPDATE of a lease: the ledger hands the stored spec back with the result */
+};
+
+enum answer_kind {
+	ANS_SUBMIT,    /* run: the id; err.code 0, or why not (queue full, duplicate id of another run) */
+	ANS_CANCEL,    /* run, state after; ERR_NOTFOUND: core does not hold it (final or unknown: ask the ledger) */
+	ANS_LEASE,     /* n leases, exit */
+	ANS_BEAT,      /* runs to cancel, runs lost, drain */
+	ANS_REPORT,    /* err.code 0 accepted (or repeated), ERR_CONFLICT stale, ERR_NOTFOUND: ask the ledger */
+	ANS_REGISTER,  /* err.code 0, or why not */
+};
+
+struct lease {
+	char run[RUN_ID_MAX];
+	struct fence fence;
+	unsigned attempt;
+	char *spec; /* as submitted; owned by whoever takes the effect */
+};
+
+struct answer {
+	enum answer_kind kind;
+	struct err err;                       /* code 0: fine */
+	char run[RUN_ID_MAX];
+	enum run_state state;
+	size_t n_leases;
+	struct lease leases[CORE_LEASES_MAX];
+	bool exit;                            /* one-shot: nothing to do, end with 0 */
+	bool drain;                           /* finish what you hold, take nothing new */
+	size_t n_cancel, n_lost;              /* ANS_BEAT */
+	char (*cancel)[RUN_ID_MAX];           /* owned by whoever takes the effect */
+	char (*lost)[RUN_ID_MAX];             /* held under a stale fence: kill, do not report */
+};
+
+enum effect_kind {
+	EFF_COMMIT,   /* write ops in one transaction, conditional on the epoch; then core_committed(txn, …) */
+	EFF_ANSWER,   /* to `caller` */
+	EFF_DISPATCH, /* POST dispatch for request `req` (token from seq); then core_dispatched */
+	EFF_STOP,     /* stop the child of req; outcome is seen by core_child */
+	EFF_PURGE,    /* purge the terminal child of req; then core_purged */
+	EFF_INQUIRE,  /* read child and its allocations now; then core_child (or core_inquiry_failed) */
+	EFF_EVENT,    /* tell listeners: run moved (row in `run`) */
+};
+
+struct effect {
+	enum effect_kind kind;
+	uint64_t txn;            /* COMMIT */
+	size_t n_ops;            /* COMMIT */
+	struct op *ops;          /* COMMIT; owned by whoever takes the effect: core_effect_release */
+	uint64_t caller;         /* ANSWER */
+	struct answer *answer;   /* ANSWER; owned likewise */
+	struct request_row req;  /* DISPATCH, STOP, PURGE, INQUIRE */
+	struct run_row run;      /* EVENT */
+};
+
+/* ---- life ---- */
+
+struct core_config {
+	uint64_t seed;
+	uint64_t epoch;               /* of this leadership */
+	uint64_t next_seq;            /* first free number for fences and requests */
+	bool cluster;                 /* there is a Nomad to ask for one-shots */
+	int64_t lease_ttl_ms;         /* 30 s */
+	int64_t request_ttl_ms;       /* a dispatched request whose worker has not registered is withdrawn after this; 10 min */
+	size_t max_queued;            /* further submissions are refused with ERR_RETRY */
+	unsigned max_lost;            /* `lost` attempts before the run is dead; 5 */
+	unsigned max_crashes;         /* crashes before the run is dead (poison); 3 */
+	unsigned max_infra;           /* `infra` attempts; 8 */
+	int64_t backoff_base_ms, backoff_cap_ms; /* full jitter */
+};
+
+struct core_vertical {
+	char name[VERTICAL_NAME_MAX];
+	unsigned window;              /* most one-shots in Nomad at once, all classes together */
+};
+
+/* A core without runs. core_free(NULL) is allowed. */
+struct core *core_new(const struct core_config *c);
+void core_free(struct core *c);
+
+/* Declares or changes a vertical (at start, and when the toolbox changes). */
+void core_set_vertical(struct core *c, struct now now, const struct core_vertical *v);
+
+/* Restoring, before anything else: every non-final run and every request that is not done, then core_start. Running leases
+ * get a fresh deadline of now + TTL; requests in REQ_WANTED are dispatched again under the same token. */
+void core_restore_run(struct core *c, const struct run_row *row);
+void core_restore_request(struct core *c, const struct request_row *row);
+void core_start(struct core *c, struct now now);
+
+/* The next effect in order; false when there is none. Release each with core_effect_release. */
+bool core_take(struct core *c, struct effect *ret);
+void core_effect_release(struct effect *e);
+
+/* When core_tick wants to be called next (monotonic ms), INT64_MAX: never. */
+int64_t core_next_wake(const struct core *c);
+void core_tick(struct core *c, struct now now);
+
+/* ---- events ---- */
+
+enum commit_result { COMMIT_OK, COMMIT_FAILED /* nothing was written */, COMMIT_UNKNOWN };
+
+/* specs: for each op with want_spec, in order, its stored text (ownership passes; NULL entries allowed on failure). */
+void core_committed(struct core *c, struct now now, uint64_t txn, enum commit_result r, char **specs, size_t n_specs);
+
+/* After COMMIT_UNKNOWN: whether the transaction is in the ledger. */
+void core_read_back(struct core *c, struct now now, uint64_t txn, bool present, char **specs, size_t n_specs);
+
+/* The ledger cannot write (disk full, gone): new submissions are refused with ERR_RETRY until it can. */
+void core_ledger_health(struct core *c, struct now now, bool writable);
+
+struct core_submission {
+	char id[RUN_ID_MAX];       /* new, made by the shell */
+	char tenant[TENANT_NAME_MAX];
+	char workflow[WORKFLOW_NAME_MAX];
+	struct run_needs needs;
+	int64_t not_before_real_ms; /* 0: now */
+	char *spec;                /* ownership passes */
+	char adopted_child[CORE_CHILD_MAX]; /* "" or the hand-made child that this run is for */
+};
+void core_submit(struct core *c, struct now now, uint64_t caller, struct core_submission *s);
+
+void core_cancel(struct core *c, struct now now, uint64_t caller, const char *run, const char *who);
+
+struct core_worker {
+	char id[WORKER_ID_MAX];
+	char vertical[VERTICAL_NAME_MAX];
+	enum run_class class;
+	bool once;                 /* one-shot */
+	unsigned slots;            /* 1..CORE_LEASES_MAX */
+	uint64_t request;          /* one-shot: its request's seq, 0 if hand-made */
+	char child[CORE_CHILD_MAX]; /* Nomad job id when it runs in one */
+	char alloc[40];            /* allocation id, "" outside Nomad */
+};
+/* A worker says who it is; repeated after each restart of either side. */
+void core_register(struct core *c, struct now now, uint64_t caller, const struct core_worker *w);
+
+struct held { /* a lease that a worker says it holds */
+	char run[RUN_ID_MAX];
+	struct fence fence;
+};
+/* Asks for up to `free` runs, waiting up to wait_ms; `only` (may be "") restricts it to one run (adopted). Unknown worker:
+ * ANS_LEASE with ERR_NOTFOUND: register first. Leases of this worker that `held` does not list are offered again. */
+void core_lease(struct core *c, struct now now, uint64_t caller, const char *worker, unsigned free, const char *only,
+    const struct held *held, size_t n_held, int64_t wait_ms);
+
+/* Renews all of the worker's leases that are listed; waits up to wait_ms for something to say. */
+void core_beat(struct core *c, struct now now, uint64_t caller, const char *worker, const struct held *held, size_t n_held,
+    int64_t wait_ms);
+
+struct core_report {
+	char worker[WORKER_ID_MAX];
+	struct held held;
+	enum run_state outcome;    /* RUN_COMPLETED, RUN_FAILED, RUN_TIMED_OUT, RUN_CANCELED; handed back: RUN_QUEUED */
+	enum fail_class fail;
+	char reason[REASON_MAX];
+	bool leaving;              /* the worker ends after this */
+	bool inquire;              /* handed back inside a Nomad child: ask whether an operator stopped the child before deciding */
+};
+void core_report(struct core *c, struct now now, uint64_t caller, const struct core_report *r);
+
+/* The worker says goodbye (drained, exiting). Leases it still held end as handed back. */
+void core_leave(struct core *c, struct now now, const char *worker);
+
+/* The caller's connection is gone: no answer is due. Leases given meanwhile stay and are offered again. */
+void core_caller_gone(struct core *c, struct now now, uint64_t caller);
+
+/* ---- what Nomad said ---- */
+
+enum dispatch_result { DISPATCH_OK, DISPATCH_RETRY /* may or may not have happened: again, same token */, DISPATCH_REFUSED /* permanent */ };
+void core_dispatched(struct core *c, struct now now, uint64_t seq, enum dispatch_result r, const char *child, const char *why);
+
+enum child_state {
+	CHILD_PENDING,  /* no allocation yet; why: placement failure or "" */
+	CHILD_STARTING, /* allocation pending (image pull, driver) */
+	CHILD_RUNNING,
+	CHILD_UNKNOWN,  /* its node is disconnected: not a fact */
+	CHILD_ENDED,    /* allocation complete, failed or lost: its process is gone (`crash`: it did not end by itself with 0) */
+	CHILD_GONE,     /* not listed any more (purged by someone, or never made) */
+};
+struct core_child {
+	char child[CORE_CHILD_MAX];
+	uint64_t seq;              /* from its token; 0: hand-made */
+	enum child_state state;
+	bool stopped;              /* Job.Stop: someone asked Nomad to stop it */
+	bool crash;
+	bool oom;
+	bool alloc_stopped;        /* DesiredStatus stop of the allocation, job itself not stopped */
+	char alloc[40];
+	char why[CORE_CAUSE_MAX];  /* placement failure, driver failure, … in Nomad's words */
+};
+void core_child(struct core *c, struct now now, const struct core_child *ch);
+void core_inquiry_failed(struct core *c, struct now now, const char *child);
+void core_purged(struct core *c, struct now now, uint64_t seq, bool ok);
+
+/* A full listing was made that began when core_listing_begin was called: children told by core_child in between are all there
+ * are; requests that were dispatched before it began and were not told are gone. */
+void core_listing_begin(struct core *c, struct now now);
+void core_listing_end(struct core *c, struct now now);
+
+/* Nomad cannot be reached (calls are held back, leases and warm workers go on) or can again. */
+void core_nomad_health(struct core *c, struct now now, bool reachable, const char *why);
+
+/* ---- reading (for status, queue, workers; valid until the next event) ---- */
+
+struct core_wait { /* why a queued run waits */
+	char code[24];  /* "ready", "backoff", "window", "capacity_requested", "placement", "starting", "no_worker", "nomad_away", "ledger" */
+	char text[REASON_MAX];
+	size_t position;  /* 1 = next in its vertical and class */
+};
+/* The run's row while it is not final; NULL otherwise. */
+const struct run_row *core_find(const struct core *c, const char *run);
+bool core_why(const struct core *c, struct now now, const char *run, struct core_wait *ret);
+
+struct core_depth { /* of one vertical and class */
+	char vertical[VERTICAL_NAME_MAX];
+	enum run_class class;
+	size_t queued, ready, running, requests, window;
+	int64_t oldest_ms;
+	size_t workers, slots_free;
+};
+/* Fills up to n entries; returns how many there are. */
+size_t core_depths(const struct core *c, struct now now, struct core_depth *out, size_t n);
+
+struct core_worker_view {
+	struct core_worker worker;
+	size_t leases;
+	int64_t seen_ms_ago;
+	bool draining, waiting;
+};
+size_t core_workers(const struct core *c, struct now now, struct core_worker_view *out, size_t n);
+
+/* Calls each for every request that is not done (views for reconciling and `drover queue`). */
+void core_requests(const struct core *c, void (*each)(void *arg, const struct request_row *row), void *arg);
+
+/* Asserts every internal invariant (counts, lists, heaps, fences); for tests and the simulation. */
+void core_check(const struct core *c);
+
+#endif
