@@ -1,0 +1,56 @@
+/* cluster.h - the dispatcher's side of Nomad: registers each vertical's jobs, performs the core's calls, and tells the core what
+ * Nomad says (event stream, and full listings at start, after every reconnect, and on a timer).
+ *
+ * Everything here is called in the loop thread; the Nomad calls themselves run in threads of the cluster's own pool, at most
+ * `connections` at a time, plus one for the event stream. After it has told the core something, it calls `changed`, and the
+ * shell takes the core's effects.
+ */
+#ifndef DISPATCHER_CLUSTER_H
+#define DISPATCHER_CLUSTER_H
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "cluster/nomad.h"
+#include "dispatcher/core/core.h"
+#include "net/loop.h"
+#include "proto/workflow.h"
+
+struct cluster;
+
+struct cluster_config { /* texts are kept by reference for the cluster's life */
+	struct loop *loop;
+	struct core *core;
+	struct nomad_config nomad;
+	const char *jobs_dir;      /* holds run.nomad.hcl */
+	const char *ledger_uuid;   /* first part of idempotency tokens; remembered in the parents' meta */
+	const char *datacenters;   /* comma list */
+	const char *driver;        /* "" each vertical's own; "docker", "raw_exec": for all */
+	const char *worker_command; /* raw_exec: path of drover-worker on the nodes */
+	const char *cache_volume;  /* Nomad host volume for CACHE_DIR, "" none */
+	json_t *worker_env;        /* object of strings: environment of the workers (S3_ENDPOINT, DROVER_ADDR, …) */
+	const char *job_prefix;    /* "drover": names are <prefix>-run-<vertical>[-large] */
+	unsigned connections;      /* 1..16 */
+	int64_t reconcile_ms;      /* between listings on a timer */
+	void (*changed)(void *arg);
+	void *arg;
+};
+
+/* Starts the pool and the first attempt to reach Nomad; never waits for it. NULL with *e for bad settings. */
+struct cluster *cluster_new(const struct cluster_config *c, struct err *e);
+void cluster_free(struct cluster *c);
+
+/* Declares a vertical (copied): its jobs are registered when they differ from what Nomad has. Repeat after a change. */
+void cluster_set_vertical(struct cluster *c, const struct vertical *v);
+
+/* Performs EFF_DISPATCH, EFF_STOP, EFF_PURGE or EFF_INQUIRE (copied). */
+void cluster_perform(struct cluster *c, const struct effect *e);
+
+/* "ok", or why Nomad cannot be used now; valid until the next event. */
+const char *cluster_state(const struct cluster *c);
+
+/* True when Nomad remembers another ledger of this name (its uuid differs in the parents' meta): refuse an empty ledger. */
+int cluster_check_ledger(const struct cluster_config *c, const char *const *verticals, size_t n, struct err *e);
+
+#endif
