@@ -17,7 +17,8 @@ void log_init(const char *program, enum log_level least, bool json);
 /* Reads a level's name ("debug", "info", "warn", "error"); false if it is none. */
 bool log_level_parse(const char *s, enum log_level *ret_level);
 
-/* Writes one line; object may be NULL. Messages are cut at 4 KiB. */
+/* Writes one line with one write(2); object may be NULL and is cut at 255 bytes. A line is cut at 4 KiB (PIPE_BUF), so that
+ * lines of several threads and processes never mix. Keeps errno. */
 void log_at(enum log_level level, const char *object, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #define log_debug(object, ...) log_at(LOG_DEBUG, object, __VA_ARGS__)
