@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+VERSION = "1.0.0"
+
 # Not 1: Python itself ends with 1 when a script cannot even be loaded, and that must never pass for "has findings".
 EXIT_CLEAN = 0
 EXIT_FAILED = 2
@@ -312,3 +314,7 @@ def _sarif_result(finding, rule_ids):
     if finding["properties"]:
         result["properties"] = finding["properties"]
     return result
+
+
+if __name__ == "__main__":  # the vertical's probe: python3 -m drover_step
+    print(VERSION)

@@ -11,7 +11,7 @@ import drover_step
 
 LEVEL = {"INFO": "note", "WARNING": "warning", "ERROR": "error"}
 # What semgrep says when a part of a file went unread; the rest of the file was analysed.
-PARTIAL = {"PartialParsing", "Partial parsing", "Timeout", "Fixpoint timeout", "FixpointTimeout"}
+PARTIAL = {"PartialParsing"}
 # Reasons to skip a file that are no loss: it is not a source file at all, or the parameters say so.
 HARMLESS_SKIPS = {"wrong_language", "cli_exclude_flags_match", "always_skipped", "binary", "irrelevant_rule"}
 FILE_MAX_BYTES = 5_000_000
@@ -33,7 +33,7 @@ def arguments(step, report_path):
     argv = [
         "semgrep", "scan", "--config", str(step.workflow_dir / "rules"), "--metrics=off", "--disable-version-check",
         "--oss-only", "--no-git-ignore", "--x-ignore-semgrepignore-files", "--no-rewrite-rule-ids", "--error",
-        "--quiet", "--verbose", f"--json-output={report_path}", f"--max-target-bytes={FILE_MAX_BYTES}",
+        "--verbose", f"--json-output={report_path}", f"--max-target-bytes={FILE_MAX_BYTES}",
         f"--timeout={step.params.get('rule_timeout_s', 10)}", f"--jobs={min(2, os.cpu_count() or 1)}",
     ]
     for pattern in step.params.get("exclude", []):
@@ -54,7 +54,7 @@ def read_errors(step, problems):
     """Errors about a file become findings; one about anything else (a rule, the engine) fails the step."""
     for problem in problems:
         kind, path = kind_of(problem), problem.get("path")
-        if problem.get("rule_id") and not path or not path:
+        if not path:
             raise drover_step.StepError(f"semgrep: {kind}: {problem.get('message', 'no message')}")
         level = "note" if kind in PARTIAL else "warning"
         step.unanalysed(step.relative(path), f"{kind}: {problem.get('message', '').splitlines()[0]}", level)
