@@ -14,6 +14,7 @@
 #include <openssl/hmac.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 
 struct sha256 {
 	EVP_MD_CTX *ctx;
@@ -51,10 +52,10 @@ sha256_algorithm(void)
 struct sha256 *
 sha256_new(void)
 {
-	struct sha256 *s = malloc(sizeof(*s));
+	struct sha256 *s = xmalloc(sizeof(*s));
 
-	must(s != NULL && (s->ctx = EVP_MD_CTX_new()) != NULL &&
-	    EVP_DigestInit_ex2(s->ctx, sha256_algorithm(), NULL) == 1, "memory for SHA-256");
+	s->ctx = EVP_MD_CTX_new();
+	must(s->ctx != NULL && EVP_DigestInit_ex2(s->ctx, sha256_algorithm(), NULL) == 1, "SHA-256");
 	return s;
 }
 

@@ -72,8 +72,8 @@ open_dir(int dirfd, const char *name)
 	if (fd < 0 && errno == EACCES && fchmodat(dirfd, name, 0700, AT_SYMLINK_NOFOLLOW) == 0)
 		fd = openat(dirfd, name, flags);
 	/* If the mode cannot be changed, the removals below tell what could not be done. */
-	if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700 && fchmod(fd, 0700) != 0)
-		errno = 0;
+	if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700)
+		(void)fchmod(fd, 0700);
 	return fd;
 }
 
@@ -102,14 +102,18 @@ sweep(struct removal *r, struct level *l)
 		return;
 	}
 	while (errno = 0, (entry = readdir(d)) != NULL) {
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+		const char *name = entry->d_name;
+
+		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
 			continue;
-		/* unlink refuses a directory: EISDIR on Linux, EPERM by POSIX; openat sorts out which it was. */
-		if (entry->d_type == DT_DIR ||
-		    (unlinkat(r->fd, entry->d_name, 0) != 0 && (errno == EISDIR || errno == EPERM)))
-			remember_dir(l, entry->d_name);
-		else if (errno != 0 && errno != ENOENT)
-			failed(r, entry->d_name, errno);
+		if (entry->d_type == DT_DIR)
+			remember_dir(l, name);
+		else if (unlinkat(r->fd, name, 0) == 0 || errno == ENOENT)
+			continue;
+		else if (errno == EISDIR || errno == EPERM) /* perhaps a directory; opening it will tell */
+			remember_dir(l, name);
+		else
+			failed(r, name, errno);
 	}
 	if (errno != 0)
 		failed(r, "directory", errno);
@@ -145,7 +149,7 @@ descend(struct removal *r)
 	struct place place;
 
 	if (fd < 0 || where(fd, &place) != 0) {
-		failed(r, name, errno);
+		failed(r, name, errno == ENOTDIR ? EPERM : errno);
 	} else if (!same_mount(&place, &l->place)) {
 		failed(r, name, EXDEV); /* something is mounted there: it is not ours to empty */
 	} else {

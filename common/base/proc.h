@@ -31,7 +31,7 @@ struct proc_exit {
 	int code;
 	int signo;
 	int64_t user_ms, system_ms; /* processor time of the child and of those of its children that it waited for */
-	int64_t max_rss_bytes;
+	int64_t max_rss_bytes; /* of the child, but never less than the parent had when it started the child */
 };
 
 /* Starts a child: all other descriptors are closed, signals are reset and unblocked, O_CLOEXEC races excluded.
@@ -40,7 +40,7 @@ struct proc_exit {
 int proc_start(const struct proc_spec *spec, struct proc *ret_proc, struct err *e);
 
 /* Waits until the child ends or deadline_mono_ms (-1: for ever) passes. Returns 0 and fills *ret_exit, the child reaped and
- * pidfd closed; ERR_TIMEOUT (it still runs); ERR_IO. */
+ * pidfd closed, and what is left of its group killed; afterwards *p is empty. ERR_TIMEOUT (it still runs); ERR_IO. */
 int proc_wait(struct proc *p, int64_t deadline_mono_ms, struct proc_exit *ret_exit, struct err *e);
 
 /* Sends a signal to the child, or to its group if it has one. A child that is gone is fine. */
