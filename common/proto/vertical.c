@@ -1,0 +1,198 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/num.h"
+#include "proto/metadata.h"
+#include "proto/workflow.h"
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define MiB (1024ll * 1024)
+#define TOOLS_MAX 64
+
+/* Which class's values the nested keys fill. */
+struct class_into {
+	struct vertical *v;
+	enum run_class class;
+};
+
+static int
+take_name(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	struct vertical *vert = into;
+
+	if (!json_is_string(v) || strcmp(json_string_value(v), vert->name) != 0)
+		return meta_bad(d, at, "must be the folder's name, '%s'", vert->name);
+	return 0;
+}
+
+static int
+take_description(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_text(d, at, v, 4096, &((struct vertical *)into)->description);
+}
+
+static int
+take_driver(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	static const char *const words[] = {"docker", "raw_exec"};
+
+	if (meta_word(d, at, v, words, COUNT(words)) < 0)
+		return ERR_INVALID;
+	return meta_text(d, at, v, 16, &((struct vertical *)into)->driver);
+}
+
+static int
+take_image(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_text(d, at, v, 512, &((struct vertical *)into)->image);
+}
+
+static int
+take_slots(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_int(d, at, v, 1, 32, &((struct vertical *)into)->slots);
+}
+
+static int
+take_window(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_int(d, at, v, 0, 10000, &((struct vertical *)into)->window);
+}
+
+static int
+take_cpu(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	struct class_into *c = into;
+
+	return meta_measure(d, at, v, num_cpu, 10, 256000, &c->v->cpu_millis[c->class]);
+}
+
+static int
+take_memory(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	struct class_into *c = into;
+
+	return meta_measure(d, at, v, num_size, 64 * MiB, 1024 * 1024 * MiB, &c->v->memory_bytes[c->class]);
+}
+
+static int
+take_class(struct meta_doc *d, const char *at, const json_t *v, struct vertical *vert, enum run_class class)
+{
+	static const struct meta_key keys[] = {{"cpu", true, take_cpu}, {"memory", true, take_memory}};
+	struct class_into into = {vert, class};
+
+	return meta_object(d, at, v, keys, COUNT(keys), &into);
+}
+
+static int
+take_normal(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return take_class(d, at, v, into, CLASS_NORMAL);
+}
+
+static int
+take_large(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return take_class(d, at, v, into, CLASS_LARGE);
+}
+
+static int
+take_classes(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	static const struct meta_key keys[] = {{"normal", true, take_normal}, {"large", true, take_large}};
+	struct vertical *vert = into;
+	int rc = meta_object(d, at, v, keys, COUNT(keys), into);
+
+	if (rc == 0 && (vert->cpu_millis[CLASS_LARGE] < vert->cpu_millis[CLASS_NORMAL] ||
+	    vert->memory_bytes[CLASS_LARGE] < vert->memory_bytes[CLASS_NORMAL]))
+		rc = meta_bad(d, at, "large must not be smaller than normal");
+	return rc;
+}
+
+static int
+take_tool_name(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_text(d, at, v, 64, &((struct vertical_tool *)into)->name);
+}
+
+static int
+take_tool_probe(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	if (json_array_size(v) == 0)
+		return meta_bad(d, at, "must be a list: the program and its arguments");
+	return meta_list(d, at, v, WORKFLOW_ARGV_MAX, &((struct vertical_tool *)into)->probe);
+}
+
+static int
+take_tools(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	static const struct meta_key keys[] = {{"name", true, take_tool_name}, {"probe", true, take_tool_probe}};
+	struct vertical *vert = into;
+
+	if (!json_is_array(v) || json_array_size(v) > TOOLS_MAX)
+		return meta_bad(d, at, "must be a list of at most %d tools", TOOLS_MAX);
+	vert->n_tools = json_array_size(v);
+	vert->tools = xcalloc(vert->n_tools, sizeof(*vert->tools));
+	for (size_t i = 0; i < vert->n_tools; i++) {
+		char p[64];
+		int rc;
+
+		snprintf(p, sizeof(p), "%s/%zu", at, i);
+		if ((rc = meta_object(d, p, json_array_get(v, i), keys, COUNT(keys), &vert->tools[i])) != 0)
+			return rc;
+	}
+	return 0;
+}
+
+static const struct meta_key vertical_keys[] = {
+	{"name", false, take_name}, {"description", true, take_description}, {"driver", false, take_driver},
+	{"image", false, take_image}, {"slots", false, take_slots}, {"window", false, take_window},
+	{"classes", true, take_classes}, {"tools", true, take_tools},
+};
+
+int
+vertical_parse(const char *file, const char *folder_name, const char *text, size_t len, struct vertical **ret, struct err *e)
+{
+	struct vertical *v = xcalloc(1, sizeof(*v));
+	struct meta_doc d = {0};
+	int rc;
+
+	v->slots = 5;
+	v->window = 8;
+	v->driver = xstrdup("docker");
+	v->image = xstrdup("");
+	if (!vertical_name_valid(folder_name)) {
+		rc = err_set(e, ERR_INVALID, "%s:1: the folder's name '%.80s' is not lower-case letters, digits and -", file, folder_name);
+	} else {
+		snprintf(v->name, sizeof(v->name), "%s", folder_name);
+		rc = meta_open(&d, file, text, len, e);
+	}
+	if (rc == 0)
+		rc = meta_object(&d, "", d.root, vertical_keys, COUNT(vertical_keys), v);
+	if (rc == 0 && strcmp(v->driver, "docker") == 0 && v->image[0] == '\0')
+		rc = meta_bad(&d, "", "driver docker needs an 'image'");
+	meta_release(&d);
+	if (rc == 0)
+		*ret = v;
+	else
+		vertical_free(v);
+	return rc;
+}
+
+void
+vertical_free(struct vertical *v)
+{
+	if (v == NULL)
+		return;
+	for (size_t i = 0; i < v->n_tools; i++) {
+		free(v->tools[i].name);
+		meta_list_free(v->tools[i].probe);
+	}
+	free(v->tools);
+	free(v->description);
+	free(v->driver);
+	free(v->image);
+	free(v);
+}
