@@ -1,0 +1,65 @@
+/* ledger_sqlite.h - what the files of the SQLite ledger share. Private to them: sqlite3.h is visible here alone. */
+#ifndef DISPATCHER_LEDGER_SQLITE_H
+#define DISPATCHER_LEDGER_SQLITE_H
+
+#include <pthread.h>
+#include <sqlite3.h>
+
+#include "dispatcher/ledger.h"
+
+#define SQLITE_READERS 2
+
+enum sqlite_statement { /* of the writer; their texts are in ledger_sqlite_write.c */
+	STMT_BEGIN, STMT_COMMIT, STMT_ROLLBACK, STMT_MARK, STMT_RUN_INSERT, STMT_RUN_UPDATE, STMT_RUN_SPEC, STMT_RUN_EXISTS,
+	STMT_TARGET_EXISTS, STMT_HISTORY, STMT_REQUEST_PUT, STMT_TARGET_PUT, STMT_TARGET_IN_USE, STMT_TARGET_REMOVE,
+	STMT_BUNDLE_PUT, STMT_BUNDLE_UNPUSH, STMT_BUNDLE_IN_USE, STMT_BUNDLE_REMOVE, STMT_PRUNE_HISTORY, STMT_PRUNE_RUNS,
+	STATEMENTS
+};
+
+struct ledger_sqlite {
+	struct ledger base;
+	sqlite3 *writer;
+	sqlite3_stmt *stmt[STATEMENTS];
+	int lock_fd;
+	pthread_mutex_t mutex;         /* of `busy` */
+	pthread_cond_t idle;
+	sqlite3 *reader[SQLITE_READERS];
+	bool busy[SQLITE_READERS];
+};
+
+/* Columns of a run, in the order that both sides use. */
+#define RUN_COLUMNS \
+	"id, tenant, workflow, vertical, class, execution, priority, timeout_ms, tool_retries, state, attempt, fence_epoch, " \
+	"fence_seq, worker, request, failures, crashes, dead, adopted, fail, reason, created, not_before, started, finished"
+#define RUN_COLUMNS_N 25
+
+/* Fills *e from the connection's last error; returns ERR_IO. */
+int sqlite_err(sqlite3 *db, const char *what, struct err *e);
+
+/* Prepares the writer's statements. */
+int sqlite_prepare_writer(struct ledger_sqlite *l, struct err *e);
+
+/* Creates or migrates the schema; ERR_INVALID when it is newer than this program. *ret_fresh: it was created. */
+int sqlite_schema(sqlite3 *db, bool *ret_fresh, struct err *e);
+
+/* The operations of struct ledger_ops. */
+int sqlite_commit(struct ledger *l, struct ledger_txn **txns, size_t n, struct err *e);
+int sqlite_last_number(struct ledger *l, uint64_t *ret, struct err *e);
+int sqlite_restore(struct ledger *l, void (*run)(void *arg, const struct run_row *row),
+    void (*request)(void *arg, const struct request_row *row), void *arg, struct err *e);
+int sqlite_run_find(struct ledger *l, const char *prefix, const char *tenant, struct ledger_run *ret, struct err *e);
+int sqlite_run_by_key(struct ledger *l, const char *tenant, const char *key, char id[RUN_ID_MAX],
+    char digest[SHA256_HEX_LEN], struct err *e);
+int sqlite_runs(struct ledger *l, const struct ledger_filter *f, int (*each)(void *arg, const struct ledger_run *run), void *arg,
+    struct err *e);
+int sqlite_history(struct ledger *l, const char *run, int (*each)(void *arg, const struct ledger_moment *m), void *arg,
+    struct err *e);
+int sqlite_target_find(struct ledger *l, const char *prefix, const char *tenant, struct ledger_target *ret, struct err *e);
+int sqlite_targets(struct ledger *l, const char *tenant, const char *after, size_t limit,
+    int (*each)(void *arg, const struct ledger_target *t), void *arg, struct err *e);
+int sqlite_targets_due(struct ledger *l, int64_t before_real_ms, size_t limit,
+    int (*each)(void *arg, const struct ledger_target *t, bool needed), void *arg, struct err *e);
+int sqlite_bundles(struct ledger *l, bool pushed_only, int (*each)(void *arg, const struct ledger_bundle *b, bool used), void *arg,
+    struct err *e);
+
+#endif

@@ -1,0 +1,460 @@
+#include "dispatcher/ledger_sqlite.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+static const char *const sql[STATEMENTS] = {
+	[STMT_BEGIN] = "BEGIN IMMEDIATE",
+	[STMT_COMMIT] = "COMMIT",
+	[STMT_ROLLBACK] = "ROLLBACK",
+	/* Conditional on the epoch: no row changes when another process leads. */
+	[STMT_MARK] = "UPDATE meta SET last_txn = ?1, last_seq = max(last_seq, ?2) WHERE epoch = ?3",
+	[STMT_RUN_INSERT] = "INSERT OR IGNORE INTO runs (" RUN_COLUMNS ", spec, target, bundle, idem_key, idem_digest) VALUES ("
+	                    "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
+	                    "?23, ?24, ?25, ?26, ?26 ->> '$.target.id', ?26 ->> '$.bundle.sha256', ?26 ->> '$.idem.key',"
+	                    "?26 ->> '$.idem.digest')",
+	[STMT_RUN_UPDATE] = "UPDATE runs SET class = ?5, priority = ?7, state = ?10, attempt = ?11, fence_epoch = ?12,"
+	                    "fence_seq = ?13, worker = ?14, request = ?15, failures = ?16, crashes = ?17, dead = ?18,"
+	                    "fail = ?20, reason = ?21, not_before = ?23, started = ?24, finished = ?25,"
+	                    "node = coalesce(?26, node), alloc_id = coalesce(?27, alloc_id), job_id = coalesce(?28, job_id),"
+	                    "detail = coalesce(?29, detail) WHERE id = ?1",
+	[STMT_RUN_SPEC] = "SELECT spec FROM runs WHERE id = ?",
+	[STMT_RUN_EXISTS] = "SELECT 1 FROM runs WHERE id = ?",
+	[STMT_TARGET_EXISTS] = "SELECT 1 FROM targets WHERE id = ? ->> '$.target.id'",
+	[STMT_HISTORY] = "INSERT INTO history VALUES (?, ?, ?, ?, ?)",
+	[STMT_REQUEST_PUT] = "INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (seq) DO UPDATE SET"
+	                     " state = ?4, child = ?5, priority = ?6, adopted = ?7",
+	[STMT_TARGET_PUT] = "INSERT INTO targets VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET"
+	                    " filename = ?4, expires = max(expires, ?7)",
+	[STMT_TARGET_IN_USE] = "SELECT 1 FROM runs WHERE target = ? AND state < 3",
+	[STMT_TARGET_REMOVE] = "DELETE FROM targets WHERE id = ?",
+	[STMT_BUNDLE_PUT] = "INSERT INTO bundles VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (sha256) DO UPDATE SET"
+	                    " pushed = max(pushed, ?5)",
+	[STMT_BUNDLE_UNPUSH] = "UPDATE bundles SET pushed = 0 WHERE workflow = ? AND sha256 <> ? AND pushed",
+	[STMT_BUNDLE_IN_USE] = "SELECT 1 FROM runs WHERE bundle = ?",
+	[STMT_BUNDLE_REMOVE] = "DELETE FROM bundles WHERE sha256 = ?",
+	[STMT_PRUNE_HISTORY] = "DELETE FROM history WHERE run IN (SELECT id FROM runs WHERE finished > 0 AND finished < ?"
+	                       " ORDER BY finished LIMIT ?)",
+	[STMT_PRUNE_RUNS] = "DELETE FROM runs WHERE n IN (SELECT n FROM runs WHERE finished > 0 AND finished < ?"
+	                    " ORDER BY finished LIMIT ?)",
+};
+
+int
+sqlite_prepare_writer(struct ledger_sqlite *l, struct err *e)
+{
+	for (size_t i = 0; i < STATEMENTS; i++)
+		if (sqlite3_prepare_v3(l->writer, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &l->stmt[i], NULL) != SQLITE_OK)
+			return sqlite_err(l->writer, sql[i], e);
+	return 0;
+}
+
+/* --- running one statement: bind, step, reset --- */
+
+static void
+bind_text(sqlite3_stmt *s, int at, const char *text)
+{
+	if (text == NULL)
+		sqlite3_bind_null(s, at);
+	else
+		sqlite3_bind_text(s, at, text, -1, SQLITE_STATIC);
+}
+
+/* Runs a statement that is bound; *ret_row (may be NULL) says whether it gave a row. The bindings are forgotten. */
+static int
+run_statement(struct ledger_sqlite *l, enum sqlite_statement id, bool *ret_row, struct err *e)
+{
+	sqlite3_stmt *s = l->stmt[id];
+	int step = sqlite3_step(s), rc = 0;
+
+	if (ret_row != NULL)
+		*ret_row = step == SQLITE_ROW;
+	if (step != SQLITE_ROW && step != SQLITE_DONE)
+		rc = sqlite_err(l->writer, "write", e);
+	sqlite3_reset(s);
+	sqlite3_clear_bindings(s);
+	return rc;
+}
+
+static int
+run_simple(struct ledger_sqlite *l, enum sqlite_statement id, struct err *e)
+{
+	return run_statement(l, id, NULL, e);
+}
+
+static int
+exists(struct ledger_sqlite *l, enum sqlite_statement id, const char *key, bool *ret, struct err *e)
+{
+	bind_text(l->stmt[id], 1, key);
+	return run_statement(l, id, ret, e);
+}
+
+/* --- the core's operations --- */
+
+static void
+bind_run(sqlite3_stmt *s, const struct run_row *r)
+{
+	const struct run_needs *n = &r->needs;
+	const int64_t numbers[][2] = {{5, n->class}, {6, n->execution}, {7, n->priority}, {8, n->timeout_ms}, {9, n->tool_retries},
+		{10, r->state}, {11, r->attempt}, {12, (int64_t)r->fence.epoch}, {13, (int64_t)r->fence.seq},
+		{15, (int64_t)r->request}, {16, r->failures}, {17, r->crashes}, {18, r->dead}, {19, r->adopted}, {20, r->fail},
+		{22, r->created_real_ms}, {23, r->not_before_real_ms}, {24, r->started_real_ms}, {25, r->finished_real_ms}};
+
+	bind_text(s, 1, r->id);
+	bind_text(s, 2, r->tenant);
+	bind_text(s, 3, r->workflow);
+	bind_text(s, 4, n->vertical);
+	bind_text(s, 14, r->worker);
+	bind_text(s, 21, r->reason);
+	/* The update leaves out what never changes; binding a number that it does not mention does nothing. */
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		sqlite3_bind_int64(s, (int)numbers[i][0], numbers[i][1]);
+}
+
+static int
+run_insert(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	sqlite3_stmt *s = l->stmt[STMT_RUN_INSERT];
+	bool found;
+	int rc;
+
+	if ((rc = exists(l, STMT_TARGET_EXISTS, o->core->spec, &found, e)) != 0)
+		return rc;
+	if (!found) {
+		t->result = LEDGER_MISSING;
+		return 0;
+	}
+	bind_run(s, &o->core->run);
+	bind_text(s, 26, o->core->spec);
+	rc = run_simple(l, STMT_RUN_INSERT, e);
+	if (rc == 0 && sqlite3_changes(l->writer) == 0)
+		t->result = LEDGER_DUPLICATE;
+	return rc;
+}
+
+static int
+run_update(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	sqlite3_stmt *s = l->stmt[STMT_RUN_UPDATE];
+	int rc;
+
+	bind_run(s, &o->core->run);
+	bind_text(s, 26, o->node);
+	bind_text(s, 27, o->alloc_id);
+	bind_text(s, 28, o->job_id);
+	bind_text(s, 29, o->detail);
+	if ((rc = run_simple(l, STMT_RUN_UPDATE, e)) != 0)
+		return rc;
+	if (sqlite3_changes(l->writer) == 0)
+		return err_set(e, ERR_IO, "ledger: run %s is not there", o->core->run.id);
+	if (!o->core->want_spec)
+		return 0;
+	assert(t->n_specs < LEDGER_SPECS_MAX);
+	s = l->stmt[STMT_RUN_SPEC];
+	bind_text(s, 1, o->core->run.id);
+	if (sqlite3_step(s) == SQLITE_ROW)
+		t->specs[t->n_specs++] = xstrdup((const char *)sqlite3_column_text(s, 0));
+	else
+		rc = sqlite_err(l->writer, "read a run", e);
+	sqlite3_reset(s);
+	return rc;
+}
+
+static int
+request_put(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	sqlite3_stmt *s = l->stmt[STMT_REQUEST_PUT];
+	const struct request_row *r = &o->core->req;
+
+	(void)t;
+	sqlite3_bind_int64(s, 1, (int64_t)r->seq);
+	bind_text(s, 2, r->vertical);
+	sqlite3_bind_int(s, 3, r->class);
+	sqlite3_bind_int(s, 4, r->state);
+	bind_text(s, 5, r->child);
+	sqlite3_bind_int(s, 6, r->priority);
+	sqlite3_bind_int(s, 7, r->adopted);
+	sqlite3_bind_int64(s, 8, r->created_real_ms);
+	return run_simple(l, STMT_REQUEST_PUT, e);
+}
+
+static int
+history_add(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	sqlite3_stmt *s = l->stmt[STMT_HISTORY];
+	const struct run_row *r = &o->core->run;
+
+	(void)t;
+	bind_text(s, 1, r->id);
+	sqlite3_bind_int64(s, 2, clock_real_ms());
+	sqlite3_bind_int(s, 3, r->state);
+	sqlite3_bind_int64(s, 4, r->attempt);
+	bind_text(s, 5, r->reason);
+	return run_simple(l, STMT_HISTORY, e);
+}
+
+static int
+core_op(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	static int (*const by_kind[])(struct ledger_sqlite *, struct ledger_txn *, const struct ledger_op *, struct err *) = {
+		[OP_RUN_INSERT] = run_insert, [OP_RUN_UPDATE] = run_update, [OP_REQ_INSERT] = request_put,
+		[OP_REQ_UPDATE] = request_put, [OP_HISTORY] = history_add,
+	};
+
+	return by_kind[o->core->kind](l, t, o, e);
+}
+
+/* --- the shell's operations --- */
+
+static int
+target_put(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	sqlite3_stmt *s = l->stmt[STMT_TARGET_PUT];
+
+	(void)t;
+	bind_text(s, 1, o->target->id);
+	bind_text(s, 2, o->target->tenant);
+	bind_text(s, 3, o->target->sha256);
+	bind_text(s, 4, o->target->filename);
+	sqlite3_bind_int64(s, 5, o->target->size_bytes);
+	sqlite3_bind_int64(s, 6, o->target->created_real_ms);
+	sqlite3_bind_int64(s, 7, o->target->expires_real_ms);
+	return run_simple(l, STMT_TARGET_PUT, e);
+}
+
+static int
+remove_unused(struct ledger_sqlite *l, struct ledger_txn *t, enum sqlite_statement in_use, enum sqlite_statement remove,
+    const char *key, struct err *e)
+{
+	bool used;
+	int rc = exists(l, in_use, key, &used, e);
+
+	if (rc != 0)
+		return rc;
+	if (used) {
+		t->result = LEDGER_IN_USE;
+		return 0;
+	}
+	bind_text(l->stmt[remove], 1, key);
+	return run_simple(l, remove, e);
+}
+
+static int
+target_remove(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	return remove_unused(l, t, STMT_TARGET_IN_USE, STMT_TARGET_REMOVE, o->target->id, e);
+}
+
+static int
+bundle_remove(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	return remove_unused(l, t, STMT_BUNDLE_IN_USE, STMT_BUNDLE_REMOVE, o->bundle->sha256, e);
+}
+
+static int
+bundle_put(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	sqlite3_stmt *s = l->stmt[STMT_BUNDLE_PUT];
+	int rc;
+
+	(void)t;
+	bind_text(s, 1, o->bundle->sha256);
+	bind_text(s, 2, o->bundle->workflow);
+	sqlite3_bind_int64(s, 3, o->bundle->size_bytes);
+	sqlite3_bind_int64(s, 4, o->bundle->created_real_ms);
+	sqlite3_bind_int(s, 5, o->bundle->pushed);
+	bind_text(s, 6, o->bundle->metadata);
+	if ((rc = run_simple(l, STMT_BUNDLE_PUT, e)) != 0 || !o->bundle->pushed)
+		return rc;
+	s = l->stmt[STMT_BUNDLE_UNPUSH];
+	bind_text(s, 1, o->bundle->workflow);
+	bind_text(s, 2, o->bundle->sha256);
+	return run_simple(l, STMT_BUNDLE_UNPUSH, e);
+}
+
+static int
+prune(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	static const enum sqlite_statement steps[] = {STMT_PRUNE_HISTORY, STMT_PRUNE_RUNS};
+	int rc = 0;
+
+	(void)t;
+	for (size_t i = 0; rc == 0 && i < sizeof(steps) / sizeof(steps[0]); i++) {
+		sqlite3_bind_int64(l->stmt[steps[i]], 1, o->before_real_ms);
+		sqlite3_bind_int64(l->stmt[steps[i]], 2, (int64_t)o->limit);
+		rc = run_simple(l, steps[i], e);
+	}
+	return rc;
+}
+
+static int (*const op_table[LEDGER_OPS])(struct ledger_sqlite *, struct ledger_txn *, const struct ledger_op *, struct err *) = {
+	[LEDGER_CORE] = core_op, [LEDGER_TARGET_PUT] = target_put, [LEDGER_TARGET_REMOVE] = target_remove,
+	[LEDGER_BUNDLE_PUT] = bundle_put, [LEDGER_BUNDLE_REMOVE] = bundle_remove, [LEDGER_PRUNE] = prune,
+};
+
+/* --- transactions --- */
+
+static void
+txn_clear(struct ledger_txn *t)
+{
+	while (t->n_specs > 0)
+		free(t->specs[--t->n_specs]);
+	t->result = LEDGER_OK;
+	t->err.code = 0;
+}
+
+/* Runs the operations of one transaction. A refusal at the first operation has written nothing; one at a later operation cannot
+ * be left out of a group: ERR_CONFLICT, and the caller rolls back. */
+static int
+txn_run(struct ledger_sqlite *l, struct ledger_txn *t, struct err *e)
+{
+	int rc = 0;
+
+	txn_clear(t);
+	for (size_t i = 0; rc == 0 && t->result == LEDGER_OK && i < t->n_ops; i++) {
+		rc = op_table[t->ops[i].kind](l, t, &t->ops[i], e);
+		if (rc == 0 && t->result != LEDGER_OK && i > 0)
+			rc = err_set(e, ERR_CONFLICT, "ledger: refused");
+	}
+	return rc;
+}
+
+static uint64_t
+highest_seq(const struct ledger_txn *t)
+{
+	uint64_t high = 0;
+
+	for (size_t i = 0; i < t->n_ops; i++) {
+		const struct op *o = t->ops[i].kind == LEDGER_CORE ? t->ops[i].core : NULL;
+
+		if (o != NULL && o->run.fence.seq > high)
+			high = o->run.fence.seq;
+		if (o != NULL && o->req.seq > high)
+			high = o->req.seq;
+	}
+	return high;
+}
+
+/* Notes number and epoch of the group. ERR_DENIED: another process leads. */
+static int
+mark(struct ledger_sqlite *l, uint64_t number, uint64_t seq, struct err *e)
+{
+	sqlite3_stmt *s = l->stmt[STMT_MARK];
+	int rc;
+
+	sqlite3_bind_int64(s, 1, (int64_t)number);
+	sqlite3_bind_int64(s, 2, (int64_t)seq);
+	sqlite3_bind_int64(s, 3, (int64_t)l->base.epoch);
+	rc = run_simple(l, STMT_MARK, e);
+	if (rc == 0 && sqlite3_changes(l->writer) == 0)
+		rc = err_set(e, ERR_DENIED, "ledger: another dispatcher has taken the leadership");
+	return rc;
+}
+
+/* Writes a group inside one transaction. On failure it is rolled back; *ret_unknown: not known to be. */
+static int
+group_write(struct ledger_sqlite *l, struct ledger_txn **txns, size_t n, bool *ret_unknown, struct err *e)
+{
+	uint64_t seq = 0;
+	int rc;
+
+	*ret_unknown = false;
+	if ((rc = run_simple(l, STMT_BEGIN, e)) != 0)
+		return rc;
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		uint64_t high = highest_seq(txns[i]);
+
+		rc = txn_run(l, txns[i], e);
+		seq = high > seq ? high : seq;
+	}
+	if (rc == 0)
+		rc = mark(l, txns[n - 1]->number, seq, e);
+	if (rc == 0 && (rc = run_simple(l, STMT_COMMIT, e)) != 0)
+		*ret_unknown = sqlite3_get_autocommit(l->writer) != 0;
+	if (rc != 0 && !sqlite3_get_autocommit(l->writer)) {
+		struct err ignored;
+
+		run_simple(l, STMT_ROLLBACK, &ignored);
+	}
+	return rc;
+}
+
+/* Where the outcome is unknown, refusals stand (they wrote nothing either way), and specs are kept for when it is settled. */
+static void
+group_fail(struct ledger_txn **txns, size_t n, enum ledger_result result, const struct err *e)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (result != LEDGER_UNKNOWN)
+			txn_clear(txns[i]);
+		else if (txns[i]->result != LEDGER_OK)
+			continue;
+		txns[i]->result = result;
+		txns[i]->err = *e;
+	}
+}
+
+/* A group whose last member was refused has done its work for nothing; alone, its result is what counts. */
+static int
+one_write(struct ledger_sqlite *l, struct ledger_txn *t, struct err *e)
+{
+	enum ledger_result refused;
+	bool unknown;
+	int rc = group_write(l, &t, 1, &unknown, e);
+
+	refused = t->result;
+	if (rc == 0)
+		return 0;
+	group_fail(&t, 1, rc == ERR_CONFLICT ? refused : unknown ? LEDGER_UNKNOWN : LEDGER_FAILED, e);
+	return rc == ERR_CONFLICT ? 0 : rc;
+}
+
+int
+sqlite_commit(struct ledger *base, struct ledger_txn **txns, size_t n, struct err *e)
+{
+	struct ledger_sqlite *l = (struct ledger_sqlite *)base;
+	bool unknown;
+	int rc = group_write(l, txns, n, &unknown, e), first = 0;
+
+	if (rc == 0)
+		return 0;
+	if (rc == ERR_DENIED || unknown || (n == 1 && rc != ERR_CONFLICT)) {
+		group_fail(txns, n, unknown ? LEDGER_UNKNOWN : LEDGER_FAILED, e);
+		return rc == ERR_DENIED ? ERR_CONFLICT : rc;
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct err one = {0};
+
+		rc = one_write(l, txns[i], &one);
+		if (rc != 0 && first == 0) {
+			first = rc;
+			*e = one;
+		}
+	}
+	return first == ERR_DENIED ? ERR_CONFLICT : first;
+}
+
+int
+sqlite_last_number(struct ledger *base, uint64_t *ret, struct err *e)
+{
+	struct ledger_sqlite *l = (struct ledger_sqlite *)base;
+	sqlite3_stmt *s = NULL;
+	int rc = 0;
+
+	if (sqlite3_prepare_v2(l->writer, "SELECT last_txn FROM meta WHERE epoch = ?", -1, &s, NULL) != SQLITE_OK) {
+		rc = sqlite_err(l->writer, "read back", e);
+	} else {
+		int step;
+
+		sqlite3_bind_int64(s, 1, (int64_t)l->base.epoch);
+		step = sqlite3_step(s);
+		if (step == SQLITE_ROW)
+			*ret = (uint64_t)sqlite3_column_int64(s, 0);
+		else
+			rc = step == SQLITE_DONE ? err_set(e, ERR_CONFLICT, "ledger: another dispatcher leads")
+			                         : sqlite_err(l->writer, "read back", e);
+	}
+	sqlite3_finalize(s);
+	return rc;
+}

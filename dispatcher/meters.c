@@ -1,0 +1,27 @@
+#include "dispatcher/meters.h"
+
+#include "base/metrics.h"
+
+static const struct metric table[METERS] = {
+	[METER_REQUESTS] = {"drover_http_requests_total", METRIC_COUNTER, "status", "HTTP requests answered, by status class."},
+	[METER_REQUEST_SECONDS] = {"drover_http_request_seconds", METRIC_SECONDS, 0, "Time to answer, long polls left out."},
+	[METER_SUBMITTED] = {"drover_runs_submitted_total", METRIC_COUNTER, "workflow", "Runs accepted."},
+	[METER_FINISHED] = {"drover_runs_finished_total", METRIC_COUNTER, "state", "Runs that reached a final state."},
+	[METER_RUNS] = {"drover_runs", METRIC_GAUGE, "state", "Runs that are not final."},
+	[METER_QUEUE] = {"drover_queue_depth", METRIC_GAUGE, "vertical", "Queued runs."},
+	[METER_WORKERS] = {"drover_workers", METRIC_GAUGE, "vertical", "Registered workers."},
+	[METER_WINDOW] = {"drover_requests", METRIC_GAUGE, "vertical", "One-shot workers asked of Nomad."},
+	[METER_COMMIT_SECONDS] = {"drover_ledger_commit_seconds", METRIC_SECONDS, 0, "Time of one group commit."},
+	[METER_TRANSACTIONS] = {"drover_ledger_transactions_total", METRIC_COUNTER, 0, "Transactions committed or refused."},
+	[METER_UPLOADS] = {"drover_uploads_total", METRIC_COUNTER, "result", "Uploads of targets."},
+	[METER_UPLOAD_BYTES] = {"drover_upload_bytes_total", METRIC_COUNTER, 0, "Bytes of targets received."},
+	[METER_LEDGER_WRITABLE] = {"drover_ledger_writable", METRIC_GAUGE, 0, "1 while the ledger takes writes."},
+	[METER_STORE_UP] = {"drover_store_up", METRIC_GAUGE, 0, "1 while the object store answers."},
+	[METER_BROKEN_WORKFLOWS] = {"drover_workflows_broken", METRIC_GAUGE, 0, "Toolbox folders that cannot be used."},
+};
+
+void
+meters_init(void)
+{
+	metrics_init(table, METERS);
+}

@@ -1,0 +1,27 @@
+/* meters.h - the dispatcher's metrics, by row of their table. */
+#ifndef DISPATCHER_METERS_H
+#define DISPATCHER_METERS_H
+
+enum meter {
+	METER_REQUESTS,        /* HTTP requests by status class */
+	METER_REQUEST_SECONDS,
+	METER_SUBMITTED,
+	METER_FINISHED,        /* by state */
+	METER_RUNS,            /* live runs by state */
+	METER_QUEUE,           /* queued by vertical */
+	METER_WORKERS,
+	METER_WINDOW,          /* one-shots asked of Nomad, by vertical */
+	METER_COMMIT_SECONDS,
+	METER_TRANSACTIONS,
+	METER_UPLOADS,
+	METER_UPLOAD_BYTES,
+	METER_LEDGER_WRITABLE,
+	METER_STORE_UP,
+	METER_BROKEN_WORKFLOWS,
+	METERS
+};
+
+/* Declares them; call once, before any other thread runs. */
+void meters_init(void);
+
+#endif
