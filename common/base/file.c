@@ -187,7 +187,8 @@ file_temp_dir(const char *prefix, char *out, size_t out_len, struct err *e)
 		return err_set(e, ERR_IO, "temporary directory in %.64s: %s", base, strerror(ENAMETOOLONG));
 	if (mkdtemp(out) == NULL) {
 		err_set(e, ERR_IO, "make temporary directory in %s: %s", base, strerror(errno));
-		return err_hint(e, "point TMPDIR to a directory that this user may write to");
+		err_hint(e, "point TMPDIR to a directory that this user may write to");
+		return ERR_IO;
 	}
 	return 0;
 }

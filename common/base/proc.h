@@ -47,7 +47,8 @@ int proc_wait(struct proc *p, int64_t deadline_mono_ms, struct proc_exit *ret_ex
 void proc_kill(const struct proc *p, int signo);
 
 /* Runs a command to its end and takes up to the buffers' maxima of its output (what is over is dropped, not an error); kills
- * it at the deadline. Returns 0 with *ret_exit, ERR_TIMEOUT (killed and reaped), or what proc_start returns. */
+ * it at the deadline (timeout_ms -1: none). A buffer that is NULL leaves that descriptor as in spec. Returns 0 with
+ * *ret_exit, ERR_TIMEOUT (killed and reaped), or what proc_start returns. */
 int proc_run(const struct proc_spec *spec, int64_t timeout_ms, struct buf *out, struct buf *err_out,
     struct proc_exit *ret_exit, struct err *e);
 

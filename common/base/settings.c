@@ -143,7 +143,8 @@ read_flags(const struct settings_table *t, struct found *found, int argc, char *
 		s = name - word <= 2 ? row_by_flag(t, name, len) : NULL;
 		if (s == NULL) {
 			err_set(e, ERR_INVALID, "unknown option %.*s", (int)(name - word + (ptrdiff_t)len), word);
-			return err_hint(e, "%s --help lists the options", t->program), ERR_INVALID;
+			err_hint(e, "%s --help lists the options", t->program);
+			return ERR_INVALID;
 		}
 		if (name[len] == '=')
 			value = name + len + 1;
@@ -157,7 +158,8 @@ read_flags(const struct settings_table *t, struct found *found, int argc, char *
 	}
 	if (ret_rest == NULL && i < argc) {
 		err_set(e, ERR_INVALID, "unexpected word '%.64s'", argv[i]);
-		return err_hint(e, "%s --help lists the options", t->program), ERR_INVALID;
+		err_hint(e, "%s --help lists the options", t->program);
+		return ERR_INVALID;
 	}
 	if (ret_rest != NULL)
 		*ret_rest = i;
