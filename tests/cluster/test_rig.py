@@ -70,29 +70,31 @@ def sleeps(nomad, alloc):
 
 def test_servers_are_ready_and_minio_is_healthy_in_consul(rig):
     assert rig.consul.passing("minio") == [rig.minio.address]
-    node = rig.nomad.node()
+    node = rig.client.node()
     assert node["Drivers"]["raw_exec"]["Healthy"]
     assert "drover-cache" in node["HostVolumes"]
 
 
 def test_nomad_program_reaches_the_agent(rig):
-    assert rig.nomad.node()["ID"][:8] in rig.nomad.cli("node", "status").stdout
+    assert rig.client.node()["ID"][:8] in rig.nomad.cli("node", "status").stdout
 
 
 def test_task_runs_and_shows_its_log(nomad, sleeper):
     wait.until("the task's output", lambda: nomad.logs(sleeper["ID"], "t") == "ready\n")
 
 
-def test_tasks_survive_the_agent_and_are_known_again(nomad, sleeper):
+@pytest.mark.parametrize("who", ["nomad", "client"])
+def test_tasks_survive_the_agent_and_can_be_stopped_soon_after(rig, nomad, sleeper, who):
+    agent = getattr(rig, who)
     before = sleeps(nomad, sleeper)
-    nomad.kill9()
+    agent.kill9()
     assert sleeps(nomad, sleeper) == before
-    nomad.start()
-    wait.until(
-        "the allocation to run on",
-        lambda: [a["ClientStatus"] for a in nomad.allocs("sleeper")] == ["running"],
-    )
+    agent.start()
+    assert [alloc["ClientStatus"] for alloc in nomad.allocs("sleeper")] == ["running"]
     assert sleeps(nomad, sleeper) == before
+    nomad.stop_job("sleeper")
+    nomad.wait_alloc("sleeper", "complete", timeout_s=10)
+    assert sleeps(nomad, sleeper) == []
 
 
 def test_consul_keeps_its_state_over_kill9(rig):
@@ -127,21 +129,14 @@ def test_heal_brings_back_what_was_killed(rig):
 
 
 def test_second_client_can_be_lost(rig):
-    agent = rig.add_nomad()
-    assert {stub["Name"] for stub in rig.nomad.get("/v1/nodes")} == {"nomad", agent.name}
-    agent.kill9()
-    wait.until(
-        "the server to see that the node is gone",
-        lambda: agent_status(rig, agent) in ("down", "disconnected"),
-        30,
-    )
-    agent.start()
-    rig.remove_nomad(agent)
-    assert {stub["Name"] for stub in rig.nomad.get("/v1/nodes")} == {"nomad"}
-
-
-def agent_status(rig, agent):
-    return next(stub["Status"] for stub in rig.nomad.get("/v1/nodes") if stub["Name"] == agent.name)
+    client = rig.add_client()
+    assert client.node_status() == "ready"
+    client.kill9()
+    wait.until("the server to see that it is gone", lambda: client.node_status() in ("down", "disconnected"), 30)
+    client.start()
+    rig.remove_client(client)
+    assert [stub["Name"] for stub in rig.nomad.get("/v1/nodes")] == [rig.client.name]
+    assert all(server.alive() for server in rig.servers())
 
 
 def test_events_tell_of_a_new_job(nomad):
@@ -221,7 +216,7 @@ def test_nothing_is_left_behind(end):
     )
     assert child.returncode == {"teardown": 0, "kill": -9}[end], child.stderr
     rig_id, folder = child.stdout.split()
-    wait.until("the reaper to finish", lambda: not sweep.leftovers(rig_id, folder), 30)
+    wait.until("the reaper to finish", lambda: not sweep.leftovers(sweep.rig_claim(rig_id, folder)), 30)
 
 
 def test_teardown_tells_of_what_it_could_not_remove(monkeypatch):

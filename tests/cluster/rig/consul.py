@@ -34,7 +34,8 @@ class Consul(Server):
         return [binaries.server("consul"), "agent", "-config-file", path]
 
     def is_ready(self):
-        return bool(self.get("/v1/status/leader")) and bool(self.get("/v1/catalog/nodes"))
+        # Consistent: a leader just elected may not have applied its own log yet.
+        return bool(self.get("/v1/status/leader")) and bool(self.get("/v1/catalog/nodes", consistent=""))
 
     def register(self, service_id, name, port, check_path, tags=(), address="127.0.0.1"):
         """Register a service of this agent with an HTTP check once a second. The same id replaces the old one."""

@@ -1,12 +1,17 @@
-"""Nomad agents with data directories: the first is server and client in one, further ones are clients."""
+"""Nomad agents with data directories: a server and, in processes of their own, clients.
+
+Not both in one: the client of an agent that restarts asks its own server before that has its keys, is refused, and
+asks again only after up to 30 s.
+"""
 
 import json
 import os
+import signal
 import subprocess
 import time
 from http.client import HTTPConnection
 
-from . import binaries, http, sweep, wait
+from . import binaries, http, wait
 from .process import environment
 from .server import Server
 
@@ -14,11 +19,38 @@ from .server import Server
 CPU_MHZ = 64000
 MEMORY_MB = 65536
 
+# Whether a client takes up work, on this very node.
+PROBE_JOB = """
+variable "node" {
+  type = string
+}
+job "rig-probe" {
+  type = "batch"
+  constraint {
+    attribute = "${node.unique.name}"
+    value     = var.node
+  }
+  group "probe" {
+    task "probe" {
+      driver = "raw_exec"
+      config {
+        command = "/bin/true"
+      }
+    }
+  }
+}
+"""
+# A client that was refused asks its server again after at most half a minute.
+PROBE_S = 60.0
+
 DEAD_ALLOC = ("complete", "failed", "lost")
 
 
 class Nomad(Server):
-    """A Nomad agent. server: the agent whose client this one becomes; None: it is server and client itself."""
+    """A Nomad agent. server: the agent whose client this one becomes; None: it is a server.
+
+    Calls about jobs may go to either; those about a node (node, drain, eligible, task_pid, …) belong to a client.
+    """
 
     kind = "nomad"
 
@@ -26,8 +58,9 @@ class Nomad(Server):
         super().__init__(rig, name)
         self.server = server
         self.ports = {port: rig.ports.take() for port in ("http", "rpc", "serf")}
-        self.cache_folder = os.path.join(rig.folder, f"{name}-cache")
-        os.makedirs(self.cache_folder, exist_ok=True)
+        self.cache_folder = os.path.join(self.folder, "cache")
+        if server:
+            os.makedirs(self.cache_folder, exist_ok=True)
 
     # Configuration -----------------------------------------------------------------------------------------------
 
@@ -57,10 +90,11 @@ class Nomad(Server):
                 "server_auto_join": False,
                 "client_auto_join": False,
             },
-            "client": self._client_config(),
-            "plugin": self._plugin_config(),
         }
-        if self.server is None:
+        if self.server:
+            config["client"] = self._client_config()
+            config["plugin"] = self._plugin_config()
+        else:
             config["server"] = {
                 "enabled": True,
                 "bootstrap_expect": 1,
@@ -73,14 +107,13 @@ class Nomad(Server):
         return config
 
     def _client_config(self):
-        main = self.server or self
         return {
             "enabled": True,
-            "servers": [f"127.0.0.1:{main.ports['rpc']}"],
+            "servers": [f"127.0.0.1:{self.server.ports['rpc']}"],
             "network_interface": "lo",
             "cpu_total_compute": CPU_MHZ,
             "memory_total_mb": MEMORY_MB,
-            "cgroup_parent": sweep.cgroup_parent(self.rig.id) + ("" if self.server is None else f"-{self.name}"),
+            "cgroup_parent": self.claim().cgroup,
             # Answers of cloud metadata services are waited for otherwise.
             "options": {"fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean"},
             "host_volume": {"drover-cache": {"path": self.cache_folder, "read_only": False}},
@@ -102,9 +135,31 @@ class Nomad(Server):
 
     # State -------------------------------------------------------------------------------------------------------
 
+    def start(self, ready=True):
+        """Start it. Clients stand still until a server that starts can serve them.
+
+        They would be refused by a server that has no keys yet, and then wait for up to 30 s.
+        """
+        halted = [] if self.server else [client.process for client in self.rig.clients if client.alive()]
+        for process in halted:
+            process.signal(signal.SIGSTOP)
+        try:
+            return super().start(ready or bool(halted))
+        finally:
+            for process in halted:
+                process.signal(signal.SIGCONT)
+
     def is_ready(self):
         if self.call("GET", "/v1/agent/health").status != 200 or not self.get("/v1/status/leader"):
             return False
+        return self._node_is_ready() if self.server else self._can_encrypt()
+
+    def _can_encrypt(self):
+        """A leader has its keys a moment after its election."""
+        item = {"Path": "rig/ready", "Items": {"ready": "yes"}}
+        return self.call("PUT", "/v1/var/rig/ready", json=item).status == 200
+
+    def _node_is_ready(self):
         node = self.node()
         drivers = node["Drivers"] or {}
         wanted = ["raw_exec"] + (["docker"] if self.rig.docker else [])
@@ -116,10 +171,20 @@ class Nomad(Server):
 
     def node(self):
         """This client's node as the server sees it; LookupError while it is not registered."""
-        for stub in self.get("/v1/nodes"):
+        for stub in self.server.get("/v1/nodes"):
             if stub["Name"] == self.name:
-                return self.get(f"/v1/node/{stub['ID']}")
+                return self.server.get(f"/v1/node/{stub['ID']}")
         raise LookupError(f"no node {self.name}")
+
+    def node_status(self):
+        """ready, down, disconnected, initializing."""
+        return self.node()["Status"]
+
+    def prove(self):
+        """Have the client run a task: being ready does not say yet that it asks its server for work."""
+        self.server.run_hcl(PROBE_JOB, node=self.name)
+        self.server.wait_alloc("rig-probe", "complete", timeout_s=PROBE_S)
+        self.server.stop_job("rig-probe", purge=True)
 
     def cli(self, *args, check=True, namespace=None, input=None):
         """Run the nomad program against this agent: a CompletedProcess with text output."""
@@ -215,10 +280,11 @@ class Nomad(Server):
     def drain(self, deadline_s=5):
         """Begin to drain this client's node; eligible() takes it back."""
         spec = {"DrainSpec": {"Deadline": int(deadline_s * 1e9), "IgnoreSystemJobs": True}}
-        self.call("POST", f"/v1/node/{self.node()['ID']}/drain", json=spec).expect(200)
+        self.server.call("POST", f"/v1/node/{self.node()['ID']}/drain", json=spec).expect(200)
 
     def eligible(self):
-        self.call("POST", f"/v1/node/{self.node()['ID']}/drain", json={"DrainSpec": None, "MarkEligible": True}).expect(200)
+        spec = {"DrainSpec": None, "MarkEligible": True}
+        self.server.call("POST", f"/v1/node/{self.node()['ID']}/drain", json=spec).expect(200)
 
     def evals(self, job_id, namespace="default"):
         return self.get(f"/v1/job/{_path(job_id)}/evaluations", namespace=namespace)

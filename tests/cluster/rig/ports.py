@@ -1,7 +1,7 @@
 """Free TCP ports that stay ours, also while the server that uses them is down.
 
-They come from below the ephemeral range of the kernel (and the dynamic ports of Nomad): no outgoing connection of anybody can take the port of a server
-that was killed and is about to start again. A lock file per port keeps parallel rigs apart.
+They come from below the kernel's ephemeral range and Nomad's dynamic ports: no outgoing connection of anybody can
+take the port of a server that was killed and is about to start again. A lock file per port keeps parallel rigs apart.
 """
 
 import fcntl

@@ -5,6 +5,8 @@ import signal
 import subprocess
 
 MARKER = "DROVER_RIG"
+# The server that started it, for taking one server away with all that it runs.
+PART_MARKER = "DROVER_RIG_PART"
 
 # What the machine's environment may hand on. Everything else stays out: a stray NOMAD_TOKEN, AWS_CA_BUNDLE (Nomad does
 # not start with it) or proxy setting would make a test depend on who runs it.

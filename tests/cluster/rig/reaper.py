@@ -47,7 +47,7 @@ def main():
         signal.signal(number, signal.SIG_IGN)
     if sys.stdin.buffer.read() == b"done\n":
         return
-    sweep.everything(rig_id, folder, _docker if os.environ.get("DOCKER_HOST") else None)
+    sweep.everything(sweep.rig_claim(rig_id, folder), _docker if os.environ.get("DOCKER_HOST") else None)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ LONGEST_FOLDER = 32
 class Rig:
     """
     with Rig() as rig:            # an empty one: folder, ports, processes marked with rig.id
-        rig.start_servers()       # Consul, MinIO (announced), Nomad with raw_exec and, where an engine is, docker
+        rig.start_servers()       # Consul, MinIO (announced), Nomad server and client with raw_exec and, where an engine is, docker
         rig.env()                 # the environment by which Drover's programs find them
 
     keep: leave folder and logs behind. The folder is short because of the length limit of socket paths.
@@ -36,6 +36,7 @@ class Rig:
         self.temp = os.path.join(self.folder, "t")
         os.mkdir(self.temp)
         os.chmod(self.temp, 0o1777)
+        self.claim = sweep.rig_claim(self.id, self.folder)
         self.ports = Ports()
         self.keep = keep
         self.docker = None
@@ -43,7 +44,8 @@ class Rig:
         self.consul = None
         self.minio = None
         self.nomad = None
-        self.extra_nomads = []
+        self.clients = []
+        self.disturbed = False  # a server was killed or stopped since heal()
         self._endings = []
         self._reaper = reaper.watch(self.id, self.folder)
 
@@ -72,25 +74,32 @@ class Rig:
         self.nomad = Nomad(self).start(ready=False)
         self.consul.wait_ready()
         self.minio.wait_ready()
-        self.minio.announce()
         self.nomad.wait_ready()
+        self.add_client()
+        self.minio.announce()
         return self
 
-    def add_nomad(self):
-        """One more Nomad client on this host: kill it, drain it, bring it back. remove_nomad() takes it away."""
-        agent = Nomad(self, f"nomad{len(self.extra_nomads) + 2}", server=self.nomad)
-        self.extra_nomads.append(agent)
-        return agent.start()
+    @property
+    def client(self):
+        """The Nomad client on which tasks run."""
+        return self.clients[0]
 
-    def remove_nomad(self, agent):
+    def add_client(self):
+        """One more Nomad client on this host, ready. remove_client() takes it away."""
+        client = Nomad(self, f"client{len(self.clients) + 1}", server=self.nomad)
+        self.clients.append(client)
+        return client.start()
+
+    def remove_client(self, client):
         """Kill the client and what runs on it, and have the server forget the node."""
-        node_id = agent.node()["ID"]
-        agent.kill9()
-        sweep.kill_processes(self.id, agent.folder)
+        node_id = client.node()["ID"]
+        client.kill9()
+        sweep.kill_processes(client.claim())
+        self.clients.remove(client)
         self.nomad.call("POST", f"/v1/node/{node_id}/purge").expect(200)
 
     def servers(self):
-        return [server for server in (self.consul, self.minio, self.nomad) if server]
+        return [server for server in (self.consul, self.minio, self.nomad, *self.clients) if server]
 
     def env(self):
         """Settings by which Drover's programs find this rig's servers."""
@@ -103,14 +112,19 @@ class Rig:
         }
 
     def heal(self):
-        """Bring back whatever a test killed, so that the next one finds all servers ready."""
+        """Bring back whatever a test killed, so that the next one finds all servers ready and a node that works."""
+        if not self.disturbed and all(server.alive() for server in self.servers()):
+            return
         for server in self.servers():
             if not server.alive():
-                server.start(ready=False)
+                server.start()
         for server in self.servers():
             server.wait_ready()
         if self.minio:
             self.minio.announce()
+        for client in self.clients:
+            client.prove()
+        self.disturbed = False
 
     def log_tails(self, lines=25):
         """The last lines of every log, for a failure report."""
@@ -126,7 +140,7 @@ class Rig:
         shutil.copytree(self.logs, folder, dirs_exist_ok=True)
 
     def leftovers(self):
-        return sweep.leftovers(self.id, self.folder, self.docker)
+        return sweep.leftovers(self.claim, self.docker)
 
     def teardown(self):
         """Stop everything and prove that it is gone; AssertionError with a list when it is not."""
@@ -134,7 +148,7 @@ class Rig:
             return
         engine = self.docker
         private_engine = engine and engine.host.startswith(f"unix://{self.folder}/")
-        groups = sweep.cgroup_names(self.id, self.folder)
+        groups = self.claim.cgroup_names()
         try:
             if engine:
                 ids = sweep.containers(engine, self.folder)
@@ -143,11 +157,11 @@ class Rig:
             while self._endings:
                 self._endings.pop()()
         finally:
-            sweep.everything(self.id, self.folder, keep_files=self.keep)
+            sweep.everything(self.claim, keep_files=self.keep)
             self.ports.release()
             reaper.dismiss(self._reaper)
             self._reaper = None
-        left = sweep.leftovers(self.id, self.folder, None if private_engine else engine, groups)
+        left = sweep.leftovers(self.claim, None if private_engine else engine, groups)
         if self.keep:
             left = [line for line in left if line != f"folder {self.folder}"]
             print(f"rig kept in {self.folder}", file=sys.stderr)

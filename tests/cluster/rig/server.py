@@ -2,8 +2,8 @@
 
 import os
 
-from . import http, wait
-from .process import Process, environment
+from . import http, sweep, wait
+from .process import PART_MARKER, Process, environment
 
 READY_S = 60.0
 
@@ -20,6 +20,11 @@ class Server:
         os.makedirs(self.folder, exist_ok=True)
         self.ports = {}
         self.process = None
+        self.part = f"{rig.id}-{name}"
+
+    def claim(self):
+        """What belongs to this server alone, what it started included."""
+        return sweep.Claim(f"{PART_MARKER}={self.part}", self.folder, f"drover-rig-{self.part}")
 
     def argv(self):
         raise NotImplementedError
@@ -51,7 +56,7 @@ class Server:
         self.process = Process(
             self.name,
             self.argv(),
-            environment(self.rig, self.env()),
+            environment(self.rig, {**self.env(), PART_MARKER: self.part}),
             os.path.join(self.rig.logs, f"{self.name}.log"),
             self.folder,
         )
@@ -68,9 +73,12 @@ class Server:
 
     def kill9(self):
         """A crash: SIGKILL to the server alone. start() brings it back on the same ports and data."""
+        self.rig.disturbed = True
         self.process.kill9()
 
     def stop(self):
+        """SIGTERM, as an operator would stop it."""
+        self.rig.disturbed = True
         if self.process:
             self.process.stop()
 

@@ -5,6 +5,7 @@ process is ours when its environment carries our marker, its control group is ou
 something that is ours started it. Nothing else is ever touched.
 """
 
+import dataclasses
 import glob
 import json
 import os
@@ -14,6 +15,24 @@ import subprocess
 
 from . import wait
 from .process import MARKER
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """By what things are known as ours."""
+
+    mark: str  # NAME=value in the environment of processes
+    folder: str
+    cgroup: str  # how the names of Nomad's control groups begin where it lets us choose (cgroup v2)
+
+    def cgroup_names(self):
+        """What names of our control groups begin with; with cgroup v1 they are the ids of our allocations."""
+        allocs = glob.glob(f"{self.folder}/d/alloc/*-*") + glob.glob(f"{self.folder}/*/d/alloc/*-*")
+        return [self.cgroup] + [os.path.basename(path) for path in allocs]
+
+
+def rig_claim(rig_id, folder):
+    return Claim(f"{MARKER}={rig_id}", folder, f"drover-rig-{rig_id}")
 
 
 def _read(path):
@@ -46,14 +65,13 @@ def _below(path, folder):
     return path == folder or path.startswith(folder + "/")
 
 
-def _bears_mark(pid, rig_id, folder, groups):
-    marker = f"{MARKER}={rig_id}".encode()
-    if marker in _read(f"/proc/{pid}/environ").split(b"\0"):
+def _bears_mark(pid, claim, groups):
+    if claim.mark.encode() in _read(f"/proc/{pid}/environ").split(b"\0"):
         return True
     cgroup = _read(f"/proc/{pid}/cgroup")
     if any(group.encode() in cgroup for group in groups):
         return True
-    return any(_below(_link(f"/proc/{pid}/{link}"), folder) for link in ("cwd", "root", "exe"))
+    return any(_below(_link(f"/proc/{pid}/{link}"), claim.folder) for link in ("cwd", "root", "exe"))
 
 
 def _own_line():
@@ -66,12 +84,12 @@ def _own_line():
     return line
 
 
-def processes(rig_id, folder):
+def processes(claim):
     """Live processes that are ours: {pid: command line}."""
     spared = _own_line()
     pids = {int(name) for name in os.listdir("/proc") if name.isdigit()} - spared
-    groups = cgroup_names(rig_id, folder)
-    ours = {pid for pid in pids if _bears_mark(pid, rig_id, folder, groups)}
+    groups = claim.cgroup_names()
+    ours = {pid for pid in pids if _bears_mark(pid, claim, groups)}
     parents = {pid: _parent(pid) for pid in pids}
     grew = True
     while grew:
@@ -92,13 +110,13 @@ def _pidfd(pid):
         return None
 
 
-def kill_processes(rig_id, folder, timeout_s=20.0):
+def kill_processes(claim, timeout_s=20.0):
     """SIGKILL to all of them until none is left."""
 
     def none_left():
         # Descriptors first, then a second look: what both name is the same process, and it gets the signal.
-        pidfds = {pid: _pidfd(pid) for pid in processes(rig_id, folder)}
-        again = processes(rig_id, folder) if pidfds else {}
+        pidfds = {pid: _pidfd(pid) for pid in processes(claim)}
+        again = processes(claim) if pidfds else {}
         for pid, pidfd in pidfds.items():
             if pidfd is None:
                 continue
@@ -111,7 +129,7 @@ def kill_processes(rig_id, folder, timeout_s=20.0):
                 os.close(pidfd)
         return not pidfds
 
-    wait.until(f"processes of rig {rig_id} to die", none_left, timeout_s)
+    wait.until(f"processes with {claim.mark} to die", none_left, timeout_s)
 
 
 def mounts(folder):
@@ -127,16 +145,6 @@ def mounts(folder):
 def unmount(folder):
     for point in mounts(folder):
         subprocess.run(["umount", "-l", point], check=False, stderr=subprocess.DEVNULL)
-
-
-def cgroup_parent(rig_id):
-    """Nomad's parent control group (client option cgroup_parent, which cgroup v1 ignores) of this rig."""
-    return f"drover-rig-{rig_id}"
-
-
-def cgroup_names(rig_id, folder):
-    """What names of our control groups begin with: our parent, and with cgroup v1 the ids of our allocations."""
-    return [cgroup_parent(rig_id)] + [os.path.basename(path) for path in glob.glob(f"{folder}/*/d/alloc/*-*")]
 
 
 def cgroups(names):
@@ -172,29 +180,29 @@ def containers(docker, folder):
     ]
 
 
-def leftovers(rig_id, folder, docker=None, groups=None):
+def leftovers(claim, docker=None, groups=None):
     """What is there that should not be, as lines of text; empty when all is clean.
 
     groups   names of control groups, when the folder that tells them is gone already
     """
-    lines = [f"process {pid}: {command}" for pid, command in processes(rig_id, folder).items()]
-    lines += [f"mount {point}" for point in mounts(folder)]
-    lines += [f"control group {path}" for path in cgroups(groups or cgroup_names(rig_id, folder))]
+    lines = [f"process {pid}: {command}" for pid, command in processes(claim).items()]
+    lines += [f"mount {point}" for point in mounts(claim.folder)]
+    lines += [f"control group {path}" for path in cgroups(groups or claim.cgroup_names())]
     if docker:
-        lines += [f"container {name}" for name in containers(docker, folder)]
-    if os.path.exists(folder):
-        lines.append(f"folder {folder}")
+        lines += [f"container {name}" for name in containers(docker, claim.folder)]
+    if os.path.exists(claim.folder):
+        lines.append(f"folder {claim.folder}")
     return lines
 
 
-def everything(rig_id, folder, docker=None, keep_files=False):
+def everything(claim, docker=None, keep_files=False):
     """Remove all that leftovers() would find."""
     if docker:
-        ids = containers(docker, folder)
+        ids = containers(docker, claim.folder)
         if ids:
             docker("rm", "-f", *ids, check=False)
-    kill_processes(rig_id, folder)
-    unmount(folder)
-    remove_cgroups(cgroup_names(rig_id, folder))
+    kill_processes(claim)
+    unmount(claim.folder)
+    remove_cgroups(claim.cgroup_names())
     if not keep_files:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(claim.folder, ignore_errors=True)
