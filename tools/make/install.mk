@@ -18,9 +18,9 @@ servers: ## build Nomad, Consul, MinIO for tests and demo-cluster, once per mach
 	@tools/servers/build.sh
 
 toolchains: ## install the tools of every vertical, once per machine
-	@for v in toolbox/verticals/*/install.sh; do $$v; done
+	@for v in toolbox/verticals/*/install.sh; do $$v || exit 1; done
 
-lint: ## layers, lengths, contracts, banned calls, drift of docs
+lint: all ## layers, lengths, contracts, banned calls, drift of docs
 	@tools/lint/run.sh
 
 demo: ## two minutes, embedded: install what is missing, scan a sample project, show findings
