@@ -35,7 +35,8 @@ SECURITY_SEVERITY = {"note": "3.0", "warning": "5.5", "error": "8.0"}
 UNANALYSED = "unanalysed-file"
 PROGRESS_FD = 3
 MESSAGE_MAX_CHARS = 2000
-STDERR_TAIL_CHARS = 4000
+PROGRESS_MAX_CHARS = 200
+STDERR_TAIL_CHARS = 2000
 VCS_FOLDERS = {".git", ".hg", ".svn"}
 
 
@@ -244,7 +245,8 @@ def main(name, scan):
         step.note(failure)
     step.write_sarif(successful=failure is None)
     elapsed_s = time.monotonic() - started_mono
-    step.progress(100, f"{'failed' if failure else 'done'}: {len(step.findings)} findings in {elapsed_s:.1f} s")
+    step.progress(100, f"failed: {step.scrub(failure)[:PROGRESS_MAX_CHARS]}" if failure else
+                  f"done: {len(step.findings)} findings in {elapsed_s:.1f} s")
     sys.exit(EXIT_FAILED if failure else EXIT_FINDINGS if step.findings else EXIT_CLEAN)
 
 
