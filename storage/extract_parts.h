@@ -1,0 +1,69 @@
+/* extract_parts.h - what the files extract*.c share; nobody else includes it. All of it runs in the helper, one thread.
+ *
+ * An archive's names never reach the kernel as they are: extract_name_clean makes a path of plain components, and
+ * extract_tree walks it one component at a time, O_NOFOLLOW, from the root's descriptor.
+ */
+#ifndef STORAGE_EXTRACT_PARTS_H
+#define STORAGE_EXTRACT_PARTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/extract.h"
+
+#define EXTRACT_PATH_MAX 4096  /* ceiling of limits.max_name_bytes */
+#define EXTRACT_DEPTH_MAX 256  /* ceiling of limits.max_depth: one descriptor per level */
+#define EXTRACT_COMPONENT_MAX 255
+#define EXTRACT_QUOTE_LEN 112
+
+/* True if every limit is set and inside what the walk can keep. */
+bool extract_limits_valid(const struct extract_limits *l);
+
+/* --- names --- */
+
+/* Writes name for a person: quoted, cut, everything that is not printable ASCII or plain UTF-8 escaped. Returns out. */
+const char *extract_quote(const char *name, char out[EXTRACT_QUOTE_LEN]);
+
+/* Makes out (EXTRACT_PATH_MAX + 1 bytes) of an entry's raw name: components joined by single slashes, "" for the root itself.
+ * Returns 0 and the number of components, or ERR_INVALID / ERR_TOOBIG with the rule in *e. */
+int extract_name_clean(const char *raw, const struct extract_limits *l, char *out, unsigned *ret_parts, struct err *e);
+
+/* Whether a symbolic link at the clean path `link` may hold target: relative and, read as text, inside the root. *ret_verify is
+ * set where text is no proof (".." after a name, which may be a link itself): then the made link must be resolved.
+ * Returns 0 or ERR_INVALID. */
+int extract_link_check(const char *link, const char *target, bool *ret_verify, struct err *e);
+
+/* --- the tree being made --- */
+
+struct extract_tree; /* opaque: the root and the open directories from it to where the last entry was */
+
+/* dir_fd stays the caller's. Never NULL; free accepts NULL. made counts the directories made on the way. */
+struct extract_tree *extract_tree_new(int dir_fd);
+void extract_tree_free(struct extract_tree *t);
+int64_t extract_tree_dirs_made(const struct extract_tree *t);
+
+/* Make one entry; paths are clean. File modes are 0644 and the archive's x bits, directories 0755. extract_tree_file returns a
+ * descriptor (>= 0) open for writing; the others 0. extract_tree_link sets the size of the file that got another name.
+ * ERR_INVALID (name taken, path through a file, link target is no file of this archive), ERR_RETRY (disk full), ERR_IO. */
+int extract_tree_dir(struct extract_tree *t, const char *path, struct err *e);
+int extract_tree_file(struct extract_tree *t, const char *path, unsigned mode, struct err *e);
+int extract_tree_link(struct extract_tree *t, const char *path, const char *target, int64_t *ret_size, struct err *e);
+int extract_tree_symlink(struct extract_tree *t, const char *path, const char *target, struct err *e);
+
+/* Resolves a made link for real. Returns 0, or ERR_INVALID if that leaves the root or leads nowhere. */
+int extract_tree_verify(struct extract_tree *t, const char *path, struct err *e);
+
+/* The code for an errno of a write: ERR_RETRY for a full disk, ERR_TOOBIG for a file limit, else ERR_IO; message in *e. */
+int extract_errno(struct err *e, const char *what);
+
+/* --- confinement --- */
+
+enum extract_guard { /* what holds, as bits; told to the parent */
+	GUARD_LIMITS = 1, GUARD_NETNS = 2, GUARD_UID = 4, GUARD_LANDLOCK = 8, GUARD_SECCOMP = 16
+};
+
+/* Gives up whatever the walk does not need: limits, network, uid, file system outside dir_fd, system calls. Returns the guards
+ * that hold (>= 0), or ERR_DENIED when root could not become uid/gid, ERR_IO. Cannot be undone. */
+int extract_confine(int dir_fd, uint32_t uid, uint32_t gid, const struct extract_limits *l, struct err *e);
+
+#endif

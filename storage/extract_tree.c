@@ -1,0 +1,217 @@
+/* The tree that an extraction makes. Entries come mostly in tree order, so the open directories of the last path are kept: a
+ * file costs one open, not one per directory above it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "storage/extract_parts.h"
+
+#define DIR_FLAGS (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+
+struct extract_tree {
+	int fds[EXTRACT_DEPTH_MAX + 2]; /* [0] is the root (the caller's), [depth] the current directory */
+	size_t ends[EXTRACT_DEPTH_MAX + 2]; /* length of path at each depth */
+	char path[EXTRACT_PATH_MAX + 1];
+	unsigned depth;
+	int64_t dirs_made;
+};
+
+struct extract_tree *
+extract_tree_new(int dir_fd)
+{
+	struct extract_tree *t = xcalloc(1, sizeof(*t));
+
+	t->fds[0] = dir_fd;
+	return t;
+}
+
+static void
+leave_to(struct extract_tree *t, unsigned depth)
+{
+	while (t->depth > depth)
+		close(t->fds[t->depth--]);
+	t->path[t->ends[t->depth]] = '\0';
+}
+
+void
+extract_tree_free(struct extract_tree *t)
+{
+	if (t == NULL)
+		return;
+	leave_to(t, 0);
+	free(t);
+}
+
+int64_t
+extract_tree_dirs_made(const struct extract_tree *t)
+{
+	return t->dirs_made;
+}
+
+int
+extract_errno(struct err *e, const char *what)
+{
+	int code = errno;
+
+	switch (code) {
+	case ENOSPC:
+	case EDQUOT:
+		err_set(e, ERR_RETRY, "%s: %s", what, strerror(code));
+		err_hint(e, "free space on the cache's disk, or give CACHE_DIR a larger one");
+		return ERR_RETRY;
+	case EFBIG:
+		return err_set(e, ERR_TOOBIG, "%s: the file is over the limit", what);
+	case EEXIST:
+		return err_set(e, ERR_INVALID, "the name is there already");
+	case ENOTDIR:
+	case ELOOP:
+		return err_set(e, ERR_INVALID, "the path leads through something that is not a directory");
+	default:
+		return err_set(e, ERR_IO, "%s: %s", what, strerror(code));
+	}
+}
+
+/* Opens the directory `name` (len bytes) of the current one and makes it the current one; makes it first if asked and needed. */
+static int
+enter(struct extract_tree *t, const char *name, size_t len, bool make, struct err *e)
+{
+	size_t at = t->ends[t->depth];
+	int fd;
+
+	if (t->depth > EXTRACT_DEPTH_MAX)
+		return err_set(e, ERR_TOOBIG, "the name is too deep");
+	if (at > 0)
+		t->path[at++] = '/';
+	memcpy(t->path + at, name, len);
+	t->path[at + len] = '\0';
+	fd = openat(t->fds[t->depth], t->path + at, DIR_FLAGS);
+	if (fd < 0 && errno == ENOENT && make) {
+		if (mkdirat(t->fds[t->depth], t->path + at, 0755) == 0) {
+			t->dirs_made++;
+			fd = openat(t->fds[t->depth], t->path + at, DIR_FLAGS);
+		}
+	}
+	if (fd < 0) {
+		int rc = extract_errno(e, "make a directory");
+
+		t->path[t->ends[t->depth]] = '\0';
+		return rc;
+	}
+	t->fds[++t->depth] = fd;
+	t->ends[t->depth] = at + len;
+	return 0;
+}
+
+/* Depth up to which the first `len` bytes of path are where we are already. */
+static unsigned
+common_depth(const struct extract_tree *t, const char *path, size_t len)
+{
+	unsigned d = t->depth;
+
+	while (d > 0 && !(t->ends[d] <= len && memcmp(t->path, path, t->ends[d]) == 0 &&
+	    (t->ends[d] == len || path[t->ends[d]] == '/')))
+		d--;
+	return d;
+}
+
+/* Goes to the directory that is the first len bytes of path. */
+static int
+go(struct extract_tree *t, const char *path, size_t len, bool make, struct err *e)
+{
+	size_t at;
+	int rc;
+
+	leave_to(t, common_depth(t, path, len));
+	at = t->ends[t->depth];
+	while (at < len) {
+		size_t n;
+
+		at += path[at] == '/';
+		n = strcspn(path + at, "/");
+		if ((rc = enter(t, path + at, n, make, e)) != 0)
+			return rc;
+		at += n;
+	}
+	return 0;
+}
+
+/* Goes to the parent of path; *ret_name is its last component. */
+static int
+go_parent(struct extract_tree *t, const char *path, bool make, const char **ret_name, struct err *e)
+{
+	const char *slash = strrchr(path, '/');
+
+	*ret_name = slash != NULL ? slash + 1 : path;
+	return go(t, path, slash != NULL ? (size_t)(slash - path) : 0, make, e);
+}
+
+int
+extract_tree_dir(struct extract_tree *t, const char *path, struct err *e)
+{
+	return go(t, path, strlen(path), true, e);
+}
+
+int
+extract_tree_file(struct extract_tree *t, const char *path, unsigned mode, struct err *e)
+{
+	const char *name;
+	int rc, fd;
+
+	if ((rc = go_parent(t, path, true, &name, e)) != 0)
+		return rc;
+	/* The helper's umask is 0, so no chmod is needed. */
+	fd = openat(t->fds[t->depth], name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644 | (mode & 0111));
+	return fd >= 0 ? fd : extract_errno(e, "create a file");
+}
+
+int
+extract_tree_link(struct extract_tree *t, const char *path, const char *target, int64_t *ret_size, struct err *e)
+{
+	const char *from, *name;
+	struct stat st;
+	int rc, from_fd;
+
+	if (go_parent(t, target, false, &from, NULL) != 0 || fstatat(t->fds[t->depth], from, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+	    !S_ISREG(st.st_mode))
+		return err_set(e, ERR_INVALID, "the hard link's target is not a file that came before it");
+	/* Moving on may close the target's directory. */
+	from_fd = fcntl(t->fds[t->depth], F_DUPFD_CLOEXEC, 3);
+	if (from_fd < 0)
+		return extract_errno(e, "hard link");
+	rc = go_parent(t, path, true, &name, e);
+	if (rc == 0 && linkat(from_fd, from, t->fds[t->depth], name, 0) != 0)
+		rc = extract_errno(e, "hard link");
+	close(from_fd);
+	if (rc == 0)
+		*ret_size = st.st_size;
+	return rc;
+}
+
+int
+extract_tree_symlink(struct extract_tree *t, const char *path, const char *target, struct err *e)
+{
+	const char *name;
+	int rc;
+
+	if ((rc = go_parent(t, path, true, &name, e)) != 0)
+		return rc;
+	return symlinkat(target, t->fds[t->depth], name) == 0 ? 0 : extract_errno(e, "symbolic link");
+}
+
+int
+extract_tree_verify(struct extract_tree *t, const char *path, struct err *e)
+{
+	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+	long fd = syscall(SYS_openat2, t->fds[0], path, &how, sizeof(how));
+
+	if (fd < 0)
+		return err_set(e, ERR_INVALID, "the link's target cannot be shown to be inside (%s)", strerror(errno));
+	close((int)fd);
+	return 0;
+}

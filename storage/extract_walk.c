@@ -1,0 +1,432 @@
+/* The walk: libarchive reads headers and data, we decide and create. libarchive's own disk writer is not used: it makes devices
+ * and links to anywhere, changes directory and asks the umask for each file. */
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "storage/extract_parts.h"
+
+#define READ_BYTES (256 * 1024)
+#define RATIO_FLOOR_BYTES (64LL << 20) /* below this no ratio is a danger */
+#define MTIME_MAX 4102444800LL         /* 2100-01-01 */
+#define TAR_BLOCK 512
+
+struct later { /* a symbolic link, made when all files are there, so that nothing is ever written through one */
+	char *path, *target;
+	bool verify;
+};
+
+struct walk {
+	struct archive *a;
+	struct extract_tree *tree;
+	const struct extract_limits *limits;
+	int fd;
+	int64_t in_bytes; /* of the archive */
+	int64_t deadline_mono_ms;
+	struct extract_result made;
+	struct later *links;
+	size_t n_links, cap_links;
+	char path[EXTRACT_PATH_MAX + 1]; /* of the entry at hand */
+};
+
+struct extract_limits
+extract_limits_default(void)
+{
+	return (struct extract_limits){
+		.max_bytes = 16LL << 30, .max_file_bytes = 8LL << 30, .max_entries = 500000, .max_ratio = 200, .max_depth = 64,
+		.max_name_bytes = EXTRACT_PATH_MAX, .max_memory_bytes = 512LL << 20, .timeout_ms = 30 * 60 * 1000,
+	};
+}
+
+bool
+extract_limits_valid(const struct extract_limits *l)
+{
+	return l->max_bytes > 0 && l->max_file_bytes > 0 && l->max_entries > 0 && l->max_ratio > 0 && l->max_depth > 0 &&
+	    l->max_depth <= EXTRACT_DEPTH_MAX && l->max_name_bytes > 0 && l->max_name_bytes <= EXTRACT_PATH_MAX &&
+	    l->max_memory_bytes > 0 && l->timeout_ms > 0;
+}
+
+/* --- limits --- */
+
+static int
+check_time(const struct walk *w, struct err *e)
+{
+	if (clock_mono_ms() < w->deadline_mono_ms)
+		return 0;
+	return err_set(e, ERR_TIMEOUT, "unpacking took longer than %lld s", (long long)(w->limits->timeout_ms / 1000));
+}
+
+static int
+count_entry(struct walk *w, struct err *e)
+{
+	w->made.entries++;
+	/* Directories that names imply cost as much as those with an entry of their own. */
+	if (w->made.entries + extract_tree_dirs_made(w->tree) <= w->limits->max_entries)
+		return check_time(w, e);
+	return err_set(e, ERR_TOOBIG, "more than %lld entries", (long long)w->limits->max_entries);
+}
+
+/* Accounts for bytes about to be in the tree; sizes come from the archive and may be anything. */
+static int
+count_bytes(struct walk *w, int64_t file_bytes, int64_t more, struct err *e)
+{
+	int64_t out;
+
+	if (file_bytes < 0 || more < 0)
+		return err_set(e, ERR_INVALID, "the size is negative");
+	if (file_bytes > w->limits->max_file_bytes)
+		return err_set(e, ERR_TOOBIG, "the file has %lld bytes or more, %lld are allowed", (long long)file_bytes,
+		    (long long)w->limits->max_file_bytes);
+	if (more > w->limits->max_bytes - w->made.bytes)
+		return err_set(e, ERR_TOOBIG, "all files together have more than %lld bytes", (long long)w->limits->max_bytes);
+	out = w->made.bytes + more;
+	if (out > RATIO_FLOOR_BYTES && out / w->limits->max_ratio > w->in_bytes)
+		return err_set(e, ERR_TOOBIG, "unpacked more than %lld times the size of the archive",
+		    (long long)w->limits->max_ratio);
+	return check_time(w, e);
+}
+
+/* --- libarchive --- */
+
+static int
+read_error(struct walk *w, struct err *e)
+{
+	const char *text = archive_error_string(w->a);
+	char q[EXTRACT_QUOTE_LEN];
+
+	if (archive_errno(w->a) == ENOMEM) {
+		err_set(e, ERR_TOOBIG, "reading the archive needs more than %lld MiB of memory",
+		    (long long)(w->limits->max_memory_bytes >> 20));
+		err_hint(e, "pack it again with a smaller dictionary (xz -6)");
+		return ERR_TOOBIG;
+	}
+	if (archive_errno(w->a) == EIO)
+		return err_set(e, ERR_IO, "read the archive: %s", strerror(EIO));
+	err_set(e, ERR_INVALID, "broken or not an archive: %s", text != NULL ? extract_quote(text, q) : "unknown");
+	err_hint(e, "tar and zip are taken, plain or with gzip, bzip2, xz or zstd");
+	return ERR_INVALID;
+}
+
+/* Only what we mean to take: other formats and filters hold most of libarchive's past flaws, run programs, or (mtree) read
+ * files of this host. */
+static int
+open_archive(struct walk *w, struct err *e)
+{
+	struct stat st;
+
+	if (fstat(w->fd, &st) != 0 || lseek(w->fd, 0, SEEK_SET) != 0)
+		return err_set(e, ERR_IO, "open the archive: %s", strerror(errno));
+	w->in_bytes = st.st_size;
+	w->a = archive_read_new();
+	if (w->a == NULL)
+		return err_set(e, ERR_IO, "open the archive: out of memory");
+	archive_read_support_filter_gzip(w->a);
+	archive_read_support_filter_bzip2(w->a);
+	archive_read_support_filter_xz(w->a);
+	archive_read_support_filter_zstd(w->a);
+	archive_read_support_format_tar(w->a);
+	/* Not the streaming reader: it would take a zip without its directory, cut off, for whole. */
+	archive_read_support_format_zip_seekable(w->a);
+	return archive_read_open_fd(w->a, w->fd, READ_BYTES) == ARCHIVE_OK ? 0 : read_error(w, e);
+}
+
+/* --- entries --- */
+
+static int
+write_at(int fd, const char *data, size_t len, int64_t at, struct err *e)
+{
+	while (len > 0) {
+		ssize_t n = pwrite(fd, data, len, at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return extract_errno(e, "write a file");
+		data += n;
+		at += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* Copies the entry's data. Its size was accounted for where the header told it (declared >= 0); data beyond that is not. */
+static int
+copy_data(struct walk *w, int fd, int64_t declared, struct err *e)
+{
+	int64_t end = 0, counted = declared > 0 ? declared : 0;
+	const void *data;
+	la_int64_t at;
+	size_t len;
+	int rc, got;
+
+	while ((got = archive_read_data_block(w->a, &data, &len, &at)) == ARCHIVE_OK || got == ARCHIVE_WARN) {
+		if (at < end || at > INT64_MAX - (int64_t)len)
+			return err_set(e, ERR_INVALID, "the pieces of a sparse file overlap");
+		if (at + (int64_t)len > counted) {
+			if ((rc = count_bytes(w, at + (int64_t)len, at + (int64_t)len - counted, e)) != 0)
+				return rc;
+			w->made.bytes += at + (int64_t)len - counted;
+			counted = at + (int64_t)len;
+		}
+		if ((rc = check_time(w, e)) != 0 || (rc = write_at(fd, data, len, at, e)) != 0)
+			return rc;
+		end = at + (int64_t)len;
+		if (got == ARCHIVE_WARN)
+			break;
+	}
+	if (got != ARCHIVE_EOF)
+		return read_error(w, e);
+	/* A hole at the end has no data. */
+	if (end < declared && ftruncate(fd, declared) != 0)
+		return extract_errno(e, "size a file");
+	return 0;
+}
+
+/* The time of change is part of what tools may look at; absurd ones (before 1970, after 2100) break some of them. */
+static void
+keep_mtime(int fd, struct archive_entry *entry)
+{
+	time_t t = archive_entry_mtime_is_set(entry) ? archive_entry_mtime(entry) : 0;
+	struct timespec times[2] = {{.tv_sec = t < 0 ? 0 : t > MTIME_MAX ? MTIME_MAX : t}, {0}};
+
+	times[1] = times[0];
+	(void)futimens(fd, times); /* nothing depends on it */
+}
+
+static int
+make_file(struct walk *w, struct archive_entry *entry, struct err *e)
+{
+	int64_t declared = archive_entry_size_is_set(entry) ? archive_entry_size(entry) : -1;
+	int rc, fd;
+
+	if (archive_entry_size_is_set(entry)) {
+		if ((rc = count_bytes(w, declared, declared, e)) != 0)
+			return rc;
+		w->made.bytes += declared;
+	}
+	fd = extract_tree_file(w->tree, w->path, archive_entry_perm(entry), e);
+	if (fd < 0)
+		return fd;
+	rc = copy_data(w, fd, declared, e);
+	if (rc == 0)
+		keep_mtime(fd, entry);
+	if (close(fd) != 0 && rc == 0)
+		rc = extract_errno(e, "close a file");
+	return rc;
+}
+
+static int
+make_hard_link(struct walk *w, struct archive_entry *entry, struct err *e)
+{
+	const char *raw = archive_entry_hardlink(entry);
+	char target[EXTRACT_PATH_MAX + 1];
+	unsigned parts;
+	int64_t bytes;
+	int rc;
+
+	if (archive_entry_size_is_set(entry) && archive_entry_size(entry) > 0)
+		return err_set(e, ERR_INVALID, "the hard link carries data");
+	if ((rc = extract_name_clean(raw, w->limits, target, &parts, e)) != 0)
+		return err_prefix(e, rc, "target of the hard link");
+	if (parts == 0)
+		return err_set(e, ERR_INVALID, "the hard link's target is not a file that came before it");
+	if ((rc = extract_tree_link(w->tree, w->path, target, &bytes, e)) != 0)
+		return rc;
+	/* A link costs nothing here, but a copy of the tree may cost its size. */
+	if ((rc = count_bytes(w, bytes, bytes, e)) == 0)
+		w->made.bytes += bytes;
+	return rc;
+}
+
+static int
+keep_symlink(struct walk *w, struct archive_entry *entry, struct err *e)
+{
+	const char *target = archive_entry_symlink(entry);
+	struct later l = {0};
+	int rc;
+
+	if (target == NULL)
+		return err_set(e, ERR_INVALID, "the link's target cannot be read");
+	if ((rc = extract_link_check(w->path, target, &l.verify, e)) != 0)
+		return rc;
+	if (w->n_links == w->cap_links) {
+		w->cap_links = w->cap_links > 0 ? 2 * w->cap_links : 64;
+		w->links = xrealloc(w->links, w->cap_links * sizeof(*w->links));
+	}
+	l.path = xstrdup(w->path);
+	l.target = xstrdup(target);
+	w->links[w->n_links++] = l;
+	return 0;
+}
+
+static const char *
+type_word(unsigned type)
+{
+	static const struct {
+		unsigned type;
+		const char *word;
+	} words[] = {{AE_IFCHR, "a character device"}, {AE_IFBLK, "a block device"}, {AE_IFIFO, "a fifo"}, {AE_IFSOCK, "a socket"}};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (words[i].type == type)
+			return words[i].word;
+	return "of no known type";
+}
+
+static int
+make_entry(struct walk *w, struct archive_entry *entry, struct err *e)
+{
+	const char *raw = archive_entry_pathname(entry);
+	unsigned type = archive_entry_filetype(entry), parts;
+	int rc;
+
+	if (raw == NULL)
+		return err_set(e, ERR_INVALID, "the name cannot be read as UTF-8");
+	if ((rc = extract_name_clean(raw, w->limits, w->path, &parts, e)) != 0 || (rc = count_entry(w, e)) != 0)
+		return rc;
+	if (archive_entry_is_encrypted(entry)) {
+		err_set(e, ERR_INVALID, "the entry is encrypted");
+		err_hint(e, "pack it again without a password");
+		return ERR_INVALID;
+	}
+	if (parts == 0)
+		return type == AE_IFDIR ? 0 : err_set(e, ERR_INVALID, "the name is that of the root");
+	if (archive_entry_hardlink(entry) != NULL)
+		return make_hard_link(w, entry, e);
+	if (type == AE_IFREG)
+		return make_file(w, entry, e);
+	if (type == AE_IFDIR)
+		return extract_tree_dir(w->tree, w->path, e);
+	if (type == AE_IFLNK)
+		return keep_symlink(w, entry, e);
+	return err_set(e, ERR_INVALID, "it is %s", type_word(type));
+}
+
+static int
+name_entry(int rc, const char *raw, struct err *e)
+{
+	char q[EXTRACT_QUOTE_LEN];
+
+	err_prefix(e, rc, "entry %s", extract_quote(raw != NULL ? raw : "?", q));
+	if (e != NULL && e->hint[0] == '\0' && rc == ERR_INVALID)
+		err_hint(e, "an archive may hold files, directories and links that stay inside it; remove the entry and pack again");
+	if (e != NULL && e->hint[0] == '\0' && rc == ERR_TOOBIG)
+		err_hint(e, "submit less, or ask the operator to raise the limits of extraction");
+	return rc;
+}
+
+static int
+make_links(struct walk *w, struct err *e)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < w->n_links && rc == 0; i++)
+		if ((rc = extract_tree_symlink(w->tree, w->links[i].path, w->links[i].target, e)) != 0)
+			rc = name_entry(rc, w->links[i].path, e);
+	/* Resolved only when all are there: one may lead through another. */
+	for (size_t i = 0; i < w->n_links && rc == 0; i++)
+		if (w->links[i].verify && (rc = extract_tree_verify(w->tree, w->links[i].path, e)) != 0)
+			rc = name_entry(rc, w->links[i].path, e);
+	return rc;
+}
+
+/* --- the whole --- */
+
+/* A plain tar that was cut between two entries looks whole to libarchive; its end mark, blocks of zeros, tells. */
+static int
+check_end(struct walk *w, struct err *e)
+{
+	static const char zeros[TAR_BLOCK];
+	char block[TAR_BLOCK];
+
+	if ((archive_format(w->a) & ARCHIVE_FORMAT_BASE_MASK) != ARCHIVE_FORMAT_TAR || archive_filter_count(w->a) != 1 ||
+	    archive_filter_bytes(w->a, -1) < w->in_bytes)
+		return 0;
+	if (w->in_bytes >= TAR_BLOCK && pread(w->fd, block, TAR_BLOCK, w->in_bytes - TAR_BLOCK) == TAR_BLOCK &&
+	    memcmp(block, zeros, TAR_BLOCK) == 0)
+		return 0;
+	err_set(e, ERR_INVALID, "the archive ends without its end mark: it was cut off");
+	err_hint(e, "upload it again, or pack it again");
+	return ERR_INVALID;
+}
+
+/* What is decompressed but is no file's data (padding, headers) counts against the ratio too, as does a filter in a filter. */
+static int
+check_stream(struct walk *w, struct err *e)
+{
+	int64_t stream = archive_filter_bytes(w->a, 0);
+
+	if (archive_filter_count(w->a) > 2)
+		return err_set(e, ERR_INVALID, "the archive is compressed more than once");
+	if (stream > RATIO_FLOOR_BYTES && stream / w->limits->max_ratio > w->in_bytes)
+		return err_set(e, ERR_TOOBIG, "unpacked more than %lld times the size of the archive",
+		    (long long)w->limits->max_ratio);
+	return 0;
+}
+
+static int
+walk_entries(struct walk *w, struct err *e)
+{
+	struct archive_entry *entry;
+	int rc, got;
+
+	/* A warning is a header that was read only in part, or a name that could not be converted: the entry's own checks see it. */
+	while ((got = archive_read_next_header(w->a, &entry)) == ARCHIVE_OK || got == ARCHIVE_WARN) {
+		if ((rc = check_stream(w, e)) != 0)
+			return rc;
+		if ((rc = make_entry(w, entry, e)) != 0)
+			return name_entry(rc, archive_entry_pathname(entry), e);
+	}
+	if (got != ARCHIVE_EOF)
+		return read_error(w, e);
+	if ((rc = check_stream(w, e)) != 0 || (rc = check_end(w, e)) != 0)
+		return rc;
+	return make_links(w, e);
+}
+
+int
+extract_walk(int fd, int dir_fd, const struct extract_limits *limits, struct extract_result *ret_result, struct err *e)
+{
+	int64_t start_mono_ms = clock_mono_ms();
+	struct walk w = {.limits = limits, .fd = fd};
+	/* Without it libarchive has no text for names that are not ASCII. Of this thread alone. */
+	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before = (locale_t)0;
+	int rc;
+
+	if (!extract_limits_valid(limits))
+		return err_set(e, ERR_INVALID, "a limit of extraction is missing or out of bounds");
+	w.deadline_mono_ms = start_mono_ms + limits->timeout_ms;
+	if (utf8 != (locale_t)0)
+		before = uselocale(utf8);
+	w.tree = extract_tree_new(dir_fd);
+	rc = open_archive(&w, e);
+	if (rc == 0)
+		rc = walk_entries(&w, e);
+	if (rc == 0) {
+		w.made.took_ms = clock_mono_ms() - start_mono_ms;
+		*ret_result = w.made;
+	}
+	if (w.a != NULL)
+		archive_read_free(w.a);
+	extract_tree_free(w.tree);
+	for (size_t i = 0; i < w.n_links; i++) {
+		free(w.links[i].path);
+		free(w.links[i].target);
+	}
+	free(w.links);
+	if (utf8 != (locale_t)0) {
+		uselocale(before);
+		freelocale(utf8);
+	}
+	return rc;
+}
