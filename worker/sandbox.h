@@ -1,0 +1,110 @@
+/* sandbox.h - running one step's program with a hostile target, so that it sees its own files, uses no more than its share, and
+ * leaves nothing running (DESIGN §7).
+ *
+ *   rung 3  the worker is root: own pid, mount, net, ipc and uts namespaces, a root of its own, one uid per slot, cgroup
+ *   rung 1  plain user: the same inside a user namespace, memory watched instead of a cgroup
+ *   rung 2  inside a container that lets us make no namespaces: the files by Landlock, sockets by seccomp
+ *   rung 0  none of it works here (refused unless SANDBOX=none)
+ * On every rung: no_new_privs, no capabilities, Landlock where the kernel has it, seccomp, rlimits, a cleared environment, and the
+ * whole process tree killed at the end, also what called setsid.
+ *
+ * The step is started by a helper: the current executable with argv "--sandbox", single-threaded, which sets everything up and
+ * becomes the parent (and in its pid namespace the init) of the program. Blocking; any thread, several at a time.
+ */
+#ifndef WORKER_SANDBOX_H
+#define WORKER_SANDBOX_H
+
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "base/proc.h"
+
+#define SANDBOX_PATHS_MAX 16
+
+/* Where things are inside on rungs 1 and 3; on rung 2 the host's paths are used. */
+#define SANDBOX_TARGET "/drover/target"
+#define SANDBOX_OUT "/drover/out"
+#define SANDBOX_SCRATCH "/drover/scratch"
+#define SANDBOX_WORKFLOW "/drover/workflow"
+#define SANDBOX_PARAMS "/drover/params.json"
+
+enum sandbox_rung { RUNG_NONE, RUNG_USER, RUNG_CONTAINER, RUNG_ROOT };
+
+struct sandbox_caps { /* what works here; probed once at start by trying it */
+	enum sandbox_rung rung;
+	int landlock_abi;   /* 0: none */
+	bool seccomp;
+	bool netns;         /* an empty network is possible */
+	int cgroup;         /* 0 none, 1, 2: version in which limits can be set */
+	char why[256];      /* why not a better rung */
+};
+
+struct sandbox_paths { /* host paths; "" where absent */
+	const char *target;        /* the tree, or the directory that holds the single file */
+	bool target_read_only;
+	const char *lower, *upper, *work; /* overlay to be mounted on target in the user namespace; NULL: it is ready */
+	const char *out, *scratch; /* writable */
+	const char *workflow;      /* the bundle, read-only */
+	const char *params;        /* file, read-only */
+	const char *toolchain;     /* read-only, seen at the same path inside */
+};
+
+struct sandbox_limits { /* all > 0 */
+	int64_t memory_bytes, cpu_millis, processes, file_bytes, open_files;
+	int64_t grace_ms; /* between SIGTERM and SIGKILL when stopped */
+};
+
+struct sandbox_spec {
+	const struct sandbox_caps *caps;
+	const char *name;             /* for the cgroup and messages: "<run>-<step>" */
+	const char *const *argv;      /* NULL-terminated; argv[0] by PATH of env, inside */
+	const char *const *env;       /* NULL-terminated, complete */
+	struct sandbox_paths paths;
+	struct sandbox_limits limits;
+	uid_t uid;                    /* rung 3: who the program is */
+	gid_t gid;
+	bool egress;                  /* may use the network */
+	int out_fd, err_fd;           /* stdout and stderr; not closed */
+	int progress_fd;              /* becomes descriptor 3; -1: none */
+};
+
+struct sandbox_end {
+	bool exited;      /* code is valid; else killed by signo */
+	int code, signo;
+	bool oom;         /* over memory_bytes */
+	bool stopped;     /* sandbox_stop was called before it ended by itself */
+	int64_t user_ms, system_ms, max_rss_bytes;
+};
+
+struct sandbox;
+
+/* Tries what works; takes some milliseconds. */
+void sandbox_probe(struct sandbox_caps *ret);
+
+/* As in the API: {"rung":3,"features":["pidns",…],"why":"…"}. New reference. */
+json_t *sandbox_json(const struct sandbox_caps *c);
+
+/* The path inside for a host path of spec->paths ("/drover/out" or the host's own on rung 2). */
+const char *sandbox_inside(const struct sandbox_caps *c, const char *inside, const char *host);
+
+/* Starts the program. Returns 0 and *ret, or ERR_NOTFOUND (no such program inside), ERR_INVALID, ERR_IO. */
+int sandbox_start(const struct sandbox_spec *spec, struct sandbox **ret, struct err *e);
+
+/* Asks the program to end: SIGTERM to all of it, SIGKILL after grace_ms. Any thread; may be repeated. */
+void sandbox_stop(struct sandbox *s);
+
+/* Waits for the end until deadline_mono_ms. Returns 0 (everything of it is gone, *ret_end filled), ERR_TIMEOUT (still running), or
+ * ERR_IO (the helper failed; everything of it is gone as well). */
+int sandbox_wait(struct sandbox *s, int64_t deadline_mono_ms, struct sandbox_end *ret_end, struct err *e);
+
+/* Kills what still runs, waits for it, removes the cgroup. NULL is allowed. */
+void sandbox_free(struct sandbox *s);
+
+/* If argv asks for the helper ("--sandbox"), runs it and returns its exit status (>= 0); else -1. Call first in main. */
+int sandbox_helper_main(int argc, char **argv);
+
+#endif
