@@ -67,7 +67,7 @@ toolchain_begin() {
 	link=$root/$vertical
 	mkdir -p -- "$root/.versions" || die "cannot create $root" "set DROVER_TOOLCHAINS to a folder you can write"
 
-	exec 9>"$root/.$vertical.lock"
+	exec 9>>"$root/.$vertical.lock"
 	flock 9
 	if [ -f "$final/.complete" ]; then
 		[ "$(readlink -- "$link" || true)" = ".versions/$vertical-$digest" ] || toolchain_switch
