@@ -46,7 +46,9 @@ struct http_call {
 	struct buf *out;               /* takes the body; over its max: ERR_TOOBIG. Errors (status >= 400) always go here too */
 	/* Takes the body of a 2xx instead of `out`: 0 to go on, else abort (the call returns that value if it is an ERR_*). */
 	int (*write_fn)(void *arg, const void *data, size_t len);
-	void *arg;                     /* of read_fn and write_fn */
+	/* Sees every header of the final answer, before any of its body; name as sent, value trimmed. NULL: nobody does. */
+	void (*header_fn)(void *arg, const char *name, const char *value);
+	void *arg;                     /* of read_fn, write_fn and header_fn */
 	/* bounds */
 	int64_t connect_timeout_ms;    /* 0: 5 s */
 	int64_t timeout_ms;            /* whole call; 0: none (streams) */

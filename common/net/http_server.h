@@ -27,7 +27,8 @@ enum http_route_flags {
 
 struct http_route {
 	const char *method; /* "GET" */
-	const char *path;   /* "/v1/run/:id/artifact/*name": ":x" matches one segment, "*x" (last only) the rest */
+	/* "/v1/run/:id/logs": ":x" matches one segment; "*x", as the last one, all the rest with its slashes */
+	const char *path;
 	void (*handler)(struct http_req *r, void *ctx);
 	size_t body_max;    /* bytes; 0: a body is refused. For streams the handler's own bound counts. */
 	unsigned scope;     /* opaque bits, given to the authorise callback */

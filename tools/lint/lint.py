@@ -45,7 +45,7 @@ THIRD_PARTY = {
     "archive_entry.h": ["storage/extract_walk.c", "common/proto/bundle.c"],
     "seccomp.h": ["storage/extract_confine.c", "worker/sandbox_seccomp.c"],
     "libpq-fe.h": [],
-    "jansson.h": ["common/proto/", "common/cluster/", "dispatcher/", "worker/", "cli/"],
+    "jansson.h": ["common/net/http_json.c", "common/proto/", "common/cluster/", "dispatcher/", "worker/", "cli/"],
 }
 
 BANNED = {
