@@ -101,6 +101,7 @@ a_replacement_that_fails_leaves_nothing(void **state)
 static void
 reads_up_to_the_limit(void **state)
 {
+	static char large[100000];
 	struct buf b = buf_make(10);
 	struct err e;
 
@@ -116,6 +117,15 @@ reads_up_to_the_limit(void **state)
 	assert_int_equal(file_read(dirfd_, "none", &b, &e), ERR_NOTFOUND);
 	assert_int_equal(file_read(dirfd_, ".", &b, &e), ERR_IO);
 	assert_int_equal(file_read(dirfd_, "fifo", &b, &e), ERR_IO); /* and does not wait for a writer */
+	assert_string_equal(buf_str(&b), "was");
+	buf_release(&b);
+
+	/* The limit is noticed only after a good part was read: that part goes again. */
+	b = buf_make(sizeof(large) - 2);
+	memset(large, 'x', sizeof(large) - 1);
+	write_file("large", large);
+	buf_adds(&b, "was");
+	assert_int_equal(file_read(dirfd_, "large", &b, &e), ERR_TOOBIG);
 	assert_string_equal(buf_str(&b), "was");
 	buf_release(&b);
 }

@@ -112,15 +112,24 @@ labels_cannot_break_a_line_or_grow_without_end(void **state)
 	assert_int_equal(lines, METRICS_LABELS_MAX + 1);
 }
 
+#define THREADS 4
+#define FRESH_LABELS 60
+
+static pthread_barrier_t together;
+
 static void *
 count_up(void *arg)
 {
 	(void)arg;
-	for (int i = 0; i < 20000; i++) {
-		char label[2] = {(char)('a' + i % 8), '\0'};
+	for (int i = 0; i < FRESH_LABELS; i++) { /* all threads meet each new label at the same moment */
+		char label[16];
 
-		metrics_add(BY_STATE, label, 1);
-		metrics_observe_ms(TOOK, label, i % 10);
+		snprintf(label, sizeof(label), "l%d", i);
+		pthread_barrier_wait(&together);
+		for (int k = 0; k < 200; k++) {
+			metrics_add(BY_STATE, label, 1);
+			metrics_observe_ms(TOOK, label, k % 10);
+		}
 	}
 	return NULL;
 }
@@ -128,19 +137,21 @@ count_up(void *arg)
 static void
 threads_lose_no_count(void **state)
 {
-	pthread_t threads[4];
+	pthread_t threads[THREADS];
 
 	(void)state;
-	for (int i = 0; i < 4; i++)
+	pthread_barrier_init(&together, NULL, THREADS);
+	for (int i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, count_up, NULL), 0);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
-	for (char c = 'a'; c < 'a' + 8; c++) {
+	pthread_barrier_destroy(&together);
+	for (int i = 0; i < FRESH_LABELS; i++) {
 		char line[64];
 
-		snprintf(line, sizeof(line), "t_states_total{state=\"%c\"} 10000", c);
+		snprintf(line, sizeof(line), "t_states_total{state=\"l%d\"} %d", i, THREADS * 200);
 		assert_true(has_line(line));
-		snprintf(line, sizeof(line), "t_seconds_count{verb=\"%c\"} 10000", c);
+		snprintf(line, sizeof(line), "t_seconds_count{verb=\"l%d\"} %d", i, THREADS * 200);
 		assert_true(has_line(line));
 	}
 }
