@@ -54,6 +54,7 @@ struct run_row {
 	uint64_t request;         /* request (seq) whose one-shot holds or held it; 0 none */
 	unsigned failures;        /* that count against the retry budget */
 	unsigned crashes;         /* worker deaths with this run inside */
+	bool suspect;             /* was inside a worker that crashed: leased alone next */
 	bool dead;                /* failed for good after retries (dead-lettered) */
 	bool adopted;             /* came from a hand-made dispatch */
 	enum fail_class fail;     /* of the last attempt that failed */
@@ -276,6 +277,7 @@ struct core_child {
 	bool crash;
 	bool oom;
 	bool alloc_stopped;        /* DesiredStatus stop of the allocation, job itself not stopped */
+	bool partial;              /* from an event about an allocation alone: `stopped` is not known, only an inquiry or a listing tells */
 	char alloc[40];
 	char why[CORE_CAUSE_MAX];  /* placement failure, driver failure, … in Nomad's words */
 };

@@ -1,0 +1,124 @@
+/* check.c - every invariant of the core's memory, asserted. For tests: O(everything). */
+#undef NDEBUG
+#include <assert.h>
+#include <string.h>
+
+#include "dispatcher/core/core_priv.h"
+
+static void
+check_heap(const struct heap *h)
+{
+	for (size_t i = 1; i < h->len; i++)
+		assert(!h->less(h->items[i], h->items[(i - 1) / 2]));
+}
+
+static void
+check_run(const struct core *c, const struct run *run)
+{
+	const struct lane *lane = run_lane(c, run);
+	bool held = run->state == RUN_RUNNING || run->state == RUN_CANCELING;
+
+	assert(run_get(c, run->id) == run);
+	assert(!run_state_final((enum run_state)run->state));
+	assert(held == (run->grant != NULL));
+	assert(run->reserved == NULL || (run->state == RUN_QUEUED && run->reserved->reserved == run && run->entry.pos == HEAP_NOWHERE));
+	assert(run->deferred == NULL || run_busy(run));
+	if (run->txn != NULL)
+		assert(run->entry.pos == HEAP_NOWHERE && run->age_pos == HEAP_NOWHERE);
+	else if (run->state == RUN_QUEUED)
+		assert(lane->by_age.items[run->age_pos] == run);
+	if (run->txn == NULL && run->state == RUN_QUEUED && run->reserved == NULL)
+		assert((run->entry.pos != HEAP_NOWHERE) != (run->timer.pos != HEAP_NOWHERE)); /* ready or waiting for its time */
+	if (run->entry.pos != HEAP_NOWHERE)
+		assert(lane->ready.heaps[run->entry.kind].items[run->entry.pos] == &run->entry);
+	if (run->txn == NULL && held && c->writable)
+		assert(run->timer.pos != HEAP_NOWHERE); /* every lease has an end in sight */
+	if (run->grant != NULL) {
+		assert(run->grant->run == run && worker_get(c, run->grant->worker->who.id) == run->grant->worker);
+		assert(run->attempt > 0 && run->fence.seq > 0 && run->fence.seq < c->next_seq);
+		assert(run->grant->request == request_get(c, run->request));
+	}
+}
+
+static void
+check_worker(const struct core *c, const struct worker *w)
+{
+	size_t n = 0;
+
+	list_each(&w->grants, l, after) {
+		assert(container_of(l, struct grant, of_worker)->worker == w);
+		n++;
+	}
+	assert(n == w->n_grants);
+	assert((w->poll.caller != 0) == (w->waiting.next != &w->waiting));
+	assert(w->poll.caller == 0 || (caller_is_open(c, w->poll.caller) && w->poll.timer.pos != HEAP_NOWHERE));
+	assert(w->beat.caller == 0 || (caller_is_open(c, w->beat.caller) && w->beat.timer.pos != HEAP_NOWHERE));
+	assert(w->timer.pos != HEAP_NOWHERE); /* silent workers are forgotten */
+}
+
+static void
+check_requests(const struct core *c)
+{
+	list_each(&c->verticals, l, after) {
+		const struct vertical *v = container_of(l, struct vertical, all);
+		size_t n = 0;
+
+		list_each(&c->requests, k, after_k) {
+			const struct request *r = container_of(k, struct request, all);
+
+			n += r->vertical == v && !r->row.adopted;
+		}
+		assert(n == v->requests);
+	}
+	list_each(&c->requests, l, after) {
+		const struct request *r = container_of(l, struct request, all);
+		size_t grants = 0;
+
+		assert(request_get(c, r->row.seq) == r && r->row.state < REQ_DONE);
+		assert(r->row.child[0] == '\0' || request_of_child(c, r->row.child) == r);
+		list_each(&c->runs, k, after_k) {
+			const struct run *run = container_of(k, struct run, all);
+
+			grants += run->grant != NULL && run->grant->request == r;
+		}
+		assert(grants == r->grants);
+	}
+}
+
+static void
+check_lanes(const struct core *c)
+{
+	size_t queued = 0, leased = 0, running = 0, arriving = 0, counted = 0;
+
+	list_each(&c->runs, l, after) {
+		const struct run *run = container_of(l, struct run, all);
+
+		queued += run->state == RUN_QUEUED;
+		leased += run->state != RUN_QUEUED;
+		counted += run->counted && run->txn != NULL && run->attempt == 0 && run->execution != EXEC_WARM && run->txn->answer == ANS_SUBMIT;
+	}
+	list_each(&c->verticals, l, after) {
+		const struct vertical *v = container_of(l, struct vertical, all);
+
+		for (size_t k = 0; k < RUN_CLASSES; k++) {
+			running += v->lanes[k].running;
+			arriving += v->lanes[k].arriving + v->lanes[k].arriving_job;
+			check_heap(&v->lanes[k].by_age);
+			for (size_t q = 0; q < QUEUE_KINDS; q++)
+				check_heap(&v->lanes[k].ready.heaps[q]);
+		}
+	}
+	assert(queued == c->queued && leased == running && arriving == counted);
+}
+
+void
+core_check(const struct core *c)
+{
+	check_heap(&c->timers);
+	list_each(&c->runs, l, after)
+		check_run(c, container_of(l, struct run, all));
+	list_each(&c->workers, l, after)
+		check_worker(c, container_of(l, struct worker, all));
+	check_requests(c);
+	check_lanes(c);
+}

@@ -1,0 +1,516 @@
+/* core.c - the core's life, its queue of effects, its callers and its timers. */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatcher/core/core_priv.h"
+#include "net/retry.h"
+
+static bool
+timer_less(const void *a, const void *b)
+{
+	const struct timer *x = a, *y = b;
+
+	return x->at_mono != y->at_mono ? x->at_mono < y->at_mono : x->order < y->order;
+}
+
+static void
+timer_set_pos(void *t, size_t pos)
+{
+	((struct timer *)t)->pos = pos;
+}
+
+struct core *
+core_new(const struct core_config *config)
+{
+	struct core *c = xcalloc(1, sizeof(*c));
+	struct link *heads[] = {&c->runs, &c->verticals, &c->workers, &c->requests, &c->txns};
+	struct map **maps[] = {&c->run_by_id, &c->worker_by_id, &c->request_by_seq, &c->request_by_child, &c->callers, &c->interned};
+
+	c->config = *config;
+	c->limits = (struct run_limits){
+		.max_lost = config->max_lost,
+		.max_crashes = config->max_crashes,
+		.max_infra = config->max_infra,
+		.backoff_base_ms = config->backoff_base_ms,
+		.backoff_cap_ms = config->backoff_cap_ms,
+	};
+	c->rng = config->seed;
+	c->next_txn = c->next_order = 1;
+	c->next_seq = config->next_seq;
+	c->writable = c->nomad = true;
+	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
+		list_init(heads[i]);
+	for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++)
+		*maps[i] = map_new();
+	c->timers = heap_make(timer_less, timer_set_pos);
+	c->effects_end = &c->effects;
+	c->recent = xcalloc(RECENT_MAX, sizeof(*c->recent));
+	c->scratch = xcalloc(1, sizeof(*c->scratch));
+	return c;
+}
+
+static void
+map_free_values(struct map *m)
+{
+	size_t cursor = 0;
+	void *value;
+
+	while (map_next(m, &cursor, NULL, &value))
+		free(value);
+	map_free(m);
+}
+
+static void
+vertical_free(struct vertical *v)
+{
+	for (size_t k = 0; k < RUN_CLASSES; k++) {
+		queue_release(&v->lanes[k].ready);
+		heap_release(&v->lanes[k].by_age);
+	}
+	free(v);
+}
+
+void
+core_free(struct core *c)
+{
+	struct effect e;
+
+	if (c == NULL)
+		return;
+	list_each(&c->txns, l, after) {
+		struct txn *t = container_of(l, struct txn, all);
+
+		txn_free(c, t);
+	}
+	list_each(&c->runs, l, after) {
+		struct run *run = container_of(l, struct run, all);
+
+		if (run->grant != NULL)
+			grant_detach(c, (struct now){0}, run);
+		run_free(c, run);
+	}
+	list_each(&c->workers, l, after)
+		worker_free(c, container_of(l, struct worker, all));
+	list_each(&c->requests, l, after)
+		request_free(c, container_of(l, struct request, all));
+	list_each(&c->verticals, l, after)
+		vertical_free(container_of(l, struct vertical, all));
+	while (core_take(c, &e))
+		core_effect_release(&e);
+	map_free(c->run_by_id);
+	map_free(c->worker_by_id);
+	map_free(c->request_by_seq);
+	map_free(c->request_by_child);
+	map_free_values(c->callers);
+	map_free_values(c->interned);
+	heap_release(&c->timers);
+	free(c->recent);
+	free(c->scratch);
+	free(c);
+}
+
+/* --- effects --- */
+
+struct effect *
+core_emit(struct core *c, enum effect_kind kind)
+{
+	struct effect_node *n = xcalloc(1, sizeof(*n));
+
+	n->effect.kind = kind;
+	*c->effects_end = n;
+	c->effects_end = &n->next;
+	return &n->effect;
+}
+
+bool
+core_take(struct core *c, struct effect *ret)
+{
+	struct effect_node *n = c->effects;
+
+	if (n == NULL)
+		return false;
+	*ret = n->effect;
+	c->effects = n->next;
+	if (c->effects == NULL)
+		c->effects_end = &c->effects;
+	free(n);
+	return true;
+}
+
+void
+core_effect_release(struct effect *e)
+{
+	for (size_t i = 0; i < e->n_ops; i++)
+		free(e->ops[i].spec);
+	free(e->ops);
+	if (e->answer != NULL) {
+		for (size_t i = 0; i < e->answer->n_leases; i++)
+			free(e->answer->leases[i].spec);
+		free(e->answer->cancel);
+		free(e->answer->lost);
+		free(e->answer);
+	}
+	e->n_ops = 0;
+	e->ops = NULL;
+	e->answer = NULL;
+}
+
+/* --- callers --- */
+
+static const char *
+caller_key(uint64_t caller, char out[24])
+{
+	snprintf(out, 24, "%" PRIx64, caller);
+	return out;
+}
+
+void
+caller_open(struct core *c, uint64_t caller, struct worker *worker)
+{
+	struct caller *k;
+	char key[24];
+
+	if (caller == 0)
+		return;
+	k = xcalloc(1, sizeof(*k));
+	k->id = caller;
+	k->worker = worker;
+	k = map_put(c->callers, caller_key(caller, key), k);
+	assert(k == NULL);
+}
+
+bool
+caller_is_open(const struct core *c, uint64_t caller)
+{
+	char key[24];
+
+	return caller != 0 && map_get(c->callers, caller_key(caller, key)) != NULL;
+}
+
+void
+caller_part(struct core *c, uint64_t caller)
+{
+	char key[24];
+	struct caller *k = map_get(c->callers, caller_key(caller, key));
+
+	if (k != NULL)
+		k->worker = NULL;
+}
+
+void
+core_answer(struct core *c, uint64_t caller, struct answer *a)
+{
+	struct effect *e;
+	struct caller *k = NULL;
+	char key[24];
+
+	if (caller != 0)
+		k = map_remove(c->callers, caller_key(caller, key));
+	if (k == NULL) {
+		struct effect unsent = {.answer = a};
+
+		core_effect_release(&unsent);
+		return;
+	}
+	free(k);
+	e = core_emit(c, EFF_ANSWER);
+	e->caller = caller;
+	e->answer = a;
+}
+
+void
+core_answer_err(struct core *c, uint64_t caller, enum answer_kind kind, const char *run, int code, const char *text)
+{
+	struct answer *a = xcalloc(1, sizeof(*a));
+
+	a->kind = kind;
+	snprintf(a->run, sizeof(a->run), "%s", run);
+	err_set(&a->err, code, "%s", text);
+	core_answer(c, caller, a);
+}
+
+void
+core_answer_state(struct core *c, uint64_t caller, enum answer_kind kind, const char *run, enum run_state state)
+{
+	struct answer *a = xcalloc(1, sizeof(*a));
+
+	a->kind = kind;
+	a->state = state;
+	snprintf(a->run, sizeof(a->run), "%s", run);
+	core_answer(c, caller, a);
+}
+
+void
+core_caller_gone(struct core *c, struct now now, uint64_t caller)
+{
+	char key[24];
+	struct caller *k = map_remove(c->callers, caller_key(caller, key));
+
+	if (k != NULL && k->worker != NULL) {
+		if (k->worker->poll.caller == caller)
+			poll_close(c, k->worker);
+		if (k->worker->beat.caller == caller)
+			beat_close(c, k->worker);
+	}
+	free(k);
+	core_settle(c, now);
+}
+
+/* --- timers --- */
+
+void
+timer_init(struct timer *t, enum timer_kind kind)
+{
+	t->pos = HEAP_NOWHERE;
+	t->kind = kind;
+	t->at_mono = NEVER;
+}
+
+void
+timer_set(struct core *c, struct timer *t, int64_t at_mono)
+{
+	if (t->pos != HEAP_NOWHERE) {
+		if (t->at_mono == at_mono)
+			return;
+		heap_remove(&c->timers, t->pos);
+	}
+	t->at_mono = at_mono;
+	if (at_mono == NEVER)
+		return;
+	t->order = c->next_order++;
+	heap_push(&c->timers, t);
+}
+
+int64_t
+core_next_wake(const struct core *c)
+{
+	const struct timer *t = heap_peek(&c->timers);
+
+	return t == NULL ? NEVER : t->at_mono;
+}
+
+static void
+timer_fire(struct core *c, struct now now, struct timer *t)
+{
+	struct vertical *v;
+
+	switch (t->kind) {
+	case TIMER_RUN:
+		run_timer(c, now, container_of(t, struct run, timer));
+		break;
+	case TIMER_POLL:
+		poll_timer(c, now, container_of(t, struct worker, poll.timer));
+		break;
+	case TIMER_BEAT:
+		beat_timer(c, now, container_of(t, struct worker, beat.timer));
+		break;
+	case TIMER_WORKER:
+		worker_timer(c, now, container_of(t, struct worker, timer));
+		break;
+	case TIMER_REQUEST:
+		request_step(c, now, container_of(t, struct request, timer));
+		break;
+	case TIMER_VERTICAL:
+		v = container_of(t, struct vertical, timer);
+		v->dirty = true;
+		for (size_t k = 0; k < RUN_CLASSES; k++)
+			v->lanes[k].dirty = true;
+		break;
+	case TIMER_KINDS:
+		break;
+	}
+}
+
+void
+core_tick(struct core *c, struct now now)
+{
+	struct timer *t;
+
+	while ((t = heap_peek(&c->timers)) != NULL && t->at_mono <= now.mono_ms) {
+		heap_pop(&c->timers);
+		timer_fire(c, now, t);
+	}
+	core_settle(c, now);
+}
+
+/* --- small things --- */
+
+/* splitmix64 (Steele, Lea, Flood 2014): one word of state, every seed is fine. */
+uint64_t
+core_random(struct core *c)
+{
+	uint64_t z = (c->rng += 0x9e3779b97f4a7c15u);
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return z ^ (z >> 31);
+}
+
+int64_t
+core_backoff(struct core *c, unsigned n, int64_t least_ms)
+{
+	struct retry_policy p = {
+		.max_attempts = RETRY_MAX_ATTEMPTS,
+		.base_ms = (uint32_t)c->config.backoff_base_ms,
+		.cap_ms = (uint32_t)c->config.backoff_cap_ms,
+	};
+	unsigned attempt = n < 1 ? 1 : n < RETRY_MAX_ATTEMPTS ? n : RETRY_MAX_ATTEMPTS - 1;
+	int64_t ms = retry_next(&p, attempt, 0, core_random(c));
+
+	return ms > least_ms ? ms : least_ms;
+}
+
+bool
+ledger_ready(const struct core *c, struct now now)
+{
+	return c->writable && now.mono_ms >= c->ledger_hold_mono;
+}
+
+const char *
+core_intern(struct core *c, const char *name)
+{
+	char *copy = map_get(c->interned, name);
+
+	if (copy == NULL) {
+		copy = xstrdup(name);
+		map_put(c->interned, copy, copy);
+	}
+	return copy;
+}
+
+/* --- verticals, health --- */
+
+static bool
+age_less(const void *a, const void *b)
+{
+	const struct run *x = a, *y = b;
+
+	if (x->entry.created_real_ms != y->entry.created_real_ms)
+		return x->entry.created_real_ms < y->entry.created_real_ms;
+	return x->entry.order < y->entry.order;
+}
+
+static void
+age_set_pos(void *run, size_t pos)
+{
+	((struct run *)run)->age_pos = pos;
+}
+
+struct vertical *
+vertical_get(struct core *c, const char *name)
+{
+	struct vertical *v;
+
+	list_each(&c->verticals, l, after) {
+		v = container_of(l, struct vertical, all);
+		if (strcmp(v->name, name) == 0)
+			return v;
+	}
+	v = xcalloc(1, sizeof(*v));
+	snprintf(v->name, sizeof(v->name), "%s", name);
+	timer_init(&v->timer, TIMER_VERTICAL);
+	for (size_t k = 0; k < RUN_CLASSES; k++) {
+		struct lane *lane = &v->lanes[k];
+
+		lane->vertical = v;
+		lane->class = (enum run_class)k;
+		queue_init(&lane->ready);
+		lane->by_age = heap_make(age_less, age_set_pos);
+		list_init(&lane->waiting);
+	}
+	list_add(&c->verticals, &v->all);
+	return v;
+}
+
+void
+vertical_wake(struct core *c, struct vertical *v, int64_t at_mono)
+{
+	if (v->timer.pos == HEAP_NOWHERE || v->timer.at_mono > at_mono)
+		timer_set(c, &v->timer, at_mono);
+}
+
+void
+vertical_wake_ledger(struct core *c, struct vertical *v)
+{
+	if (c->writable)
+		vertical_wake(c, v, c->ledger_hold_mono);
+}
+
+void
+core_set_vertical(struct core *c, struct now now, const struct core_vertical *declared)
+{
+	struct vertical *v = vertical_get(c, declared->name);
+
+	v->window = declared->window;
+	v->dirty = true;
+	core_settle(c, now);
+}
+
+/* What was held back while the ledger or Nomad was away is looked at again. */
+static void
+everything_dirty(struct core *c, struct now now)
+{
+	list_each(&c->verticals, l, after) {
+		struct vertical *v = container_of(l, struct vertical, all);
+
+		v->dirty = true;
+		for (size_t k = 0; k < RUN_CLASSES; k++)
+			v->lanes[k].dirty = true;
+	}
+	list_each(&c->requests, l, after)
+		request_step(c, now, container_of(l, struct request, all));
+}
+
+void
+core_ledger_health(struct core *c, struct now now, bool writable)
+{
+	bool back = writable && !c->writable;
+
+	c->writable = writable;
+	if (back) {
+		c->ledger_hold_mono = now.mono_ms;
+		everything_dirty(c, now);
+		list_each(&c->runs, l, after)
+			run_arm(c, container_of(l, struct run, all));
+	}
+	core_settle(c, now);
+}
+
+void
+core_nomad_health(struct core *c, struct now now, bool reachable, const char *why)
+{
+	bool back = reachable && !c->nomad;
+
+	c->nomad = reachable;
+	snprintf(c->nomad_why, sizeof(c->nomad_why), "%s", reachable || why == NULL ? "" : why);
+	if (back)
+		everything_dirty(c, now);
+	core_settle(c, now);
+}
+
+void
+core_settle(struct core *c, struct now now)
+{
+	if (!c->started)
+		return;
+	list_each(&c->verticals, l, after) {
+		struct vertical *v = container_of(l, struct vertical, all);
+
+		for (size_t k = 0; k < RUN_CLASSES; k++) {
+			struct lane *lane = &v->lanes[k];
+
+			if (lane->dirty) {
+				lane->dirty = false;
+				lane_match(c, now, lane);
+				v->dirty = true;
+			}
+		}
+		if (v->dirty) {
+			v->dirty = false;
+			plan_run(c, now, v, NULL);
+		}
+	}
+}

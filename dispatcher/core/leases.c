@@ -1,0 +1,227 @@
+/* leases.c - who gets which run: offered leases first, then the best ready runs that the worker may take. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatcher/core/core_priv.h"
+
+/* Kinds of runs that the worker may take. Without a cluster there are no one-shots to insist on. */
+unsigned
+queue_mask(const struct core *c, const struct worker *w)
+{
+	if (!c->config.cluster)
+		return QUEUE_ALL;
+	if (w->who.once)
+		return QUEUE_ALL & ~(QUEUE_BIT(QUEUE_WARM) | QUEUE_BIT(QUEUE_WARM_SUSPECT));
+	return QUEUE_ALL & ~(QUEUE_BIT(QUEUE_JOB) | QUEUE_BIT(QUEUE_JOB_SUSPECT));
+}
+
+/* Slots that the worker may fill, by its word and by what the core knows of it. A suspect runs alone. */
+static size_t
+slots_free(const struct worker *w, size_t told)
+{
+	size_t taken = w->n_grants + w->committing, slots = w->who.slots > taken ? w->who.slots - taken : 0;
+
+	for (const struct link *l = w->grants.next; l != &w->grants; l = l->next) {
+		if (container_of(l, struct grant, of_worker)->run->suspect)
+			return 0;
+	}
+	return told < slots ? told : slots;
+}
+
+size_t
+worker_idle(const struct worker *w, struct now now)
+{
+	if (w->who.once || !w->known || w->over || w->leaving)
+		return 0;
+	if (w->poll.caller != 0)
+		return slots_free(w, w->poll.free);
+	return now.mono_ms - w->seen_mono <= FRESH_MS ? slots_free(w, CORE_LEASES_MAX) : 0;
+}
+
+/* One-shots whose request is over, or was never ours, get nothing. */
+static bool
+unwanted(const struct core *c, const struct worker *w)
+{
+	const struct request *r = worker_request(c, w);
+
+	if (w->over || w->leaving)
+		return true;
+	if (r == NULL)
+		return w->who.once && w->who.request != 0;
+	return r->stray || r->withdraw || r->ended || r->gone || r->row.state == REQ_STOPPING;
+}
+
+static bool
+holds(const struct poll *p, const struct run *run)
+{
+	for (size_t i = 0; i < p->n_held; i++) {
+		if (fence_equal(p->held[i].fence, run->fence) && strcmp(p->held[i].run, run->id) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* A lease that the worker does not list never reached it: once more, under the same fence. */
+static void
+offer_again(struct core *c, struct now now, struct txn *t, struct worker *w)
+{
+	static const struct run_cause again = {.event = EV_OFFER, .reason = ""};
+
+	list_each(&w->grants, l, after) {
+		struct grant *g = container_of(l, struct grant, of_worker);
+
+		if (!run_busy(g->run) && g->run->state == RUN_RUNNING && g->verdict.at_mono == NEVER && !holds(&w->poll, g->run))
+			run_move_in(c, now, t, g->run, &again);
+	}
+}
+
+static void
+lease(struct core *c, struct now now, struct txn *t, struct worker *w, struct run *run)
+{
+	struct request *r = worker_request(c, w);
+	struct run_cause cause = {
+		.event = EV_LEASE,
+		.reason = "",
+		.worker = w->who.id,
+		.request = r == NULL ? 0 : r->row.seq,
+		.fence = {.epoch = c->config.epoch, .seq = c->next_seq++},
+	};
+
+	if (r != NULL)
+		r->used = true;
+	run_move_in(c, now, t, run, &cause);
+}
+
+/* Takes the best runs while the worker has slots. */
+static void
+take_ready(struct core *c, struct now now, struct txn *t, struct worker *w)
+{
+	size_t room = slots_free(w, w->poll.free);
+	unsigned mask = queue_mask(c, w);
+
+	for (; room > 0 && t->n_runs < CORE_LEASES_MAX && txn_has_room(t, 2); room--) {
+		bool company = w->n_grants + t->n_runs > 0;
+		struct queue_entry *e = queue_best(&w->lane->ready, company ? mask & ~QUEUE_SUSPECTS : mask);
+		struct run *run;
+
+		if (e == NULL)
+			return;
+		run = container_of(e, struct run, entry);
+		lease(c, now, t, w, run);
+		if (run->suspect)
+			return;
+	}
+}
+
+/* The one run that the worker asks for. Returns false if it will never be this worker's. */
+static bool
+take_only(struct core *c, struct now now, struct txn *t, struct worker *w)
+{
+	struct run *run = run_get(c, w->poll.only);
+
+	if (run == NULL || (run->reserved != NULL && strcmp(run->reserved->row.child, w->who.child) != 0))
+		return false;
+	if (run->state != RUN_QUEUED)
+		return run->grant != NULL && run->grant->worker == w;
+	if (!run_busy(run) && (run->reserved != NULL || run->entry.pos != HEAP_NOWHERE) && slots_free(w, w->poll.free) > 0)
+		lease(c, now, t, w, run);
+	return true;
+}
+
+void
+lease_serve(struct core *c, struct now now, struct worker *w)
+{
+	struct request *r = worker_request(c, w);
+	bool hopeless = false;
+	struct txn *t;
+
+	if (w->poll.caller == 0 || w->committing > 0)
+		return;
+	if (unwanted(c, w)) {
+		poll_answer_empty(c, w, true, 0, "");
+		return;
+	}
+	if (!ledger_ready(c, now)) {
+		vertical_wake_ledger(c, w->lane->vertical);
+		return;
+	}
+	t = txn_new(c, w->poll.caller, ANS_LEASE);
+	t->worker = w;
+	offer_again(c, now, t, w);
+	if (w->poll.only[0] != '\0')
+		hopeless = !take_only(c, now, t, w);
+	else
+		take_ready(c, now, t, w);
+	if (t->n_runs > 0) {
+		w->committing = t->n_runs;
+		poll_close(c, w);
+		txn_commit(c, t);
+		return;
+	}
+	txn_free(c, t);
+	if (w->who.once && w->n_grants == 0 && (hopeless || w->poll.only[0] == '\0')) {
+		if (r != NULL)
+			r->dismissed = true;
+		poll_answer_empty(c, w, true, 0, "");
+	}
+}
+
+void
+lane_match(struct core *c, struct now now, struct lane *lane)
+{
+	list_each(&lane->waiting, l, after)
+		lease_serve(c, now, container_of(l, struct worker, waiting));
+}
+
+void
+lease_done(struct core *c, struct now now, struct txn *t, bool ok, char **specs, size_t n_specs)
+{
+	struct worker *w = t->worker;
+	struct request *r = worker_request(c, w);
+	struct answer *a;
+
+	w->committing = 0;
+	w->lane->dirty = true;
+	if (!ok) {
+		if (r != NULL && r->grants == 0)
+			r->used = false;
+		vertical_wake_ledger(c, w->lane->vertical);
+		core_answer_err(c, t->caller, ANS_LEASE, "", ERR_RETRY, "the ledger could not write the lease; ask again");
+		return;
+	}
+	(void)now;
+	a = xcalloc(1, sizeof(*a));
+	a->kind = ANS_LEASE;
+	for (size_t i = 0; i < t->n_runs; i++) {
+		struct lease *lease_out = &a->leases[a->n_leases++];
+
+		memcpy(lease_out->run, t->runs[i].next.id, sizeof(lease_out->run));
+		lease_out->fence = t->runs[i].next.fence;
+		lease_out->attempt = t->runs[i].next.attempt;
+		if (i < n_specs) {
+			lease_out->spec = specs[i];
+			specs[i] = NULL;
+		}
+	}
+	core_answer(c, t->caller, a);
+}
+
+void
+grant_judge(struct core *c, struct run *run, const struct verdict *v)
+{
+	struct verdict *have = &run->grant->verdict;
+	int64_t at_mono = v->at_mono;
+
+	if (run->grant->asked != NULL)
+		return;
+	/* What an operator did stays the reason, and hearing of it again does not put it off. */
+	if (have->at_mono != NEVER && have->event != EV_CANCEL) {
+		if (have->event == EV_STOPPED)
+			return;
+		at_mono = have->at_mono < at_mono ? have->at_mono : at_mono;
+	}
+	*have = *v;
+	have->at_mono = at_mono;
+	run_arm(c, run);
+}

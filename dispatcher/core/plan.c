@@ -1,0 +1,32 @@
+#include "dispatcher/core/plan.h"
+
+/* One-shots that the lane lacks. Runs that insist on a one-shot cannot be served by warm slots. */
+static size_t
+lane_lack(const struct plan_lane *l)
+{
+	size_t any = l->ready_any > l->idle_warm ? l->ready_any - l->idle_warm : 0;
+	size_t want = any + l->ready_job;
+
+	return want > l->coming ? want - l->coming : 0;
+}
+
+struct plan_output
+plan_one_shots(const struct plan_input *in)
+{
+	struct plan_output out = {{0}};
+	size_t room = in->window > in->in_nomad ? in->window - in->in_nomad : 0;
+	size_t lack[RUN_CLASSES], left = 0;
+
+	for (size_t k = 0; k < RUN_CLASSES; k++) {
+		lack[k] = lane_lack(&in->lanes[k]);
+		left += lack[k];
+	}
+	for (size_t k = 0; room > 0 && left > 0; k = (k + 1) % RUN_CLASSES) {
+		if (out.ask[k] == lack[k])
+			continue;
+		out.ask[k]++;
+		room--;
+		left--;
+	}
+	return out;
+}

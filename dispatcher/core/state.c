@@ -1,0 +1,294 @@
+/* state.c - runs in memory: rows in and out, and the place where each state keeps its runs. */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatcher/core/core_priv.h"
+
+struct run *
+run_get(const struct core *c, const char *id)
+{
+	return map_get(c->run_by_id, id);
+}
+
+bool
+run_busy(const struct run *run)
+{
+	return run->txn != NULL || (run->grant != NULL && run->grant->asked != NULL);
+}
+
+/* Without a cluster there are no larger workers: everything is taken by those that exist. */
+struct lane *
+run_lane(const struct core *c, const struct run *run)
+{
+	return &run->vertical->lanes[c->config.cluster ? run->class : CLASS_NORMAL];
+}
+
+static void
+count_state(struct core *c, const struct run *run, size_t n)
+{
+	if (run->state == RUN_QUEUED)
+		c->queued += n;
+	else if (!run_state_final((enum run_state)run->state))
+		run_lane(c, run)->running += n;
+}
+
+/* When a queued run is due. A retry never waits longer than the cap, however the real clock jumps. */
+static int64_t
+due_mono(const struct core *c, struct now now, const struct run_row *row)
+{
+	int64_t wait = row->not_before_real_ms - now.real_ms;
+
+	if (row->not_before_real_ms == 0 || wait <= 0)
+		return now.mono_ms;
+	if (row->attempt > 0 && wait > c->config.backoff_cap_ms)
+		wait = c->config.backoff_cap_ms;
+	return now.mono_ms + wait;
+}
+
+void
+run_unreserve(struct run *run)
+{
+	if (run->reserved != NULL)
+		run->reserved->reserved = NULL;
+	run->reserved = NULL;
+}
+
+void
+run_load(struct core *c, struct now now, struct run *run, const struct run_row *row)
+{
+	count_state(c, run, (size_t)-1);
+	run->state = (uint8_t)row->state;
+	run->class = (uint8_t)row->needs.class;
+	run->fail = (uint8_t)row->fail;
+	run->attempt = row->attempt;
+	run->fence = row->fence;
+	run->request = row->request;
+	run->failures = row->failures;
+	run->crashes = row->crashes;
+	run->suspect = row->suspect;
+	run->dead = row->dead;
+	run->not_before_real_ms = row->not_before_real_ms;
+	run->started_real_ms = row->started_real_ms;
+	run->finished_real_ms = row->finished_real_ms;
+	run->due_mono = due_mono(c, now, row);
+	if (run->state != RUN_QUEUED)
+		run_unreserve(run);
+	free(run->reason);
+	run->reason = row->reason[0] != '\0' ? xstrdup(row->reason) : NULL;
+	count_state(c, run, 1);
+}
+
+struct run *
+run_new(struct core *c, struct now now, const struct run_row *row)
+{
+	struct run *run = xcalloc(1, sizeof(*run));
+
+	run->id = xstrdup(row->id);
+	run->tenant = core_intern(c, row->tenant);
+	run->workflow = core_intern(c, row->workflow);
+	run->vertical = vertical_get(c, row->needs.vertical);
+	run->entry.priority = row->needs.priority;
+	run->entry.created_real_ms = row->created_real_ms;
+	run->entry.order = c->next_order++;
+	run->entry.pos = run->age_pos = HEAP_NOWHERE;
+	run->execution = (uint8_t)row->needs.execution;
+	run->timeout_ms = row->needs.timeout_ms;
+	run->tool_retries = row->needs.tool_retries;
+	run->adopted = row->adopted;
+	run->deferred_end = &run->deferred;
+	timer_init(&run->timer, TIMER_RUN);
+	run->state = RUN_COMPLETED; /* in no count yet */
+	list_add(&c->runs, &run->all);
+	map_put(c->run_by_id, run->id, run);
+	run_load(c, now, run, row);
+	return run;
+}
+
+void
+run_free(struct core *c, struct run *run)
+{
+	assert(run->grant == NULL);
+	run_unreserve(run);
+	count_state(c, run, (size_t)-1);
+	run_unindex(c, run);
+	list_remove(&run->all);
+	map_remove(c->run_by_id, run->id);
+	while (run->deferred != NULL) {
+		struct deferred *d = run->deferred;
+
+		run->deferred = d->next;
+		free(d->report);
+		free(d);
+	}
+	free(run->reason);
+	free(run->id);
+	free(run);
+}
+
+void
+run_row_of(const struct run *run, struct run_row *ret)
+{
+	*ret = (struct run_row){
+		.needs = {.class = (enum run_class)run->class, .execution = (enum execution)run->execution,
+		    .priority = run->entry.priority, .timeout_ms = run->timeout_ms, .tool_retries = run->tool_retries},
+		.state = (enum run_state)run->state, .attempt = run->attempt, .fence = run->fence, .request = run->request,
+		.failures = run->failures, .crashes = run->crashes, .suspect = run->suspect, .dead = run->dead,
+		.adopted = run->adopted, .fail = (enum fail_class)run->fail, .created_real_ms = run->entry.created_real_ms,
+		.not_before_real_ms = run->not_before_real_ms, .started_real_ms = run->started_real_ms,
+		.finished_real_ms = run->finished_real_ms,
+	};
+	snprintf(ret->id, sizeof(ret->id), "%s", run->id);
+	snprintf(ret->tenant, sizeof(ret->tenant), "%s", run->tenant);
+	snprintf(ret->workflow, sizeof(ret->workflow), "%s", run->workflow);
+	snprintf(ret->needs.vertical, sizeof(ret->needs.vertical), "%s", run->vertical->name);
+	snprintf(ret->reason, sizeof(ret->reason), "%s", run->reason == NULL ? "" : run->reason);
+	if (run->grant != NULL)
+		snprintf(ret->worker, sizeof(ret->worker), "%s", run->grant->worker->who.id);
+}
+
+/* --- places --- */
+
+void
+run_unindex(struct core *c, struct run *run)
+{
+	struct lane *lane = run_lane(c, run);
+
+	if (run->entry.pos != HEAP_NOWHERE)
+		queue_remove(&lane->ready, &run->entry);
+	if (run->age_pos != HEAP_NOWHERE)
+		heap_remove(&lane->by_age, run->age_pos);
+	timer_set(c, &run->timer, NEVER);
+}
+
+void
+run_arm(struct core *c, struct run *run)
+{
+	const struct grant *g = run->grant;
+	int64_t at;
+
+	if (run->txn != NULL || run->state > RUN_CANCELING)
+		return;
+	if (g == NULL) {
+		timer_set(c, &run->timer, run->entry.pos == HEAP_NOWHERE && run->reserved == NULL ? run->due_mono : NEVER);
+		return;
+	}
+	at = g->deadline_mono < g->verdict.at_mono ? g->deadline_mono : g->verdict.at_mono;
+	if (at < c->ledger_hold_mono)
+		at = c->ledger_hold_mono;
+	timer_set(c, &run->timer, c->writable || g->asked != NULL ? at : NEVER);
+}
+
+void
+run_index(struct core *c, struct now now, struct run *run)
+{
+	struct lane *lane = run_lane(c, run);
+
+	if (run->state == RUN_QUEUED) {
+		heap_push(&lane->by_age, run);
+		run->entry.kind = (enum queue_kind)(run->execution + (run->suspect ? QUEUE_ANY_SUSPECT : QUEUE_ANY));
+		if (run->reserved == NULL && run->due_mono <= now.mono_ms)
+			queue_add(&lane->ready, &run->entry);
+		lane->dirty = true;
+	}
+	run_arm(c, run);
+}
+
+void
+run_timer(struct core *c, struct now now, struct run *run)
+{
+	static const struct verdict silent = {.event = EV_LOSE, .fail = FAIL_LOST, .why = "its worker was not heard of until the lease ended"};
+	const struct verdict *v;
+	struct run_cause cause;
+
+	if (run->txn != NULL)
+		return;
+	if (run->grant == NULL) {
+		run_unindex(c, run);
+		run_index(c, now, run);
+		return;
+	}
+	if (run->grant->asked != NULL && run->grant->verdict.at_mono <= now.mono_ms) {
+		report_decide(c, now, run, false);
+		return;
+	}
+	v = run->grant->verdict.at_mono <= now.mono_ms ? &run->grant->verdict : &silent;
+	if (v == &run->grant->verdict && !run_may((enum run_state)run->state, v->event)) {
+		run->grant->verdict.at_mono = NEVER;
+		run_arm(c, run);
+		return;
+	}
+	if (!ledger_ready(c, now) || run->grant->asked != NULL || (v == &silent && run->grant->deadline_mono > now.mono_ms)) {
+		run_arm(c, run);
+		return;
+	}
+	cause = (struct run_cause){.event = v->event, .fail = v->fail, .crash = v->crash, .solo = v->solo, .reason = v->why};
+	run_move(c, now, run, &cause, 0, ANS_REPORT);
+}
+
+/* --- moves --- */
+
+void
+run_move_in(struct core *c, struct now now, struct txn *t, struct run *run, const struct run_cause *cause)
+{
+	struct run_cause full = *cause;
+	struct run_row row, next;
+
+	full.random = core_random(c);
+	full.larger = c->config.cluster;
+	run_row_of(run, &row);
+	next = run_next(&row, &full, &c->limits, now.real_ms);
+	txn_add_run(c, t, run, &next, cause->event);
+}
+
+void
+run_move(struct core *c, struct now now, struct run *run, const struct run_cause *cause, uint64_t caller, enum answer_kind kind)
+{
+	struct txn *t = txn_new(c, caller, kind);
+
+	run_move_in(c, now, t, run, cause);
+	txn_commit(c, t);
+}
+
+struct grant *
+grant_attach(struct core *c, struct now now, struct run *run, struct worker *w)
+{
+	struct grant *g = xcalloc(1, sizeof(*g));
+
+	g->worker = w;
+	g->request = request_get(c, run->request);
+	g->deadline_mono = now.mono_ms + c->config.lease_ttl_ms;
+	g->verdict.at_mono = NEVER;
+	if (w->over)
+		g->verdict = w->verdict;
+	list_add(&w->grants, &g->of_worker);
+	w->n_grants++;
+	if (g->request != NULL) {
+		g->request->grants++;
+		g->request->used = true;
+		request_useful(c, g->request);
+	}
+	g->run = run;
+	run->grant = g;
+	return g;
+}
+
+void
+grant_detach(struct core *c, struct now now, struct run *run)
+{
+	struct grant *g = run->grant;
+
+	run->grant = NULL;
+	list_remove(&g->of_worker);
+	g->worker->n_grants--;
+	/* A waiting poll may have slots for what could not be given beside this run; a waiting beat learns of its loss. */
+	g->worker->lane->dirty = true;
+	beat_wake(c, g->worker);
+	if (g->request != NULL) {
+		g->request->grants--;
+		timer_set(c, &g->request->timer, now.mono_ms);
+	}
+	free(g->asked);
+	free(g);
+}

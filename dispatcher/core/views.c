@@ -1,0 +1,184 @@
+/* views.c - reading the core: status, queue, workers. */
+#include <stdio.h>
+#include <string.h>
+
+#include "dispatcher/core/core_priv.h"
+
+const struct run_row *
+core_find(const struct core *c, const char *id)
+{
+	const struct run *run = run_get(c, id);
+
+	/* A first commit in flight is nothing to speak of yet. */
+	if (run == NULL || (run->txn != NULL && run->txn->answer == ANS_SUBMIT && run->attempt == 0 && run->state == RUN_QUEUED))
+		return NULL;
+	run_row_of(run, c->scratch);
+	return c->scratch;
+}
+
+static bool
+say(struct core_wait *ret, const char *code, const char *text)
+{
+	snprintf(ret->code, sizeof(ret->code), "%s", code);
+	snprintf(ret->text, sizeof(ret->text), "%s", text);
+	return true;
+}
+
+/* The furthest that any one-shot on its way to this lane has come. */
+static bool
+why_one_shots(const struct core *c, const struct lane *lane, struct core_wait *ret)
+{
+	const struct request *best = NULL;
+
+	list_each(&c->requests, l, after) {
+		const struct request *r = container_of(l, struct request, all);
+
+		if (r->vertical != lane->vertical || r->row.class != lane->class || !request_coming(r))
+			continue;
+		if (best == NULL || r->child_state > best->child_state || (r->why[0] != '\0' && best->why[0] == '\0'))
+			best = r;
+	}
+	if (best == NULL)
+		return false;
+	if (best->row.state == REQ_WANTED)
+		return say(ret, "capacity_requested", best->why[0] != '\0' ? best->why : "a job is being asked of Nomad");
+	if (best->child_told && best->child_state == CHILD_PENDING && best->why[0] != '\0')
+		return say(ret, "placement", best->why);
+	if (best->child_told && best->child_state >= CHILD_STARTING)
+		return say(ret, "starting", best->why[0] != '\0' ? best->why : "its allocation is starting");
+	return say(ret, "capacity_requested", "Nomad has accepted the job and has not placed it yet");
+}
+
+static bool
+why_cluster(const struct core *c, struct now now, const struct run *run, const struct lane *lane, struct core_wait *ret)
+{
+	const struct vertical *v = run->vertical;
+
+	if (!c->nomad)
+		return say(ret, "nomad_away", c->nomad_why[0] != '\0' ? c->nomad_why : "Nomad cannot be reached");
+	if (why_one_shots(c, lane, ret))
+		return true;
+	if (now.mono_ms < v->hold_mono)
+		return say(ret, v->refused ? "placement" : "starting", v->trouble);
+	if (v->window == 0)
+		return say(ret, "no_worker", "the vertical has no one-shot jobs in Nomad");
+	if (v->requests >= v->window)
+		return say(ret, "window", "all one-shots that the vertical may have in Nomad are busy");
+	return say(ret, "ready", "next in line for a worker");
+}
+
+bool
+core_why(const struct core *c, struct now now, const char *id, struct core_wait *ret)
+{
+	const struct run *run = run_get(c, id);
+	const struct lane *lane;
+
+	memset(ret, 0, sizeof(*ret));
+	if (run == NULL || run->state != RUN_QUEUED)
+		return false;
+	lane = run_lane(c, run);
+	if (run->entry.pos != HEAP_NOWHERE)
+		ret->position = queue_rank(&lane->ready, &run->entry);
+	if (!c->writable || now.mono_ms < c->ledger_hold_mono)
+		return say(ret, "ledger", "the ledger cannot write now");
+	if (run->reserved != NULL)
+		return say(ret, "starting", "waits for the worker of its own Nomad job");
+	if (run->due_mono > now.mono_ms)
+		return say(ret, "backoff", run->reason != NULL ? run->reason : "not before its time");
+	list_each(&lane->waiting, l, after) {
+		const struct worker *w = container_of(l, struct worker, waiting);
+
+		if (worker_idle(w, now) > 0 && (queue_mask(c, w) & QUEUE_BIT(run->entry.kind)) != 0)
+			return say(ret, "ready", "a worker is taking it");
+	}
+	if (c->config.cluster && run->execution != EXEC_WARM)
+		return why_cluster(c, now, run, lane, ret);
+	return say(ret, "no_worker", "no worker of its vertical has a free slot");
+}
+
+static void
+depth_workers(const struct core *c, struct now now, const struct lane *lane, struct core_depth *d)
+{
+	list_each(&c->workers, l, after) {
+		const struct worker *w = container_of(l, struct worker, all);
+
+		if (w->known && w->lane == lane) {
+			d->workers++;
+			d->slots_free += worker_idle(w, now);
+		}
+	}
+}
+
+static void
+depth_of(const struct core *c, struct now now, const struct lane *lane, struct core_depth *d)
+{
+	const struct run *oldest = heap_peek(&lane->by_age);
+
+	*d = (struct core_depth){
+		.class = lane->class,
+		.queued = lane->by_age.len,
+		.ready = queue_len(&lane->ready, QUEUE_ALL),
+		.running = lane->running,
+		.window = lane->vertical->window,
+	};
+	snprintf(d->vertical, sizeof(d->vertical), "%s", lane->vertical->name);
+	if (oldest != NULL && now.real_ms > oldest->entry.created_real_ms)
+		d->oldest_ms = now.real_ms - oldest->entry.created_real_ms;
+	list_each(&c->requests, l, after) {
+		const struct request *r = container_of(l, struct request, all);
+
+		d->requests += r->vertical == lane->vertical && r->row.class == lane->class && !r->row.adopted;
+	}
+	depth_workers(c, now, lane, d);
+}
+
+size_t
+core_depths(const struct core *c, struct now now, struct core_depth *out, size_t n)
+{
+	size_t count = 0;
+
+	list_each(&c->verticals, l, after) {
+		const struct vertical *v = container_of(l, struct vertical, all);
+
+		for (size_t k = 0; k < RUN_CLASSES; k++, count++) {
+			if (count < n)
+				depth_of(c, now, &v->lanes[k], &out[count]);
+		}
+	}
+	return count;
+}
+
+size_t
+core_workers(const struct core *c, struct now now, struct core_worker_view *out, size_t n)
+{
+	size_t count = 0;
+
+	list_each(&c->workers, l, after) {
+		const struct worker *w = container_of(l, struct worker, all);
+		const struct request *r = worker_request(c, w);
+
+		if (!w->known)
+			continue;
+		if (count < n)
+			out[count] = (struct core_worker_view){
+				.worker = w->who,
+				.leases = w->n_grants,
+				.seen_ms_ago = now.mono_ms - w->seen_mono,
+				.draining = w->leaving || w->over || (r != NULL && r->withdraw),
+				.waiting = w->poll.caller != 0,
+			};
+		count++;
+	}
+	return count;
+}
+
+void
+core_requests(const struct core *c, void (*each)(void *arg, const struct request_row *row), void *arg)
+{
+	list_each(&c->requests, l, after) {
+		const struct request *r = container_of(l, struct request, all);
+
+		if (!r->stray)
+			each(arg, &r->row);
+	}
+}
