@@ -259,9 +259,6 @@ refused(struct s3_call *c, struct err *e)
 	err_set(e, r->err, "S3 %s %s%s%.120s: %d %s%s%.120s", c->method, c->bucket != NULL ? c->bucket : "",
 	    c->key != NULL ? "/" : "", c->key != NULL ? c->key : "", c->status, c->error.code,
 	    c->error.message[0] != '\0' ? ": " : "", c->error.message);
-	for (char *p = e != NULL ? e->msg : NULL; p != NULL && *p != '\0'; p++)
-		if ((unsigned char)*p < ' ' || *p == '\x7f')
-			*p = '?'; /* the server's words and keys are not ours */
 	if (r->err == ERR_DENIED)
 		err_hint(e, "check the S3 access key, its secret, and what they may do with the bucket");
 	if (c->status == 301 || c->status == 307 || strcmp(c->error.code, "AuthorizationHeaderMalformed") == 0)

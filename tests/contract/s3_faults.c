@@ -1,0 +1,324 @@
+/* S3 against a server that misbehaves by script: what is tried again, what is not, what is noticed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdatomic.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "s3_peer.h"
+#include "storage/object_store.h"
+
+#define N(a) (sizeof(a) / sizeof((a)[0]))
+#define SLOW_DOWN "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>Reduce</Message></Error>"
+#define OK_PUT {.expect = "PUT /bucket/", .status = 200, .headers = "ETag: \"e\"\r\n"}
+
+static struct peer peer;
+static struct object_store *store;
+
+static int
+pick(void *arg, char *url, size_t url_len, struct err *e)
+{
+	(void)arg, (void)e;
+	snprintf(url, url_len, "%s", peer.url);
+	return 0;
+}
+
+static void
+begin(const struct peer_step *steps, size_t n)
+{
+	struct store_s3_config c = {.endpoints = {pick, NULL, NULL}, .access_key = "key", .secret_key = "secret",
+	    .retry_budget_ms = 3000};
+
+	peer_start(&peer, steps, n);
+	store = store_s3_new(&c, NULL);
+	assert_non_null(store);
+}
+
+/* Every step was taken, and none was asked for wrongly. */
+static void
+end(void)
+{
+	size_t at;
+
+	store_free(store);
+	peer_end(&peer);
+	at = peer.at;
+	assert_int_equal(peer.wrong, 0);
+	assert_int_equal(at, peer.n);
+}
+
+static int
+put_x(const struct put_options *o, struct err *e)
+{
+	return store_put_bytes(store, "bucket", "x", "hello", 5, o, e);
+}
+
+static void
+what_may_pass_is_tried_again(void **state)
+{
+	static const struct peer_step steps[] = {
+		{.status = 503, .body = SLOW_DOWN}, {.status = 429}, {.status = 0}, {.status = 500}, {.status = 400,
+		    .body = "<Error><Code>RequestTimeout</Code></Error>"}, OK_PUT,
+	};
+	struct err e;
+
+	(void)state;
+	begin(steps, N(steps));
+	assert_int_equal(put_x(NULL, &e), 0);
+	end();
+}
+
+static void
+what_is_final_is_not_tried_again(void **state)
+{
+	static const struct {
+		struct peer_step step;
+		int rc;
+	} cases[] = {
+		{{.status = 403, .body = "<Error><Code>AccessDenied</Code><Message>no</Message></Error>"}, ERR_DENIED},
+		{{.status = 404, .body = "<Error><Code>NoSuchBucket</Code></Error>"}, ERR_NOTFOUND},
+		{{.status = 400, .body = "not xml <"}, ERR_INVALID},
+		{{.status = 507, .body = "<Error><Code>XMinioStorageFull</Code></Error>"}, ERR_RETRY},
+		{{.status = 413}, ERR_TOOBIG},
+		{{.status = 301, .headers = "Location: http://127.0.0.1:1/\r\n"}, ERR_PROTO},
+	};
+	struct err e;
+
+	(void)state;
+	for (size_t i = 0; i < N(cases); i++) {
+		begin(&cases[i].step, 1);
+		assert_int_equal(put_x(NULL, &e), cases[i].rc);
+		end();
+	}
+}
+
+static void
+the_servers_words_cannot_forge_ours(void **state)
+{
+	static const struct peer_step step = {.status = 403,
+	    .body = "<Error><Code>AccessDenied</Code><Message>a&#10;b&#27;[1m</Message></Error>"};
+	struct err e;
+
+	(void)state;
+	begin(&step, 1);
+	assert_int_equal(put_x(NULL, &e), ERR_DENIED);
+	assert_null(strpbrk(e.msg, "\n\x1b"));
+	assert_non_null(strstr(e.msg, "AccessDenied: a"));
+	end();
+}
+
+static void
+tries_end_with_the_budget(void **state)
+{
+	static struct peer_step steps[1000];
+	int64_t start_mono_ms = clock_mono_ms();
+	struct err e;
+
+	(void)state;
+	for (size_t i = 0; i < N(steps); i++)
+		steps[i] = (struct peer_step){.status = 503, .body = SLOW_DOWN};
+	begin(steps, N(steps));
+	assert_int_equal(put_x(NULL, &e), ERR_RETRY);
+	assert_in_range(clock_mono_ms() - start_mono_ms, 0, 4500);
+	assert_in_range(peer.at, 3, 60); /* tried, but not without pause */
+	peer.n = peer.at;
+	end();
+}
+
+struct sink {
+	char data[100];
+	size_t len;
+};
+
+static int
+sink_write(void *arg, const void *data, size_t len)
+{
+	struct sink *s = arg;
+
+	if (len > sizeof(s->data) - 1 - s->len)
+		return ERR_TOOBIG;
+	memcpy(s->data + s->len, data, len);
+	s->len += len;
+	return 0;
+}
+
+static void
+a_read_that_breaks_goes_on_where_it_stopped(void **state)
+{
+	static const struct peer_step steps[] = {
+		{.expect = "GET /bucket/x HTTP", .forbid = "range:", .status = 200, .headers = "ETag: \"v1\"\r\n", .body = "0123", .length = 10},
+		{.expect = "range: bytes=4-", .status = 0},
+		{.expect = "if-match: \"v1\"", .status = 206, .headers = "ETag: \"v1\"\r\nContent-Range: bytes 4-9/10\r\n", .body = "45",
+		    .length = 6},
+		{.expect = "range: bytes=6-", .status = 206, .headers = "ETag: \"v1\"\r\nContent-Range: bytes 6-9/10\r\n", .body = "6789"},
+	};
+	struct object_info info;
+	struct sink s = {.len = 0};
+
+	(void)state;
+	begin(steps, N(steps));
+	assert_int_equal(store_get(store, "bucket", "x", 0, -1, NULL, sink_write, &s, &info, NULL, NULL), 0);
+	assert_string_equal(s.data, "0123456789");
+	assert_int_equal(info.size_bytes, 10);
+	end();
+}
+
+static void
+an_object_that_changes_under_way_is_noticed(void **state)
+{
+	static const struct peer_step steps[] = {
+		{.status = 200, .headers = "ETag: \"v1\"\r\n", .body = "0123", .length = 10},
+		{.expect = "if-match: \"v1\"", .status = 412, .body = "<Error><Code>PreconditionFailed</Code></Error>"},
+	};
+	struct sink s = {.len = 0};
+
+	(void)state;
+	begin(steps, N(steps));
+	assert_int_equal(store_get(store, "bucket", "x", 0, -1, NULL, sink_write, &s, NULL, NULL, NULL), ERR_CONFLICT);
+	end();
+}
+
+static void
+a_server_that_ignores_ranges_is_noticed(void **state)
+{
+	static const struct peer_step all = {.expect = "range: bytes=2-", .status = 200, .body = "0123456789"};
+	static const struct peer_step other = {.status = 206, .headers = "Content-Range: bytes 3-9/10\r\n", .body = "3456789"};
+	struct sink s = {.len = 0};
+
+	(void)state;
+	begin(&all, 1);
+	assert_int_equal(store_get(store, "bucket", "x", 2, -1, NULL, sink_write, &s, NULL, NULL, NULL), ERR_PROTO);
+	end();
+	begin(&other, 1);
+	assert_int_equal(store_get(store, "bucket", "x", 2, -1, NULL, sink_write, &s, NULL, NULL, NULL), ERR_PROTO);
+	end();
+	assert_int_equal(s.len, 0);
+}
+
+static void
+an_error_behind_a_200_is_an_error(void **state)
+{
+	static const struct peer_step steps[] = {
+		{.expect = "HEAD /bucket/x", .status = 200, .headers = "ETag: \"v1\"\r\n", .length = 5},
+		{.expect = "x-amz-copy-source: /bucket/x", .status = 200, .body = "  \n<Error><Code>InternalError</Code></Error>"},
+		{.expect = "PUT /bucket/y", .status = 200, .body = "<CopyObjectResult><ETag>\"v1\"</ETag></CopyObjectResult>"},
+	};
+
+	(void)state;
+	begin(steps, N(steps));
+	assert_int_equal(store_copy(store, "bucket", "x", "y", NULL, 0, NULL), 0);
+	end();
+}
+
+static void
+a_clock_that_is_off_is_corrected(void **state)
+{
+	static char date[80], day[40];
+	static struct peer_step steps[] = {
+		{.status = 403, .headers = date, .body = "<Error><Code>RequestTimeTooSkewed</Code></Error>"},
+		{.expect = day, .status = 200, .headers = "ETag: \"e\"\r\n"}, {.expect = day, .status = 200, .headers = "ETag: \"e\"\r\n"},
+		{.status = 403, .headers = date, .body = "<Error><Code>RequestTimeTooSkewed</Code></Error>"},
+		{.status = 403, .headers = date, .body = "<Error><Code>RequestTimeTooSkewed</Code></Error>"},
+	};
+	time_t ahead = (time_t)(clock_real_ms() / 1000) + 3 * 24 * 3600;
+	struct tm tm;
+	struct err e;
+
+	(void)state;
+	gmtime_r(&ahead, &tm);
+	strftime(date, sizeof(date), "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
+	strftime(day, sizeof(day), "x-amz-date: %Y%m%dT%H", &tm);
+	begin(steps, N(steps));
+	assert_int_equal(put_x(NULL, &e), 0);
+	assert_int_equal(put_x(NULL, &e), 0); /* remembered */
+	assert_int_equal(put_x(NULL, &e), ERR_DENIED); /* once per call */
+	end();
+}
+
+/* The token is random, so the script cannot know it: a stranger's object is a conflict. */
+static void
+a_lost_answer_is_not_taken_for_success(void **state)
+{
+	static const struct peer_step strangers[] = {
+		{.expect = "if-none-match: *", .status = 0},
+		{.expect = "if-none-match: *", .status = 412},
+		{.expect = "HEAD /bucket/x", .status = 200, .headers = "x-amz-meta-drover-put: someone-else\r\n", .length = 5},
+	};
+	static const struct peer_step clear[] = {{.expect = "if-none-match: *", .status = 412}};
+	const struct put_options o = {.if_absent = true};
+
+	(void)state;
+	begin(strangers, N(strangers));
+	assert_int_equal(put_x(&o, NULL), ERR_CONFLICT);
+	end();
+	begin(clear, N(clear));
+	assert_int_equal(put_x(&o, NULL), ERR_CONFLICT);
+	end();
+}
+
+static void
+servers_without_lifecycle_are_told_apart(void **state)
+{
+	static const struct peer_step none[] = {
+		{.expect = "GET /bucket?lifecycle=", .status = 501, .body = "<Error><Code>NotImplemented</Code></Error>"}};
+	static const struct peer_step forgets[] = {
+		{.status = 404, .body = "<Error><Code>NoSuchLifecycleConfiguration</Code></Error>"},
+		{.expect = "content-md5: ", .status = 200},
+		{.status = 200, .body = "<LifecycleConfiguration></LifecycleConfiguration>"}};
+	const struct lifecycle_rule rule = {"t", "", 7};
+
+	(void)state;
+	begin(none, N(none));
+	assert_int_equal(store_lifecycle_merge(store, "bucket", &rule, 1, NULL), ERR_NOTFOUND);
+	end();
+	begin(forgets, N(forgets));
+	assert_int_equal(store_lifecycle_merge(store, "bucket", &rule, 1, NULL), ERR_CONFLICT);
+	end();
+}
+
+static int
+count_each(void *arg, const char *key, const struct object_info *info)
+{
+	(void)key, (void)info;
+	++*(int *)arg;
+	return 0;
+}
+
+static void
+lists_follow_tokens_but_not_in_circles(void **state)
+{
+#define PAGE "<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a%2Bb</Key></Contents>" \
+	"<NextContinuationToken>t+/=</NextContinuationToken></ListBucketResult>"
+	static const struct peer_step steps[] = {
+		{.expect = "list-type=2", .forbid = "continuation", .status = 200, .body = PAGE},
+		{.expect = "continuation-token=t%2B%2F%3D&", .status = 200, .body = PAGE},
+	};
+	int n = 0;
+
+	(void)state;
+	begin(steps, N(steps));
+	assert_int_equal(store_list(store, "bucket", "", count_each, &n, NULL), ERR_PROTO);
+	assert_int_equal(n, 2);
+	end();
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_may_pass_is_tried_again), cmocka_unit_test(what_is_final_is_not_tried_again),
+		cmocka_unit_test(the_servers_words_cannot_forge_ours), cmocka_unit_test(tries_end_with_the_budget),
+		cmocka_unit_test(a_read_that_breaks_goes_on_where_it_stopped),
+		cmocka_unit_test(an_object_that_changes_under_way_is_noticed),
+		cmocka_unit_test(a_server_that_ignores_ranges_is_noticed), cmocka_unit_test(an_error_behind_a_200_is_an_error),
+		cmocka_unit_test(a_clock_that_is_off_is_corrected), cmocka_unit_test(a_lost_answer_is_not_taken_for_success),
+		cmocka_unit_test(servers_without_lifecycle_are_told_apart), cmocka_unit_test(lists_follow_tokens_but_not_in_circles),
+	};
+
+	return cmocka_run_group_tests_name("S3 faults", tests, NULL, NULL);
+}
