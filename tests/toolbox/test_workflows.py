@@ -111,6 +111,30 @@ def test_tool_that_ends_well_without_a_report_fails_the_step(workflow, step, too
     assert outcome.code == FAILED and "report" in outcome.log
 
 
+FAKE_TOOL = """#!/usr/bin/python3
+import re, sys
+line = " ".join(sys.argv)
+if "version" in sys.argv:
+    sys.exit(0)
+open(re.search(r"--(?:report-path|json-output|output)[= ](\\S+)", line).group(1), "w").write('''%s''')
+sys.exit(%d)
+"""
+CLEAN_REPORT = {"bandit": {"errors": [], "results": []}, "gitleaks": [],
+                "semgrep": {"errors": [], "results": [], "paths": {"scanned": []}, "version": "0.0.0"}}
+FINDING_CODE = {"bandit": 1, "semgrep": 1, "gitleaks": 42}
+
+
+@pytest.mark.parametrize("step, code, result", [(step, code, result) for step in CLEAN_REPORT for code, result in (
+    (0, CLEAN), (FINDING_CODE[step], FAILED), (3, FAILED))])
+def test_clean_report_counts_only_with_the_clean_exit_code(step, code, result, target, tmp_path):
+    """Beside the two failures stands the control: the same report with exit code 0 is clean."""
+    write(target, "a.py", "eval(input())\n")
+    write(tmp_path / "bin", step, FAKE_TOOL % (json.dumps(CLEAN_REPORT[step]), code)).chmod(0o755)
+    workflow = next(workflow for workflow, name in ALL_STEPS if name == step)
+    outcome = run_step(workflow, step, target, tmp_path / "run", path_first=tmp_path / "bin")
+    assert outcome.code == result, outcome.log
+
+
 @pytest.mark.parametrize("step", ["bandit", "semgrep"])
 def test_file_with_a_syntax_error_is_a_finding(step, target, tmp_path):
     write(target, "broken.py", "eval(x)\n" + "(" * 50 + "\n")
@@ -118,6 +142,7 @@ def test_file_with_a_syntax_error_is_a_finding(step, target, tmp_path):
     outcome = run_step("security_assessment", step, target, tmp_path / "run")
     assert outcome.code == FINDINGS
     assert (UNANALYSED, "broken.py") in rules_of(outcome)
+    assert str(target) not in json.dumps(outcome.report)
     assert any(file == "fine.py" for _, _, file, _ in outcome.findings)
     strict = run_step("security_assessment", step, target, tmp_path / "strict", {"unparsable": "fail"})
     assert strict.code == FAILED and "broken.py" in strict.log and strict.findings
@@ -214,7 +239,7 @@ def test_names_of_any_kind(target, tmp_path):
 
 def test_parameter_exclude(target, tmp_path):
     for name in ("a.py", "vendor/b.py", "src/vendor/c.py", "src/d.min.py"):
-        write(target, name, "eval(input())\n")
+        write(target, name, f"eval(input())\ntoken = '{TOKEN}'\n")
     cases = [
         (["vendor"], {"a.py", "src/d.min.py"}),
         (["/vendor"], {"a.py", "src/vendor/c.py", "src/d.min.py"}),
@@ -224,8 +249,8 @@ def test_parameter_exclude(target, tmp_path):
         (["src/"], {"a.py", "vendor/b.py"}),
     ]
     for number, (patterns, left) in enumerate(cases):
-        for step in ("bandit", "semgrep"):
-            outcome = run_step("security_assessment", step, target, tmp_path / f"{step}-{number}", {"exclude": patterns})
+        for workflow, step in (s for s in ALL_STEPS if s[1] in ("bandit", "semgrep", "gitleaks")):
+            outcome = run_step(workflow, step, target, tmp_path / f"{step}-{number}", {"exclude": patterns})
             assert {file for _, _, file, _ in outcome.findings} == left, (step, patterns)
 
 
@@ -302,6 +327,9 @@ def test_secrets_never_leave_redacted_form(repository, tmp_path):
     for step in STEPS["gitleaks_detection"]:
         outcome = run_step("gitleaks_detection", step, repository, tmp_path / step)
         assert outcome.code == FINDINGS
+        # Gitleaks' own report of the history quotes commit messages; it stays in scratch.
+        below = tmp_path / step / ("out" if step == "history" else "")
+        assert not [p for p in below.rglob("*") if p.is_file() and TOKEN.encode() in p.read_bytes()]
         assert TOKEN not in json.dumps(outcome.report) + json.dumps(outcome.progress) + outcome.log
 
 

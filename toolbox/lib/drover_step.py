@@ -258,6 +258,12 @@ def load_report(path, tool):
         raise StepError(f"{tool} left no readable report: {error}") from error
 
 
+def agree(tool, says_findings, rows):
+    """StepError when a tool's exit code and its report contradict each other about whether there are findings."""
+    if says_findings != bool(rows):
+        raise StepError(f"{tool}'s exit code says {'findings' if says_findings else 'none'}, its report has {len(rows)}")
+
+
 def _refuse_unparsable(step):
     lost = [f["path"] for f in step.findings if f["rule"] == UNANALYSED and f["level"] != "note"]
     if lost and step.params.get("unparsable") == "fail":

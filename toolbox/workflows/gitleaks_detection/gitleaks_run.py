@@ -26,12 +26,9 @@ def run(step, mode, source, cwd=None):
     step.tool_version = step.run_tool(["gitleaks", "version"], ok_codes=(0,))[1].decode().strip()
     report_path = step.scratch / f"{step.name}.json"
     report_path.unlink(missing_ok=True)
-    # Environment variables are another way to hand gitleaks a configuration; none but ours counts.
-    silenced = {"GITLEAKS_CONFIG": "", "GITLEAKS_CONFIG_TOML": ""}
-    code, _ = step.run_tool(arguments(step, mode, source, report_path), (0, FINDING_CODE), env=silenced, cwd=cwd)
+    code, _ = step.run_tool(arguments(step, mode, source, report_path), (0, FINDING_CODE), cwd=cwd)
     rows = drover_step.load_report(report_path, "gitleaks")
-    if bool(rows) != (code == FINDING_CODE):
-        raise drover_step.StepError(f"gitleaks ended with {code} but reported {len(rows)} findings")
+    drover_step.agree("gitleaks", code == FINDING_CODE, rows)
     return rows
 
 

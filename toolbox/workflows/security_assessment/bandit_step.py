@@ -1,8 +1,8 @@
 """Python sources through bandit.
 
 Bandit ends with 0 for a path that is not there and for files it cannot parse; the first is checked before a step
-starts, the second is read from `errors` of its JSON report. A `.bandit` file of the target could switch tests off, so
-an empty one of ours is named instead.
+starts, the second is read from `errors` of its JSON report. Given folders, it would obey a `.bandit` file of the target
+that switches tests off; it is given files.
 """
 
 import drover_step
@@ -47,16 +47,17 @@ def collect(step):
     return chosen
 
 
-def scan_files(step, files, config):
+def scan_files(step, files):
     """One call of bandit and its report into findings. Returns how many files it really parsed."""
     report_path = step.scratch / "bandit.json"
     report_path.unlink(missing_ok=True)
-    argv = ["bandit", "--quiet", "--ini", str(config), "--format", "json", "--output", str(report_path),
+    argv = ["bandit", "--quiet", "--format", "json", "--output", str(report_path),
             "--skip", ",".join(SKIPPED_TESTS)]
     if not step.params.get("honour_suppressions", True):
         argv.append("--ignore-nosec")
-    step.run_tool(argv + ["--"] + [str(path) for path in files], ok_codes=(0, 1))
+    code, _ = step.run_tool(argv + ["--"] + [str(path) for path in files], ok_codes=(0, 1))
     report = drover_step.load_report(report_path, "bandit")
+    drover_step.agree("bandit", code == 1, report["results"])
     for problem in report["errors"]:
         step.unanalysed(step.relative(problem["filename"]), problem["reason"])
     for found in report["results"]:
@@ -72,12 +73,10 @@ def scan_files(step, files, config):
 def scan(step):
     step.tool_name, step.tool_uri = "bandit", "https://bandit.readthedocs.io/"
     files = collect(step)
-    config = step.scratch / "bandit.ini"
-    config.write_text("[bandit]\n", encoding="utf-8")
     parsed = 0
     for start in range(0, len(files), FILES_PER_CALL):
         step.progress(100 * start // len(files), f"{start} of {len(files)} files")
-        parsed += scan_files(step, files[start:start + FILES_PER_CALL], config)
+        parsed += scan_files(step, files[start:start + FILES_PER_CALL])
     if files and parsed == 0:
         raise drover_step.StepError(f"none of {len(files)} Python files could be parsed")
 

@@ -74,8 +74,9 @@ def scan(step):
     report_path = step.scratch / "semgrep.json"
     report_path.unlink(missing_ok=True)
     step.progress(5, "scanning")
-    step.run_tool(arguments(step, report_path), ok_codes=(0, 1), env=environment(step))
+    code, _ = step.run_tool(arguments(step, report_path), ok_codes=(0, 1), env=environment(step))
     report = drover_step.load_report(report_path, "semgrep")
+    drover_step.agree("semgrep", code == 1, report["results"])
     step.tool_version = report.get("version")
     read_errors(step, report["errors"])
     for skipped in report["paths"].get("skipped", []):
