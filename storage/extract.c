@@ -112,14 +112,15 @@ await(struct proc *p, int64_t deadline_mono_ms, const atomic_bool *stop, struct 
 	struct err wait_err = {0};
 	int rc, why = 0;
 
-	while ((rc = proc_wait(p, clock_mono_ms() + STOP_LOOK_MS, ret_exit, &wait_err)) == ERR_TIMEOUT) {
+	do {
 		if (why == 0 && stop != NULL && atomic_load(stop))
 			why = ERR_CANCELED;
 		else if (why == 0 && clock_mono_ms() >= deadline_mono_ms)
 			why = ERR_TIMEOUT;
 		if (why != 0)
 			proc_kill(p, SIGKILL);
-	}
+		rc = proc_wait(p, clock_mono_ms() + STOP_LOOK_MS, ret_exit, &wait_err);
+	} while (rc == ERR_TIMEOUT);
 	if (rc == 0 && why == ERR_CANCELED)
 		return err_set(e, ERR_CANCELED, "unpacking was canceled");
 	if (rc == 0 && why == ERR_TIMEOUT)

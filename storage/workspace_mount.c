@@ -1,0 +1,251 @@
+/* Overlays. The cache's tree belongs to the cache's uid; a run under another uid sees it as its own through an idmapped mount,
+ * or it could not change one file of it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "storage/workspace_parts.h"
+
+#define UNMOUNTS_MAX 16
+#define PATH_BYTES 700
+
+/* --- idmapped mounts --- */
+
+/* A child that only holds a user namespace until its pipe is closed. */
+static pid_t
+hold_userns(int *ret_pipe)
+{
+	int fds[2], ready[2];
+	char byte;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) != 0)
+		return -1;
+	if (pipe2(ready, O_CLOEXEC) != 0) {
+		close(fds[0]);
+		close(fds[1]);
+		return -1;
+	}
+	pid = fork();
+	if (pid == 0) {
+		close(fds[1]);
+		if (unshare(CLONE_NEWUSER) == 0 && write(ready[1], "x", 1) == 1)
+			(void)!read(fds[0], &byte, 1);
+		_exit(0);
+	}
+	close(fds[0]);
+	close(ready[1]);
+	if (pid < 0 || read(ready[0], &byte, 1) != 1) {
+		close(fds[1]);
+		if (pid > 0)
+			waitpid(pid, NULL, 0);
+		pid = -1;
+	}
+	close(ready[0]);
+	*ret_pipe = fds[1];
+	return pid;
+}
+
+static int
+write_map(pid_t pid, const char *which, uint32_t from, uint32_t to)
+{
+	char path[64], text[64];
+	int fd, len = snprintf(text, sizeof(text), "%u %u 1\n", from, to);
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, which);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	n = write(fd, text, (size_t)len);
+	close(fd);
+	return n == len ? 0 : -1;
+}
+
+/* A descriptor of a user namespace in which from is to, for uid and gid. */
+static int
+userns_for(uint32_t from_uid, uint32_t to_uid, uint32_t from_gid, uint32_t to_gid)
+{
+	char path[64];
+	int hold, fd = -1;
+	pid_t pid = hold_userns(&hold);
+
+	if (pid < 0)
+		return -1;
+	snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
+	if (write_map(pid, "uid_map", from_uid, to_uid) == 0 && write_map(pid, "gid_map", from_gid, to_gid) == 0)
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	close(hold);
+	waitpid(pid, NULL, 0);
+	return fd;
+}
+
+/* Mounts `lower` at `at` so that its owner's files appear as uid's and gid's. */
+static int
+idmap_mount(const char *lower, const char *at, const struct stat *owner, uint32_t uid, uint32_t gid)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+	int tree_fd = open_tree(AT_FDCWD, lower, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	int ns_fd = userns_for(owner->st_uid, uid, owner->st_gid, gid), rc = -1;
+
+	if (tree_fd >= 0 && ns_fd >= 0) {
+		attr.userns_fd = (uint64_t)ns_fd;
+		rc = mount_setattr(tree_fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) == 0 &&
+		    move_mount(tree_fd, "", AT_FDCWD, at, MOVE_MOUNT_F_EMPTY_PATH) == 0 ? 0 : -1;
+	}
+	if (tree_fd >= 0)
+		close(tree_fd);
+	if (ns_fd >= 0)
+		close(ns_fd);
+	return rc;
+}
+
+/* --- overlays --- */
+
+/* Paths come from our own directories; a comma or colon in one would be read as an option. */
+static bool
+plain_path(const char *s)
+{
+	return strpbrk(s, ",:\\") == NULL;
+}
+
+static int
+mount_layers(const char *lower, const char *upper, const char *work, const char *tree, const char *more)
+{
+	char options[4 * PATH_BYTES];
+
+	if (!plain_path(lower) || !plain_path(upper) || !plain_path(work)) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (snprintf(options, sizeof(options), "lowerdir=%s,upperdir=%s,workdir=%s%s", lower, upper, work, more) >=
+	    (int)sizeof(options)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	return mount("drover", tree, "overlay", MS_NOSUID | MS_NODEV, options);
+}
+
+int
+overlay_mount(const char *lower, const char *lower_mount, const char *upper, const char *work, const char *tree, uint32_t uid,
+    uint32_t gid, struct err *e)
+{
+	struct stat st;
+	bool mapped;
+
+	if (stat(lower, &st) != 0)
+		return err_set(e, ERR_IO, "stat %s: %s", lower, strerror(errno));
+	mapped = st.st_uid != uid || st.st_gid != gid;
+	if (mapped && idmap_mount(lower, lower_mount, &st, uid, gid) != 0)
+		return err_set(e, ERR_IO, "map %s to uid %u: %s", lower, uid, strerror(errno));
+	if (mount_layers(mapped ? lower_mount : lower, upper, work, tree, "") == 0)
+		return 0;
+	err_set(e, ERR_IO, "mount an overlay at %s: %s", tree, strerror(errno));
+	if (mapped)
+		unmount_all(lower_mount);
+	return ERR_IO;
+}
+
+bool
+unmount_all(const char *path)
+{
+	for (int i = 0; i < UNMOUNTS_MAX; i++) {
+		if (umount2(path, UMOUNT_NOFOLLOW) == 0)
+			continue;
+		if (errno == EINVAL || errno == ENOENT || errno == EPERM || errno == ENOTDIR)
+			return true; /* nothing is mounted there, or nothing that we could have mounted */
+		/* Somebody's working directory: it vanishes from the tree now and for good with its last user. */
+		if (errno != EBUSY || umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
+			return false;
+	}
+	return false;
+}
+
+/* --- probing --- */
+
+static const char *const probe_parts[] = {"l", "m", "u", "w", "t"};
+
+#define N_PROBE_PARTS (sizeof(probe_parts) / sizeof(probe_parts[0]))
+
+/* dir/probe-<pid> with its parts; paths in parts. */
+static bool
+make_probe(const char *dir, char *top, char parts[N_PROBE_PARTS][PATH_BYTES])
+{
+	snprintf(top, PATH_BYTES, "%.600s/probe-XXXXXX", dir);
+	if (mkdtemp(top) == NULL)
+		return false;
+	for (size_t i = 0; i < N_PROBE_PARTS; i++) {
+		snprintf(parts[i], PATH_BYTES, "%.660s/%s", top, probe_parts[i]);
+		if (mkdir(parts[i], 0755) != 0)
+			return false;
+	}
+	return true;
+}
+
+static void
+remove_probe(const char *dir, const char *top)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	(void)file_remove_tree(fd, strrchr(top, '/') + 1, NULL);
+	close(fd);
+}
+
+bool
+overlay_works(const char *dir)
+{
+	char top[PATH_BYTES], p[N_PROBE_PARTS][PATH_BYTES];
+	bool ok = false;
+
+	if (geteuid() != 0)
+		return false;
+	if (make_probe(dir, top, p)) {
+		/* Another uid than the owner's, so that the mapping is tried as well. */
+		ok = overlay_mount(p[0], p[1], p[2], p[3], p[4], geteuid() + 1, getegid() + 1, NULL) == 0;
+		unmount_all(p[4]);
+		unmount_all(p[1]);
+	}
+	remove_probe(dir, top);
+	return ok;
+}
+
+bool
+overlay_userns_works(const char *dir)
+{
+	char top[PATH_BYTES], p[N_PROBE_PARTS][PATH_BYTES];
+	int status = -1;
+	pid_t pid;
+
+	if (make_probe(dir, top, p)) {
+		uid_t uid = geteuid();
+		gid_t gid = getegid();
+
+		pid = fork();
+		if (pid == 0) {
+			bool ok = unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0;
+			int deny = ok ? open("/proc/self/setgroups", O_WRONLY | O_CLOEXEC) : -1;
+
+			ok = ok && deny >= 0 && write(deny, "deny", 4) == 4 && write_map(getpid(), "uid_map", uid, uid) == 0 &&
+			    write_map(getpid(), "gid_map", gid, gid) == 0 &&
+			    mount_layers(p[0], p[2], p[3], p[4], ",userxattr") == 0;
+			_exit(ok ? 0 : 1);
+		}
+		if (pid > 0)
+			while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+				;
+	}
+	remove_probe(dir, top);
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}

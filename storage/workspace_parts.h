@@ -1,0 +1,43 @@
+/* workspace_parts.h - what the files workspace*.c share; nobody else includes it. */
+#ifndef STORAGE_WORKSPACE_PARTS_H
+#define STORAGE_WORKSPACE_PARTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "storage/workspace.h"
+
+/* --- copying (workspace_copy.c) --- */
+
+struct copy_options {
+	bool reflink;      /* share blocks where the file system can; else copy bytes */
+	bool chown;        /* give everything to uid/gid */
+	uint32_t uid, gid;
+};
+
+/* Copies the tree at from_fd into the empty directory to_fd, with several threads; holes, hard links as files of their own,
+ * symbolic links, modes (owner may always write) and times are kept. ERR_RETRY (disk full), ERR_IO. */
+int copy_tree(int from_fd, int to_fd, const struct copy_options *o, struct err *e);
+
+/* Copies one file to a new name in to_dir_fd. Same errors. */
+int copy_file(int from_fd, int to_dir_fd, const char *name, uint32_t mode, const struct copy_options *o, struct err *e);
+
+/* Whether blocks can be shared between files of the directory. */
+bool copy_reflink_works(int dir_fd);
+
+/* --- mounting (workspace_mount.c) --- */
+
+/* Mounts lower and upper at tree. Files of lower appear as uid's where they belong to someone else (an idmapped mount at
+ * lower_mount, which must be an empty directory). ERR_IO when the kernel cannot. */
+int overlay_mount(const char *lower, const char *lower_mount, const char *upper, const char *work, const char *tree, uint32_t uid,
+    uint32_t gid, struct err *e);
+
+/* Unmounts whatever is mounted at path, as often as something is. False if it is still in the way. */
+bool unmount_all(const char *path);
+
+/* Whether overlays can be mounted in dir: by us, or in a user namespace of our own (tried in a child). */
+bool overlay_works(const char *dir);
+bool overlay_userns_works(const char *dir);
+
+#endif
