@@ -8,7 +8,7 @@ from .server import Server
 
 
 class Consul(Server):
-    kind = "consul"
+    shared = True
 
     def __init__(self, rig, name="consul"):
         super().__init__(rig, name)

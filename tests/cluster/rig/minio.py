@@ -11,7 +11,7 @@ REGION = "us-east-1"
 
 
 class Minio(Server):
-    kind = "minio"
+    shared = True
 
     def __init__(self, rig, name="minio"):
         super().__init__(rig, name)

@@ -52,7 +52,7 @@ class Nomad(Server):
     Calls about jobs may go to either; those about a node (node, drain, eligible, task_pid, …) belong to a client.
     """
 
-    kind = "nomad"
+    shared = True
 
     def __init__(self, rig, name="nomad", server=None):
         super().__init__(rig, name)

@@ -1,4 +1,4 @@
-"""What the three servers have in common: start, crash, start again with the same ports and data."""
+"""What all servers, real ones and Drover's, have in common: start, crash, start again with the same ports and data."""
 
 import os
 
@@ -11,7 +11,8 @@ READY_S = 60.0
 class Server:
     """Subclasses answer argv(), env() and is_ready(), and set self.ports before they start."""
 
-    kind = "server"
+    # Whether killing it is for Rig.heal() to mend.
+    shared = False
 
     def __init__(self, rig, name):
         self.rig = rig
@@ -73,12 +74,12 @@ class Server:
 
     def kill9(self):
         """A crash: SIGKILL to the server alone. start() brings it back on the same ports and data."""
-        self.rig.disturbed = True
+        self.rig.disturbed |= self.shared
         self.process.kill9()
 
     def stop(self):
         """SIGTERM, as an operator would stop it."""
-        self.rig.disturbed = True
+        self.rig.disturbed |= self.shared
         if self.process:
             self.process.stop()
 
