@@ -30,6 +30,7 @@
 
 /* Landlock, of which Debian 12's header knows the first half. */
 #define LL_FS_WRITE_FILE (1ULL << 1)
+#define LL_FS_REMOVE_FILE (1ULL << 5)
 #define LL_FS_MAKE_DIR (1ULL << 7)
 #define LL_FS_MAKE_REG (1ULL << 8)
 #define LL_FS_MAKE_SYM (1ULL << 12)
@@ -70,8 +71,8 @@ landlock(int dir_fd)
 			set.net |= ll_steps[i].net;
 			set.scope |= ll_steps[i].scope;
 		}
-	below.allowed_access = set.fs & (LL_FS_WRITE_FILE | LL_FS_MAKE_DIR | LL_FS_MAKE_REG | LL_FS_MAKE_SYM | LL_FS_REFER |
-	    LL_FS_TRUNCATE);
+	below.allowed_access = set.fs & (LL_FS_WRITE_FILE | LL_FS_REMOVE_FILE | LL_FS_MAKE_DIR | LL_FS_MAKE_REG |
+	    LL_FS_MAKE_SYM | LL_FS_REFER | LL_FS_TRUNCATE);
 	fd = syscall(SYS_landlock_create_ruleset, &set, size, 0);
 	if (fd < 0)
 		return false;
@@ -88,8 +89,8 @@ seccomp_filter(void)
 	static const int allowed[] = {
 		SCMP_SYS(read), SCMP_SYS(pread64), SCMP_SYS(readv), SCMP_SYS(lseek), SCMP_SYS(write), SCMP_SYS(pwrite64),
 		SCMP_SYS(writev), SCMP_SYS(ftruncate), SCMP_SYS(close), SCMP_SYS(fcntl), SCMP_SYS(fstat), SCMP_SYS(newfstatat),
-		SCMP_SYS(statx), SCMP_SYS(openat), SCMP_SYS(openat2), SCMP_SYS(mkdirat), SCMP_SYS(linkat), SCMP_SYS(symlinkat),
-		SCMP_SYS(utimensat), SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(mprotect), SCMP_SYS(madvise),
+		SCMP_SYS(statx), SCMP_SYS(openat), SCMP_SYS(openat2), SCMP_SYS(mkdirat), SCMP_SYS(linkat),
+		SCMP_SYS(symlinkat), SCMP_SYS(unlinkat), SCMP_SYS(utimensat), SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(mprotect), SCMP_SYS(madvise),
 		SCMP_SYS(brk), SCMP_SYS(futex), SCMP_SYS(sched_yield), SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday),
 		SCMP_SYS(getrandom), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(tgkill), SCMP_SYS(rt_sigaction),
 		SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall), SCMP_SYS(exit), SCMP_SYS(exit_group),

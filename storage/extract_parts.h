@@ -33,6 +33,12 @@ int extract_name_clean(const char *raw, const struct extract_limits *l, char *ou
  * Returns 0 or ERR_INVALID. */
 int extract_link_check(const char *link, const char *target, bool *ret_verify, struct err *e);
 
+/* --- zip --- */
+
+/* Compares the two names of every file of the zip open at fd. *ret_empty: it has none (libarchive knows no such zip).
+ * Returns 0, ERR_INVALID (they differ, or there is no directory), ERR_TOOBIG. */
+int extract_zip_check(int fd, int64_t size, const struct extract_limits *l, bool *ret_empty, struct err *e);
+
 /* --- the tree being made --- */
 
 struct extract_tree; /* opaque: the root and the open directories from it to where the last entry was */
@@ -50,7 +56,7 @@ int extract_tree_file(struct extract_tree *t, const char *path, unsigned mode, s
 int extract_tree_link(struct extract_tree *t, const char *path, const char *target, int64_t *ret_size, struct err *e);
 int extract_tree_symlink(struct extract_tree *t, const char *path, const char *target, struct err *e);
 
-/* Resolves a made link for real. Returns 0, or ERR_INVALID if that leaves the root or leads nowhere. */
+/* Resolves a made link for real. Returns 0, or ERR_INVALID (the link is removed) if that leaves the root or leads nowhere. */
 int extract_tree_verify(struct extract_tree *t, const char *path, struct err *e);
 
 /* The code for an errno of a write: ERR_RETRY for a full disk, ERR_TOOBIG for a file limit, else ERR_IO; message in *e. */

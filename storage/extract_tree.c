@@ -210,8 +210,12 @@ extract_tree_verify(struct extract_tree *t, const char *path, struct err *e)
 	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
 	long fd = syscall(SYS_openat2, t->fds[0], path, &how, sizeof(how));
 
-	if (fd < 0)
-		return err_set(e, ERR_INVALID, "the link's target cannot be shown to be inside (%s)", strerror(errno));
+	if (fd < 0) {
+		err_set(e, ERR_INVALID, "the link's target cannot be shown to be inside (%s)", strerror(errno));
+		/* The link was made a moment ago, so this is its directory. */
+		unlinkat(t->fds[t->depth], path + (t->depth > 0 ? t->ends[t->depth] + 1 : 0), 0);
+		return ERR_INVALID;
+	}
 	close((int)fd);
 	return 0;
 }

@@ -99,6 +99,14 @@ count_bytes(struct walk *w, int64_t file_bytes, int64_t more, struct err *e)
 /* --- libarchive --- */
 
 static int
+broken(struct err *e, const char *what, const char *hint)
+{
+	err_set(e, ERR_INVALID, "%s", what);
+	err_hint(e, "%s", hint);
+	return ERR_INVALID;
+}
+
+static int
 read_error(struct walk *w, struct err *e)
 {
 	const char *text = archive_error_string(w->a);
@@ -137,7 +145,7 @@ open_archive(struct walk *w, struct err *e)
 	archive_read_support_format_tar(w->a);
 	/* Not the streaming reader: it would take a zip without its directory, cut off, for whole. */
 	archive_read_support_format_zip_seekable(w->a);
-	return archive_read_open_fd(w->a, w->fd, READ_BYTES) == ARCHIVE_OK ? 0 : read_error(w, e);
+	return 0;
 }
 
 /* --- entries --- */
@@ -325,19 +333,32 @@ name_entry(int rc, const char *raw, struct err *e)
 	return rc;
 }
 
+/* Makes the links whose text is proof, or the others, each of which must lead inside at once. */
 static int
-make_links(struct walk *w, struct err *e)
+make_some_links(struct walk *w, bool verify, struct err *e)
 {
 	int rc = 0;
 
-	for (size_t i = 0; i < w->n_links && rc == 0; i++)
-		if ((rc = extract_tree_symlink(w->tree, w->links[i].path, w->links[i].target, e)) != 0)
-			rc = name_entry(rc, w->links[i].path, e);
-	/* Resolved only when all are there: one may lead through another. */
-	for (size_t i = 0; i < w->n_links && rc == 0; i++)
-		if (w->links[i].verify && (rc = extract_tree_verify(w->tree, w->links[i].path, e)) != 0)
-			rc = name_entry(rc, w->links[i].path, e);
+	for (size_t i = 0; i < w->n_links && rc == 0; i++) {
+		const struct later *l = &w->links[i];
+
+		if (l->verify != verify)
+			continue;
+		rc = extract_tree_symlink(w->tree, l->path, l->target, e);
+		if (rc == 0 && verify)
+			rc = extract_tree_verify(w->tree, l->path, e);
+		if (rc != 0)
+			name_entry(rc, l->path, e);
+	}
 	return rc;
+}
+
+static int
+make_links(struct walk *w, struct err *e)
+{
+	int rc = make_some_links(w, false, e);
+
+	return rc == 0 ? make_some_links(w, true, e) : rc;
 }
 
 /* --- the whole --- */
@@ -355,9 +376,7 @@ check_end(struct walk *w, struct err *e)
 	if (w->in_bytes >= TAR_BLOCK && pread(w->fd, block, TAR_BLOCK, w->in_bytes - TAR_BLOCK) == TAR_BLOCK &&
 	    memcmp(block, zeros, TAR_BLOCK) == 0)
 		return 0;
-	err_set(e, ERR_INVALID, "the archive ends without its end mark: it was cut off");
-	err_hint(e, "upload it again, or pack it again");
-	return ERR_INVALID;
+	return broken(e, "the archive ends without its end mark: it was cut off", "upload it again, or pack it again");
 }
 
 /* What is decompressed but is no file's data (padding, headers) counts against the ratio too, as does a filter in a filter. */
@@ -367,10 +386,10 @@ check_stream(struct walk *w, struct err *e)
 	int64_t stream = archive_filter_bytes(w->a, 0);
 
 	if (archive_filter_count(w->a) > 2)
-		return err_set(e, ERR_INVALID, "the archive is compressed more than once");
+		return broken(e, "the archive is compressed more than once", "pack it once, with one compression");
 	if (stream > RATIO_FLOOR_BYTES && stream / w->limits->max_ratio > w->in_bytes)
-		return err_set(e, ERR_TOOBIG, "unpacked more than %lld times the size of the archive",
-		    (long long)w->limits->max_ratio);
+		return name_entry(err_set(e, ERR_TOOBIG, "unpacked more than %lld times the size of the archive",
+		    (long long)w->limits->max_ratio), "(padding)", e);
 	return 0;
 }
 
@@ -380,6 +399,8 @@ walk_entries(struct walk *w, struct err *e)
 	struct archive_entry *entry;
 	int rc, got;
 
+	if (archive_read_open_fd(w->a, w->fd, READ_BYTES) != ARCHIVE_OK)
+		return read_error(w, e);
 	/* A warning is a header that was read only in part, or a name that could not be converted: the entry's own checks see it. */
 	while ((got = archive_read_next_header(w->a, &entry)) == ARCHIVE_OK || got == ARCHIVE_WARN) {
 		if ((rc = check_stream(w, e)) != 0)
@@ -394,6 +415,22 @@ walk_entries(struct walk *w, struct err *e)
 	return make_links(w, e);
 }
 
+/* What starts as a zip must be a whole one. */
+static int
+check_zip(struct walk *w, bool *ret_empty, struct err *e)
+{
+	char head[4];
+	int rc;
+
+	if (pread(w->fd, head, sizeof(head), 0) != (ssize_t)sizeof(head) ||
+	    (memcmp(head, "PK\003\004", 4) != 0 && memcmp(head, "PK\005\006", 4) != 0))
+		return 0;
+	rc = extract_zip_check(w->fd, w->in_bytes, w->limits, ret_empty, e);
+	if (rc != 0)
+		err_hint(e, "upload it again, or pack it again with a common tool");
+	return rc;
+}
+
 int
 extract_walk(int fd, int dir_fd, const struct extract_limits *limits, struct extract_result *ret_result, struct err *e)
 {
@@ -401,6 +438,7 @@ extract_walk(int fd, int dir_fd, const struct extract_limits *limits, struct ext
 	struct walk w = {.limits = limits, .fd = fd};
 	/* Without it libarchive has no text for names that are not ASCII. Of this thread alone. */
 	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before = (locale_t)0;
+	bool empty = false;
 	int rc;
 
 	if (!extract_limits_valid(limits))
@@ -411,6 +449,8 @@ extract_walk(int fd, int dir_fd, const struct extract_limits *limits, struct ext
 	w.tree = extract_tree_new(dir_fd);
 	rc = open_archive(&w, e);
 	if (rc == 0)
+		rc = check_zip(&w, &empty, e);
+	if (rc == 0 && !empty)
 		rc = walk_entries(&w, e);
 	if (rc == 0) {
 		w.made.took_ms = clock_mono_ms() - start_mono_ms;
