@@ -154,7 +154,8 @@ parse_spec(struct discover *d, const char *spec, struct err *e)
 	d->source = FROM_URL;
 	if ((strncmp(spec, "http://", 7) != 0 && strncmp(spec, "https://", 8) != 0) || endpoints_add_url(&d->list, spec) != 0) {
 		err_set(e, ERR_INVALID, "'%.120s' is no address", spec);
-		return err_hint(e, "use http://HOST:PORT, https://HOST:PORT, consul://SERVICE or nomad://SERVICE");
+		err_hint(e, "use http://HOST:PORT, https://HOST:PORT, consul://SERVICE or nomad://SERVICE");
+		return ERR_INVALID;
 	}
 	return 0;
 }

@@ -440,5 +440,6 @@ workflow_class(const struct workflow *w, const struct vertical *v, enum run_clas
 		}
 	}
 	err_set(e, ERR_INVALID, "workflow '%s' asks for more than the largest class of vertical '%s' has", w->name, v->name);
-	return err_hint(e, "lower resources.cpu or resources.memory, or raise classes.large in vertical.yaml");
+	err_hint(e, "lower resources.cpu or resources.memory, or raise classes.large in vertical.yaml");
+	return ERR_INVALID;
 }

@@ -1,0 +1,376 @@
+/* The sandbox on the real kernel, on every rung that this user can have: root runs rung 3 itself and the others as nobody. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "worker/sandbox.h"
+
+#define MiB (1024ll * 1024)
+#define NOBODY 65534
+
+static struct sandbox_caps caps;
+static char base[256];
+
+struct outcome {
+	int rc;
+	struct err err;
+	struct sandbox_end end;
+	struct buf out;
+};
+
+static const char *
+at(const char *name)
+{
+	static char path[32][320];
+	static unsigned turn;
+	char *p = path[turn++ % 32];
+
+	snprintf(p, 320, "%s/%s", base, name);
+	return p;
+}
+
+static void
+put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	close(fd);
+}
+
+/* Where the program sees what the host has at base/NAME. */
+static const char *
+inside(const char *place, const char *name)
+{
+	return sandbox_inside(&caps, place, at(name));
+}
+
+/* Runs a shell line in the sandbox; stop_after_mono_ms: sandbox_stop then (0: never). */
+static struct outcome
+run(const char *line, bool read_only, int64_t memory, int64_t stop_after_ms)
+{
+	const char *const argv[] = {"/bin/sh", "-c", line, NULL};
+	char out_env[400], target_env[400], scratch_env[400];
+	const char *const env[] = {"PATH=/usr/bin:/bin", out_env, target_env, scratch_env, NULL};
+	struct sandbox_spec spec = {.caps = &caps, .name = "unit-test", .argv = argv, .env = env,
+	    .paths = {.target = at("target"), .target_read_only = read_only, .out = at("out"), .scratch = at("scratch"),
+	        .workflow = at("workflow"), .params = at("params.json"), .toolchain = at("toolchain")},
+	    .limits = {.memory_bytes = memory, .cpu_millis = 1000, .processes = 64, .file_bytes = 16 * MiB, .open_files = 128,
+	        .grace_ms = 300},
+	    .uid = NOBODY, .gid = NOBODY, .progress_fd = -1};
+	struct outcome o = {.out = buf_make(65536)};
+	struct sandbox *s = NULL;
+	int p[2];
+	char piece[4096];
+	ssize_t n;
+
+	snprintf(out_env, sizeof(out_env), "OUT=%s", inside(SANDBOX_OUT, "out"));
+	snprintf(target_env, sizeof(target_env), "TARGET_DIR=%s", inside(SANDBOX_TARGET, "target"));
+	snprintf(scratch_env, sizeof(scratch_env), "SCRATCH=%s", inside(SANDBOX_SCRATCH, "scratch"));
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	spec.out_fd = spec.err_fd = p[1];
+	o.rc = sandbox_start(&spec, &s, &o.err);
+	close(p[1]);
+	if (o.rc == 0) {
+		if (stop_after_ms > 0) {
+			assert_int_equal(sandbox_wait(s, clock_mono_ms() + stop_after_ms, &o.end, &o.err), ERR_TIMEOUT);
+			sandbox_stop(s);
+		}
+		o.rc = sandbox_wait(s, clock_mono_ms() + 20000, &o.end, &o.err);
+		while ((n = read(p[0], piece, sizeof(piece))) > 0)
+			buf_add(&o.out, piece, (size_t)n);
+	}
+	close(p[0]);
+	sandbox_free(s);
+	return o;
+}
+
+static void
+expect(const char *line, int code, const char *output)
+{
+	struct outcome o = run(line, false, 256 * MiB, 0);
+
+	if (o.rc != 0)
+		fail_msg("'%s': %s", line, o.err.msg);
+	if (!o.end.exited || o.end.code != code || (output != NULL && strcmp(buf_str(&o.out), output) != 0))
+		fail_msg("'%s': exited %d code %d signal %d, said \"%s\"", line, o.end.exited, o.end.code, o.end.signo, buf_str(&o.out));
+	buf_release(&o.out);
+}
+
+static void
+programs_run_and_their_end_is_told(void **state)
+{
+	struct outcome o;
+
+	(void)state;
+	expect("echo hello; exit 7", 7, "hello\n");
+	o = run("kill -SEGV $$", false, 256 * MiB, 0);
+	assert_int_equal(o.rc, 0);
+	assert_false(o.end.exited);
+	assert_int_equal(o.end.signo, SIGSEGV);
+	buf_release(&o.out);
+}
+
+static void
+a_program_that_is_not_there_is_told(void **state)
+{
+	const char *const argv[] = {"no-such-tool", NULL}, *const env[] = {"PATH=/usr/bin:/bin", NULL};
+	struct sandbox_spec spec = {.caps = &caps, .name = "missing", .argv = argv, .env = env,
+	    .limits = {64 * MiB, 1000, 64, MiB, 64, 100}, .uid = NOBODY, .gid = NOBODY, .out_fd = -1, .err_fd = -1, .progress_fd = -1};
+	struct sandbox *s = NULL;
+	struct sandbox_end end;
+	struct err e = {0};
+
+	(void)state;
+	assert_int_equal(sandbox_start(&spec, &s, &e), 0);
+	assert_int_equal(sandbox_wait(s, clock_mono_ms() + 10000, &end, &e), ERR_NOTFOUND);
+	assert_non_null(strstr(e.msg, "no-such-tool"));
+	sandbox_free(s);
+}
+
+static void
+it_sees_its_own_files_and_no_others(void **state)
+{
+	char line[1024];
+
+	(void)state;
+	put(at("secret"), "credentials");
+	expect("cat \"$TARGET_DIR/a.txt\"", 0, "target a");
+	expect("echo result > \"$OUT/r\" && echo tmp > \"$SCRATCH/t\"", 0, "");
+	assert_int_equal(access(at("out/r"), F_OK), 0);
+	snprintf(line, sizeof(line), "cat %s 2>/dev/null || echo hidden", at("secret"));
+	expect(line, 0, "hidden\n");
+	snprintf(line, sizeof(line), "(echo x > %s/stolen; echo x > /etc/stolen) 2>/dev/null; ls %s/stolen /etc/stolen 2>/dev/null; true",
+	    base, base);
+	expect(line, 0, "");
+	expect("cat /proc/1/environ 2>/dev/null | tr '\\0' '\\n' | grep -c CREDENTIAL_IN_ENV; true", 0, "0\n");
+	expect("cat /etc/shadow 2>/dev/null; true", 0, "");
+}
+
+static void
+it_has_no_rights(void **state)
+{
+	(void)state;
+	expect("id -u | grep -qv '^0$' && echo plain", 0, "plain\n");
+	expect("grep -h -E '^(CapEff|CapPrm|CapBnd|NoNewPrivs)' /proc/self/status | tr -d '\\t' | tr '\\n' ' '", 0,
+	    caps.rung == RUNG_CONTAINER ? NULL : "CapPrm:0000000000000000 CapEff:0000000000000000 CapBnd:0000000000000000 NoNewPrivs:1 ");
+	expect("grep -h -E '^(CapEff|NoNewPrivs)' /proc/self/status | tr -d '\\t' | tr '\\n' ' '", 0, "CapEff:0000000000000000 NoNewPrivs:1 ");
+	expect("unshare -U true 2>/dev/null || echo refused", 0, "refused\n");
+	expect("mount -t tmpfs x /tmp 2>/dev/null || echo refused", 0, "refused\n");
+}
+
+static void
+the_target_can_be_read_only(void **state)
+{
+	struct outcome o;
+
+	(void)state;
+	o = run("(echo x > \"$TARGET_DIR/new\") 2>/dev/null || echo refused; chmod 777 \"$TARGET_DIR/a.txt\" 2>/dev/null; "
+	    "(echo y >> \"$TARGET_DIR/a.txt\") 2>/dev/null || echo refused", true, 256 * MiB, 0);
+	assert_int_equal(o.rc, 0);
+	assert_string_equal(buf_str(&o.out), "refused\nrefused\n");
+	assert_int_not_equal(access(at("target/new"), F_OK), 0);
+	buf_release(&o.out);
+}
+
+static void
+it_cannot_reach_the_network(void **state)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	socklen_t len = sizeof(a);
+	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char line[300];
+
+	(void)state;
+	assert_int_equal(bind(s, (struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(listen(s, 1), 0);
+	assert_int_equal(getsockname(s, (struct sockaddr *)&a, &len), 0);
+	snprintf(line, sizeof(line), "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", %d), 2)' 2>/dev/null && echo reached || echo not",
+	    ntohs(a.sin_port));
+	expect(line, 0, "not\n");
+	close(s);
+}
+
+/* Whether any process of the machine has the mark among its arguments. */
+static bool
+lives(const char *mark)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *entry;
+	bool found = false;
+
+	assert_non_null(d);
+	while ((entry = readdir(d)) != NULL) {
+		struct buf b = buf_make(65536);
+		char path[300];
+
+		snprintf(path, sizeof(path), "/proc/%s/cmdline", entry->d_name);
+		if (strspn(entry->d_name, "0123456789") > 0 && file_read(AT_FDCWD, path, &b, NULL) == 0 && b.len > 0)
+			found = found || memmem(b.data, b.len, mark, strlen(mark)) != NULL;
+		buf_release(&b);
+	}
+	closedir(d);
+	return found;
+}
+
+static void
+nothing_outlives_it(void **state)
+{
+	char line[300], mark[64];
+
+	(void)state;
+	snprintf(mark, sizeof(mark), "4%d.%d", (int)getpid(), (int)caps.rung);
+	snprintf(line, sizeof(line), "setsid sleep %s & (setsid sleep %s &) ; sleep 0.2; echo started", mark, mark);
+	expect(line, 0, "started\n");
+	assert_false(lives(mark));
+}
+
+static void
+too_much_memory_ends_it_and_is_told(void **state)
+{
+	struct outcome o;
+
+	(void)state;
+	o = run("python3 -c 'import time; x = bytearray(200 * 1024 * 1024); time.sleep(5)'", false, 64 * MiB, 0);
+	if (o.rc != 0)
+		fail_msg("%s", o.err.msg);
+	assert_true(o.end.oom);
+	assert_false(o.end.exited && o.end.code == 0);
+	buf_release(&o.out);
+}
+
+static void
+stopping_gives_a_grace_and_then_kills(void **state)
+{
+	struct outcome o;
+	int64_t began = clock_mono_ms();
+
+	(void)state;
+	o = run("trap 'echo told; exit 3' TERM; while :; do sleep 0.05; done", false, 256 * MiB, 200);
+	assert_int_equal(o.rc, 0);
+	assert_true(o.end.stopped);
+	assert_non_null(strstr(buf_str(&o.out), "told\n"));
+	assert_int_equal(o.end.code, 3);
+	buf_release(&o.out);
+	o = run("trap '' TERM; while :; do sleep 0.05; done", false, 256 * MiB, 200);
+	assert_int_equal(o.rc, 0);
+	assert_false(o.end.exited);
+	assert_int_equal(o.end.signo, SIGKILL);
+	buf_release(&o.out);
+	assert_in_range(clock_mono_ms() - began, 400, 8000);
+}
+
+static void
+output_files_are_bounded(void **state)
+{
+	struct outcome o;
+	struct stat st;
+
+	(void)state;
+	o = run("head -c 40000000 /dev/zero > \"$OUT/big\" 2>/dev/null; echo $?", false, 256 * MiB, 0);
+	assert_int_equal(o.rc, 0);
+	assert_string_not_equal(buf_str(&o.out), "0\n");
+	assert_int_equal(stat(at("out/big"), &st), 0);
+	assert_int_equal(st.st_size, 16 * MiB);
+	buf_release(&o.out);
+}
+
+static int
+set_up(void **state)
+{
+	static const char *const dirs[] = {"target", "out", "scratch", "workflow", "toolchain"};
+	struct err e = {0};
+
+	(void)state;
+	if (file_temp_dir("drover-sandbox", base, sizeof(base), &e) != 0)
+		fail_msg("%s", e.msg);
+	/* Others must pass through to what is theirs, as in a cache directory. */
+	assert_int_equal(chmod(base, 0711), 0);
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		assert_int_equal(mkdir(at(dirs[i]), 0755), 0);
+		if (geteuid() == 0)
+			assert_int_equal(chown(at(dirs[i]), NOBODY, NOBODY), 0);
+	}
+	put(at("target/a.txt"), "target a");
+	put(at("params.json"), "{}");
+	return 0;
+}
+
+static int
+tear_down(void **state)
+{
+	(void)state;
+	return file_remove_tree(AT_FDCWD, base, NULL);
+}
+
+static int
+suite(const char *name)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(programs_run_and_their_end_is_told), cmocka_unit_test(a_program_that_is_not_there_is_told),
+		cmocka_unit_test(it_sees_its_own_files_and_no_others), cmocka_unit_test(it_has_no_rights),
+		cmocka_unit_test(the_target_can_be_read_only), cmocka_unit_test(it_cannot_reach_the_network),
+		cmocka_unit_test(nothing_outlives_it), cmocka_unit_test(too_much_memory_ends_it_and_is_told),
+		cmocka_unit_test(stopping_gives_a_grace_and_then_kills), cmocka_unit_test(output_files_are_bounded),
+	};
+
+	printf("--- %s: rung %d, cgroup %d, Landlock ABI %d %s\n", name, (int)caps.rung, caps.cgroup, caps.landlock_abi, caps.why);
+	return _cmocka_run_group_tests(name, tests, sizeof(tests) / sizeof(tests[0]), set_up, tear_down);
+}
+
+/* The suite in a child that is nobody; rung RUNG_NONE: the best that the probe finds. */
+static int
+suite_as_nobody(const char *name, enum sandbox_rung rung)
+{
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		if (geteuid() == 0 && (setresgid(NOBODY, NOBODY, NOBODY) != 0 || setresuid(NOBODY, NOBODY, NOBODY) != 0))
+			_exit(99);
+		sandbox_probe(&caps);
+		if (rung == RUNG_CONTAINER) {
+			caps.rung = rung;
+			caps.netns = false;
+		}
+		exit(caps.rung == RUNG_NONE ? 98 : suite(name));
+	}
+	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 97;
+}
+
+int
+main(int argc, char **argv)
+{
+	int rc = sandbox_helper_main(argc, argv), bad = 0;
+
+	if (rc >= 0)
+		return rc;
+	setenv("CREDENTIAL_IN_ENV", "secret", 1);
+	if (geteuid() == 0) {
+		sandbox_probe(&caps);
+		bad += caps.rung != RUNG_ROOT || suite("as root") != 0;
+	}
+	bad += suite_as_nobody("as a plain user", RUNG_NONE) != 0;
+	bad += suite_as_nobody("as in a container", RUNG_CONTAINER) != 0;
+	return bad;
+}

@@ -1,0 +1,358 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "worker/sandbox_wire.h"
+
+/* The helper process of a sandbox. On rungs 1 and 3 it makes the namespaces and forks the init of the new pid namespace, which
+ * builds the root, starts the program and watches it; when init ends, the kernel kills all that is left inside. On rung 2 the
+ * helper is that init itself, as a subreaper. Everything here is single-threaded. */
+
+#define WATCH_MS 200 /* between looks at memory where no cgroup limits it */
+#define INSIDE_UID 1000
+#define LINK_FD 10 /* the socket to the worker: out of the way of 0..3, closed on exec */
+
+/* --- telling the worker --- */
+
+static void
+tell(int fd, const struct box_end *end)
+{
+	struct box_end m = *end;
+
+	m.magic = BOX_MAGIC;
+	(void)file_write_all(fd, &m, sizeof(m), NULL); /* a worker that is gone needs no answer */
+}
+
+static int
+tell_failure(int fd, const struct err *e)
+{
+	struct box_end end = {.failed = e->code};
+
+	snprintf(end.text, sizeof(end.text), "%.*s", (int)sizeof(end.text) - 1, e->msg);
+	tell(fd, &end);
+	return 1;
+}
+
+static int
+read_order(int fd, struct box *b, struct err *e)
+{
+	struct buf text = buf_make(BOX_ORDER_MAX);
+	char piece[16384];
+	json_t *json;
+	ssize_t n;
+
+	while ((n = read(fd, piece, sizeof(piece))) > 0 || (n < 0 && errno == EINTR)) {
+		if (n > 0 && buf_add(&text, piece, (size_t)n) != 0)
+			break;
+	}
+	json = json_loadb(buf_str(&text), text.len, 0, NULL);
+	buf_release(&text);
+	return box_read(json, b, e);
+}
+
+/* --- setting up, in the helper --- */
+
+static int
+write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), ok;
+
+	if (fd < 0)
+		return -1;
+	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	close(fd);
+	return ok ? 0 : -1;
+}
+
+static int
+join_cgroup(const struct box *b, struct err *e)
+{
+	char path[640], pid[24];
+
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	for (size_t i = 0; i < b->cgroup.n; i++) {
+		if (b->cgroup.dirs[i][0] == '\0')
+			continue;
+		snprintf(path, sizeof(path), "%s/cgroup.procs", b->cgroup.dirs[i]);
+		if (write_text(path, pid) != 0)
+			return err_set(e, ERR_IO, "sandbox: join %s: %s", path, strerror(errno));
+	}
+	return 0;
+}
+
+/* A plain user's way to the rights that the set-up needs: all of them, but only over its own namespaces. */
+static int
+enter_user_namespace(struct err *e)
+{
+	char map[64];
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+
+	if (unshare(CLONE_NEWUSER) != 0)
+		return err_set(e, ERR_IO, "sandbox: make a user namespace: %s", strerror(errno));
+	/* Our own /proc files must be ours to write the maps; no tool runs yet that could look at us. */
+	(void)prctl(PR_SET_DUMPABLE, 1);
+	snprintf(map, sizeof(map), "%d %d 1", INSIDE_UID, (int)uid);
+	if (write_text("/proc/self/setgroups", "deny") != 0 || write_text("/proc/self/uid_map", map) != 0)
+		return err_set(e, ERR_IO, "sandbox: map the user: %s", strerror(errno));
+	snprintf(map, sizeof(map), "%d %d 1", INSIDE_UID, (int)gid);
+	if (write_text("/proc/self/gid_map", map) != 0)
+		return err_set(e, ERR_IO, "sandbox: map the group: %s", strerror(errno));
+	(void)prctl(PR_SET_DUMPABLE, 0);
+	return 0;
+}
+
+static int
+make_namespaces(const struct box *b, struct err *e)
+{
+	int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | (b->caps.netns && !b->egress ? CLONE_NEWNET : 0);
+
+	if (b->caps.rung == RUNG_USER && enter_user_namespace(e) != 0)
+		return ERR_IO;
+	if (unshare(flags) != 0)
+		return err_set(e, ERR_IO, "sandbox: make namespaces: %s", strerror(errno));
+	return 0;
+}
+
+/* --- the program --- */
+
+/* The last process before the program: only takes rights away, in an order in which each step still has what it needs. */
+static void
+become_program(const struct box *b, int report_fd)
+{
+	const char *cwd = b->paths.target[0] == '\0' ? "/" : b->caps.rung == RUNG_CONTAINER ? b->paths.target : SANDBOX_TARGET;
+	struct err e = {0};
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	umask(022);
+	if (box_set_limits(b, &e) != 0 || box_drop_rights(b, &e) != 0)
+		goto fail;
+	if (chdir(cwd) != 0) {
+		err_set(&e, ERR_IO, "sandbox: enter %s: %s", cwd, strerror(errno));
+		goto fail;
+	}
+	if (box_landlock(b, &e) != 0 || box_seccomp(b, &e) != 0)
+		goto fail;
+	/* setsid keeps the program from our terminal, where there is one. */
+	(void)setsid();
+	if (!b->has_progress)
+		close(3);
+	environ = b->env;
+	execvpe(b->argv[0], b->argv, b->env);
+	err_set(&e, errno == ENOENT ? ERR_NOTFOUND : ERR_IO, "cannot run '%s': %s", b->argv[0], strerror(errno));
+fail:
+	(void)file_write_all(report_fd, &e, sizeof(e), NULL);
+	_exit(127);
+}
+
+/* Starts the program and waits until it runs. Returns its pid, or -1 with *e. */
+static pid_t
+start_program(const struct box *b, struct err *e)
+{
+	int report[2];
+	pid_t pid;
+	ssize_t n;
+
+	if (pipe2(report, O_CLOEXEC) != 0) {
+		err_set(e, ERR_IO, "sandbox: pipe: %s", strerror(errno));
+		return -1;
+	}
+	pid = fork();
+	if (pid == 0)
+		become_program(b, report[1]);
+	close(report[1]);
+	while ((n = read(report[0], e, sizeof(*e))) < 0 && errno == EINTR)
+		;
+	close(report[0]);
+	if (pid < 0) {
+		err_set(e, ERR_IO, "sandbox: fork: %s", strerror(errno));
+		return -1;
+	}
+	if (n == 0)
+		return pid; /* closed by exec */
+	(void)waitpid(pid, NULL, 0);
+	return -1;
+}
+
+/* --- init: watching the program --- */
+
+struct watch {
+	const struct box *b;
+	pid_t program;
+	bool inside;       /* in a pid namespace of our own */
+	bool ended, stopping;
+	struct box_end end;
+};
+
+static void
+signal_all(const struct watch *w, int signo)
+{
+	if (w->inside)
+		(void)kill(-1, signo); /* all in the namespace but us */
+	else
+		tree_signal(signo);
+}
+
+static void
+reap(struct watch *w)
+{
+	struct rusage ru;
+	int status;
+	pid_t pid;
+
+	while ((pid = wait4(-1, &status, WNOHANG, &ru)) > 0) {
+		w->end.user_ms += ru.ru_utime.tv_sec * 1000 + ru.ru_utime.tv_usec / 1000;
+		w->end.system_ms += ru.ru_stime.tv_sec * 1000 + ru.ru_stime.tv_usec / 1000;
+		if (ru.ru_maxrss * 1024 > w->end.max_rss_bytes)
+			w->end.max_rss_bytes = ru.ru_maxrss * 1024;
+		if (pid != w->program)
+			continue;
+		w->ended = true;
+		w->end.exited = WIFEXITED(status);
+		w->end.code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+		w->end.signo = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	}
+}
+
+static void
+watch_memory(struct watch *w)
+{
+	if (w->b->cgroup.version != 0 || w->end.oom)
+		return;
+	if (tree_resident_bytes(getpid()) > w->b->limits.memory_bytes) {
+		w->end.oom = true;
+		signal_all(w, SIGKILL);
+	}
+}
+
+/* Until the program has ended: reaps, watches memory, passes a wish to stop on. */
+static void
+watch_program(struct watch *w, const sigset_t *set)
+{
+	const struct timespec tick = {.tv_nsec = WATCH_MS * 1000000l};
+	int64_t kill_at_mono_ms = INT64_MAX;
+
+	while (!w->ended) {
+		int signo = sigtimedwait(set, NULL, &tick);
+
+		if (signo == SIGTERM && !w->stopping) {
+			w->stopping = true;
+			kill_at_mono_ms = clock_mono_ms() + w->b->limits.grace_ms;
+			signal_all(w, SIGTERM);
+		}
+		if (clock_mono_ms() >= kill_at_mono_ms)
+			signal_all(w, SIGKILL);
+		reap(w);
+		if (!w->ended)
+			watch_memory(w);
+	}
+}
+
+/* Sets up the inside, runs the program to its end, tells the worker. Returns the exit status. */
+static int
+run_init(const struct box *b, const sigset_t *set, bool inside)
+{
+	struct watch w = {.b = b, .inside = inside};
+	struct err e = {0};
+
+	if (inside && box_build_root(b, &e) != 0)
+		return tell_failure(LINK_FD, &e);
+	if (inside && b->caps.netns && !b->egress)
+		box_loopback_up();
+	w.program = start_program(b, &e);
+	if (w.program < 0)
+		return tell_failure(LINK_FD, &e);
+	watch_program(&w, set);
+	if (!inside)
+		tree_kill_all();
+	tell(LINK_FD, &w.end);
+	return 0;
+}
+
+/* --- the helper as the parent of init --- */
+
+/* Passes SIGTERM on and waits for init's end: after it, nothing of the namespace is left. */
+static void
+mind_init(pid_t init, const sigset_t *set)
+{
+	int status;
+
+	for (;;) {
+		int signo = sigwaitinfo(set, NULL);
+
+		if (signo == SIGTERM)
+			(void)kill(init, SIGTERM);
+		if (waitpid(init, &status, WNOHANG) == init)
+			return;
+	}
+}
+
+static int
+run_namespaces(const struct box *b, const sigset_t *set)
+{
+	struct err e = {0};
+	pid_t init;
+
+	if (make_namespaces(b, &e) != 0)
+		return tell_failure(LINK_FD, &e);
+	init = fork();
+	if (init < 0) {
+		err_set(&e, ERR_IO, "sandbox: fork: %s", strerror(errno));
+		return tell_failure(LINK_FD, &e);
+	}
+	if (init == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a worker killed with -9 takes the helper, and that takes us and all inside */
+		_exit(run_init(b, set, true));
+	}
+	mind_init(init, set);
+	return 0;
+}
+
+int
+sandbox_helper_main(int argc, char **argv)
+{
+	struct err e = {0};
+	struct box b;
+	sigset_t set;
+	int rc, null_fd;
+
+	if (argc != 2 || strcmp(argv[1], "--sandbox") != 0)
+		return -1;
+	/* Nobody inside may look into us; with it our /proc files belong to root. */
+	(void)prctl(PR_SET_DUMPABLE, 0);
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null_fd < 0 || dup3(0, LINK_FD, O_CLOEXEC) < 0 || dup2(null_fd, 0) < 0)
+		return 1;
+	if (read_order(LINK_FD, &b, &e) != 0)
+		return tell_failure(LINK_FD, &e);
+	if (join_cgroup(&b, &e) != 0)
+		rc = tell_failure(LINK_FD, &e);
+	else if (b.caps.rung == RUNG_USER || b.caps.rung == RUNG_ROOT)
+		rc = run_namespaces(&b, &set);
+	else if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
+		rc = 1;
+	else
+		rc = run_init(&b, &set, false);
+	box_release(&b);
+	return rc;
+}

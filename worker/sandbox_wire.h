@@ -1,0 +1,68 @@
+/* sandbox_wire.h - what sandbox.c and its helper process say to each other, over a socket that is the helper's descriptor 0: first
+ * the order as JSON, ended by shutdown; then exactly one struct box_end back. Between the files sandbox*.c alone. */
+#ifndef WORKER_SANDBOX_WIRE_H
+#define WORKER_SANDBOX_WIRE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "worker/cgroup.h"
+#include "worker/sandbox.h"
+
+#define BOX_ORDER_MAX (1024 * 1024)
+#define BOX_MAGIC 0x626f7831 /* "box1" */
+
+struct box { /* the order, in the helper; texts are owned by `json` */
+	json_t *json;
+	struct sandbox_caps caps;
+	char **argv, **env; /* arrays owned */
+	struct sandbox_paths paths;
+	struct sandbox_limits limits;
+	struct cgroup cgroup;
+	uid_t uid;
+	gid_t gid;
+	bool egress, has_progress;
+};
+
+struct box_end {
+	uint32_t magic;
+	int32_t failed;     /* 0, or an ERR_* of the set-up with text */
+	char text[240];
+	int32_t exited, code, signo, oom;
+	int64_t user_ms, system_ms, max_rss_bytes;
+};
+
+/* The order as JSON (new reference), and back. box_read takes ownership of json; returns 0 or ERR_INVALID. */
+json_t *box_write(const struct sandbox_spec *s, const struct cgroup *g);
+int box_read(json_t *json, struct box *ret, struct err *e);
+void box_release(struct box *b);
+
+/* --- sandbox_mount.c: a root of its own (rungs 1 and 3), in a fresh mount namespace. Returns 0 or ERR_IO. --- */
+int box_build_root(const struct box *b, struct err *e);
+
+/* Brings the loopback interface of a fresh network namespace up. Best effort. */
+void box_loopback_up(void);
+
+/* --- sandbox_confine.c: the last steps in the process that becomes the program; each only takes away. 0 or ERR_IO. --- */
+int box_set_limits(const struct box *b, struct err *e);
+int box_drop_rights(const struct box *b, struct err *e);
+int box_landlock(const struct box *b, struct err *e);
+int box_landlock_abi(void);
+
+/* --- sandbox_seccomp.c --- */
+int box_seccomp(const struct box *b, struct err *e);
+
+/* --- sandbox_tree.c: processes below us, for rungs without a pid namespace or a cgroup --- */
+
+/* Resident bytes of all processes below (not of) the process `root`; 0 when /proc cannot be read. */
+int64_t tree_resident_bytes(pid_t root);
+
+/* Kills all processes below us with SIGKILL and reaps them, until none is left (we must be a subreaper). */
+void tree_kill_all(void);
+
+/* Sends a signal to all processes below us. */
+void tree_signal(int signo);
+
+#endif
