@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "s3_peer.h"
 #include "storage/object_store.h"
 
@@ -240,7 +241,37 @@ a_clock_that_is_off_is_corrected(void **state)
 	end();
 }
 
-/* The token is random, so the script cannot know it: a stranger's object is a conflict. */
+static void
+a_lost_answer_is_asked_for(void **state)
+{
+	static const struct peer_step whole[] = {
+		{.expect = "if-none-match: *", .status = 0},
+		{.expect = "if-none-match: *", .status = 412},
+		{.expect = "HEAD /bucket/x", .status = 200, .headers = "ETag: \"e\"\r\n", .echo_token = true, .length = 5},
+	};
+	static const struct peer_step parts[] = {
+		{.expect = "POST /bucket/x?uploads=", .status = 200,
+		    .body = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"},
+		{.expect = "uploadId=u", .status = 200, .headers = "ETag: \"p\"\r\n"},
+		{.expect = "uploadId=u", .status = 200, .headers = "ETag: \"p\"\r\n"},
+		{.expect = "POST /bucket/x?uploadId=u", .status = 0},
+		{.expect = "POST /bucket/x?uploadId=u", .status = 404, .body = "<Error><Code>NoSuchUpload</Code></Error>"},
+		{.expect = "HEAD /bucket/x", .status = 200, .headers = "ETag: \"e\"\r\n", .echo_token = true, .length = 6000000},
+	};
+	const struct put_options o = {.if_absent = true}, big = {.part_bytes = 5u << 20, .parallel = 1};
+	char *data = xcalloc(1, 6000000);
+
+	(void)state;
+	begin(whole, N(whole));
+	assert_int_equal(put_x(&o, NULL), 0);
+	end();
+	begin(parts, N(parts));
+	assert_int_equal(store_put_bytes(store, "bucket", "x", data, 6000000, &big, NULL), 0);
+	end();
+	free(data);
+}
+
+/* A stranger's object is a conflict. */
 static void
 a_lost_answer_is_not_taken_for_success(void **state)
 {
@@ -317,6 +348,7 @@ main(void)
 		cmocka_unit_test(an_object_that_changes_under_way_is_noticed),
 		cmocka_unit_test(a_server_that_ignores_ranges_is_noticed), cmocka_unit_test(an_error_behind_a_200_is_an_error),
 		cmocka_unit_test(a_clock_that_is_off_is_corrected), cmocka_unit_test(a_lost_answer_is_not_taken_for_success),
+		cmocka_unit_test(a_lost_answer_is_asked_for),
 		cmocka_unit_test(servers_without_lifecycle_are_told_apart), cmocka_unit_test(lists_follow_tokens_but_not_in_circles),
 	};
 

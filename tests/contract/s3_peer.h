@@ -20,6 +20,7 @@ struct peer_step {
 	const char *headers; /* more header lines, each with \r\n; NULL: none */
 	const char *body;
 	long length;         /* Content-Length that is claimed, if it is not the body's; 0: the body's */
+	bool echo_token;     /* answer with the token of the last request that had one: its object is there */
 };
 
 struct peer {
@@ -31,6 +32,7 @@ struct peer {
 	_Atomic size_t at;   /* steps taken */
 	_Atomic int wrong;   /* requests that were not as expected, or came after the script's end */
 	char last[8192];     /* head of the last request */
+	char token[100];     /* header line of the last put's token */
 };
 
 /* Reads a request; false at the end of the connection. */
@@ -72,6 +74,7 @@ peer_answer(struct peer *p, int fd)
 	const struct peer_step *s = p->at < p->n ? &p->steps[p->at] : &end;
 	const char *body = s->body != NULL ? s->body : "";
 	bool head = strncmp(p->last, "HEAD ", 5) == 0;
+	const char *token = strstr(p->last, "x-amz-meta-drover-put:");
 	char text[16384];
 	int n;
 
@@ -81,14 +84,16 @@ peer_answer(struct peer *p, int fd)
 		p->wrong++;
 	}
 	p->at++;
+	if (token != NULL)
+		snprintf(p->token, sizeof(p->token), "%.*s\r\n", (int)strcspn(token, "\r"), token);
 	if (s->status == 0) {
 		struct linger now = {1, 0};
 
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 		return;
 	}
-	n = snprintf(text, sizeof(text), "HTTP/1.1 %d X\r\nConnection: close\r\n%sContent-Length: %ld\r\n\r\n%s", s->status,
-	    s->headers != NULL ? s->headers : "", s->length > 0 ? s->length : (long)strlen(body), head ? "" : body);
+	n = snprintf(text, sizeof(text), "HTTP/1.1 %d X\r\nConnection: close\r\n%s%sContent-Length: %ld\r\n\r\n%s", s->status,
+	    s->headers != NULL ? s->headers : "", s->echo_token ? p->token : "", s->length > 0 ? s->length : (long)strlen(body), head ? "" : body);
 	send(fd, text, (size_t)n, MSG_NOSIGNAL);
 }
 
