@@ -5,12 +5,12 @@
  *   CACHE_DIR/objects/<aa>/<sha256>/tree/      unpacked (targets of kind tree, bundles); complete when tree.ok is there
  *   CACHE_DIR/locks/<sha256>  tmp/  trash/     see below
  *
- * Fill: exclusive lock on the entry's lock file, download into tmp/, verify the digest, fsync, rename, fsync the directory:
- * one download per node even with several processes; a crash leaves nothing but tmp/ that the next start sweeps. Use: a
- * shared lock (the pin) held through an open descriptor for the run; it dies with the process. Evict: only entries whose
- * lock can be taken exclusively without waiting, least recently touched first (mtime of the entry's `used` file), renamed
- * to trash/, deleted after the lock is released. Trees are not fsynced: they carry the boot id and are made again after
- * another boot. All calls block; any thread; several processes.
+ * Fill: exclusive lock on the entry's fill lock (locks/<sha256>.fill; it never waits for users of the entry), download into
+ * tmp/, verify the digest, fsync, rename, fsync the directory: one download per node even with several processes; a crash
+ * leaves nothing but tmp/ that the next start sweeps. Use: a shared lock (the pin) held through an open descriptor for the
+ * run; it dies with the process. Evict: only entries whose lock can be taken exclusively without waiting, least recently
+ * touched first (mtime of the entry's `used` file), renamed to trash/, deleted after the lock is released. Trees are not
+ * fsynced: they carry the boot id and are made again after another boot. All calls block; any thread; several processes.
  */
 #ifndef STORAGE_CACHE_H
 #define STORAGE_CACHE_H
@@ -66,7 +66,8 @@ int cache_pin_fd(const struct cache_pin *p);
 void cache_release(struct cache_pin *p);
 
 struct cache_stats {
-	int64_t bytes, entries, pinned, hits, misses, evictions;
+	int64_t bytes, entries;                    /* of the directory: all processes */
+	int64_t pinned, hits, misses, evictions; /* of this process */
 };
 
 /* Evicts what is over TTL or over size, empties the trash. Also run inside cache_get when space is short. */

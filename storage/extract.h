@@ -1,9 +1,12 @@
 /* extract.h - unpacking a hostile archive into an empty directory, in a confined helper process.
  *
- * tar (ustar, GNU, PAX, sparse) and zip, plain or with gzip, bzip2, xz, zstd. Headers are walked by us; files are created
- * with openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS), symbolic links last and only where they stay inside; devices, fifos,
- * sockets, absolute names, "..", hard links to anything but a regular file of the same archive are refused. The first
- * refusal ends the extraction: ERR_INVALID names the entry and the rule, and the caller removes the directory.
+ * tar (ustar, GNU, PAX, sparse) plain or with gzip, bzip2, xz, zstd (one of them, once), and zip. Headers are walked by us;
+ * paths are entered one component at a time (O_NOFOLLOW), symbolic links made last and only where they stay inside; devices,
+ * fifos, sockets, absolute names, "..", names that are not UTF-8, whiteouts, duplicates, encrypted entries, a zip whose two
+ * names of a file differ, hard links to anything but a regular file that came before are refused. Modes become 0755 for
+ * directories, 0644 and the x bits for files; owners, attributes and ACLs are dropped, times kept within 1970..2100. Bytes
+ * after the end of an archive are ignored, as tar and unzip do. The first refusal ends the extraction: ERR_INVALID names the
+ * entry and the rule, and the caller removes the directory.
  */
 #ifndef STORAGE_EXTRACT_H
 #define STORAGE_EXTRACT_H
@@ -47,7 +50,8 @@ enum target_kind extract_probe(int fd);
 int extract_archive(int fd, int dir_fd, uint32_t uid, uint32_t gid, const struct extract_limits *limits,
     const atomic_bool *stop, struct extract_result *ret_result, struct err *e);
 
-/* If argv asks for the helper ("--extract"), runs it and returns its exit status (>= 0); else -1. Call first in main. */
+/* If argv asks for the helper ("--extract"), runs it and ends the process; else returns -1. Call first in main; a status >= 0 is
+ * for main to return. */
 int extract_helper_main(int argc, char **argv);
 
 /* The walk itself, without process or confinement, for the helper and for fuzzing: same limits and errors. */

@@ -4,7 +4,9 @@
  * the run's user namespace (set up by the sandbox from what workspace_plan says) → reflink copy → parallel copy. Never hard
  * links. `shared` is the cache's tree itself; the sandbox binds it read-only.
  *   CACHE_DIR/<target>/<run>/workspace/     isolated (removed afterwards)
- *   CACHE_DIR/<target>/workspace/           shared
+ *   CACHE_DIR/<target>/workspace/           shared: where the sandbox shows ws->tree, in the run's own mount namespace
+ * CACHE_DIR is 0700 and stays so: a run under another uid reaches its tree, out and scratch through the sandbox's binds alone.
+ * Overlays show the cache's files as the run's own (idmapped mount), copies are given to it.
  * A run's directory is owned by a lock file; what a dead process left is swept at start by lock ownership.
  * Blocking; worker threads only.
  */
