@@ -6,7 +6,6 @@ asks again only after up to 30 s.
 
 import json
 import os
-import signal
 import subprocess
 import time
 from http.client import HTTPConnection
@@ -134,20 +133,6 @@ class Nomad(Server):
         return plugins
 
     # State -------------------------------------------------------------------------------------------------------
-
-    def start(self, ready=True):
-        """Start it. Clients stand still until a server that starts can serve them.
-
-        They would be refused by a server that has no keys yet, and then wait for up to 30 s.
-        """
-        halted = [] if self.server else [client.process for client in self.rig.clients if client.alive()]
-        for process in halted:
-            process.signal(signal.SIGSTOP)
-        try:
-            return super().start(ready or bool(halted))
-        finally:
-            for process in halted:
-                process.signal(signal.SIGCONT)
 
     def is_ready(self):
         if self.call("GET", "/v1/agent/health").status != 200 or not self.get("/v1/status/leader"):

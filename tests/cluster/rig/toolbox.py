@@ -52,8 +52,8 @@ class Toolbox:
                 "slots": slots,
                 "window": window,
                 "classes": {
-                    "normal": {"cpu": "100m", "memory": "128Mi"},
-                    "large": {"cpu": "200m", "memory": "256Mi"},
+                    "normal": {"cpu": "500m", "memory": "512Mi"},
+                    "large": {"cpu": "1000m", "memory": "1GiB"},
                 },
                 "tools": [{"name": "sh", "probe": ["sh", "-c", "echo 1"]}],
             },
