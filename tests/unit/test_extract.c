@@ -307,9 +307,9 @@ a_link_through_a_link_that_leaves_is_found(void **state)
 	struct extract_result r;
 	struct err e;
 
-	/* As text p/q/up/../../x is p/x; in truth up is the root, and its parents are outside. */
+	/* As text p/q/up/.. is p/q; in truth up is the root, and what is above it exists. */
 	tar_entry(p, "p/q/up", '2', "../..", NULL, 0777);
-	tar_entry(p, "p/q/out", '2', "up/../../x", NULL, 0777);
+	tar_entry(p, "p/q/out", '2', "up/..", NULL, 0777);
 	tar_end(p);
 	assert_int_equal(unpack(p, NULL, NULL, &r, &e), ERR_INVALID);
 	assert_non_null(strstr(e.msg, "p/q/out"));
