@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/digest.h"
@@ -15,10 +14,13 @@ static char *
 encode(char *out, const char *s, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
-		if (strchr(plain, s[i]) != NULL && (s[i] != '.' || i > 0))
+		if (strchr(plain, s[i]) != NULL && (s[i] != '.' || i > 0)) {
 			*out++ = s[i];
-		else
-			out += sprintf(out, "%%%02x", (unsigned)(unsigned char)s[i]);
+		} else {
+			*out++ = '%';
+			hex_encode(&s[i], 1, out);
+			out += 2;
+		}
 	}
 	return out;
 }

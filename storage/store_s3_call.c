@@ -1,5 +1,6 @@
 /* One signed request to S3: where to, signed how, what the answer means, and whether to try again. */
 #include <assert.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,21 +111,35 @@ skew_set(struct s3_store *s, const char *url, int64_t ahead_ms)
 	pthread_mutex_unlock(&s->lock);
 }
 
+/* Reads the digits of width at s. False if they are not digits within the bounds. */
+static bool
+fixed_number(const char *s, size_t width, int64_t min, int64_t max, int *ret_value)
+{
+	char digits[8];
+	int64_t value;
+
+	snprintf(digits, sizeof(digits), "%.*s", (int)width, s);
+	if (strspn(digits, "0123456789") != width || num_int(digits, min, max, &value, NULL) != 0)
+		return false;
+	*ret_value = (int)value;
+	return true;
+}
+
+/* Not strptime: its names depend on the locale. */
 int64_t
 s3_http_date(const char *text)
 {
-	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec", form[] = "Sat, 21 Nov 2026 11:51:09 GMT";
 	struct tm tm = {.tm_isdst = 0};
-	char month[4];
-	const char *hit;
 
-	/* Not strptime: its names depend on the locale. */
-	if (sscanf(text, "%*3s, %2d %3s %4d %2d:%2d:%2d GMT", &tm.tm_mday, month, &tm.tm_year, &tm.tm_hour, &tm.tm_min,
-	    &tm.tm_sec) != 6 || strlen(month) != 3 || (hit = strstr(months, month)) == NULL || (hit - months) % 3 != 0)
+	if (strlen(text) != sizeof(form) - 1 || !fixed_number(text + 5, 2, 1, 31, &tm.tm_mday) ||
+	    !fixed_number(text + 12, 4, 1970, 9999, &tm.tm_year) || !fixed_number(text + 17, 2, 0, 23, &tm.tm_hour) ||
+	    !fixed_number(text + 20, 2, 0, 59, &tm.tm_min) || !fixed_number(text + 23, 2, 0, 60, &tm.tm_sec))
 		return 0;
-	tm.tm_mon = (int)(hit - months) / 3;
+	while (tm.tm_mon < 12 && memcmp(months + 3 * tm.tm_mon, text + 8, 3) != 0)
+		tm.tm_mon++;
 	tm.tm_year -= 1900;
-	return (int64_t)timegm(&tm) * 1000;
+	return tm.tm_mon == 12 ? 0 : (int64_t)timegm(&tm) * 1000;
 }
 
 /* --- where to --- */
@@ -177,9 +192,17 @@ see_meta(struct s3_call *c, const char *name, const char *value)
 static void
 see_range(struct s3_call *c, const char *value)
 {
-	long long start, end, total;
+	char text[80], *dash, *slash;
+	int64_t start, end, total;
 
-	if (sscanf(value, "bytes %lld-%lld/%lld", &start, &end, &total) == 3 && start >= 0 && end >= start && total > end) {
+	snprintf(text, sizeof(text), "%s", value);
+	dash = strchr(text, '-');
+	slash = strchr(text, '/');
+	if (strncmp(text, "bytes ", 6) != 0 || dash == NULL || slash == NULL || slash < dash)
+		return;
+	*dash = *slash = '\0';
+	if (num_int(text + 6, 0, INT64_MAX, &start, NULL) == 0 && num_int(dash + 1, start, INT64_MAX, &end, NULL) == 0 &&
+	    num_int(slash + 1, end, INT64_MAX, &total, NULL) == 0 && total > end) {
 		c->range_start = start;
 		c->info.size_bytes = total;
 	}
@@ -438,11 +461,9 @@ sleep_ms(int64_t ms, const atomic_bool *stop)
 	int64_t until_mono_ms = clock_mono_ms() + ms, left;
 
 	while ((left = until_mono_ms - clock_mono_ms()) > 0) {
-		struct timespec slice = {0, (left < SLEEP_SLICE_MS ? left : SLEEP_SLICE_MS) * 1000000};
-
 		if (stop != NULL && atomic_load(stop))
 			return ERR_CANCELED;
-		nanosleep(&slice, NULL);
+		poll(NULL, 0, left < SLEEP_SLICE_MS ? (int)left : SLEEP_SLICE_MS);
 	}
 	return 0;
 }
