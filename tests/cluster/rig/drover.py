@@ -77,6 +77,7 @@ class Drover(Server):
         path = os.path.join(self.folder, "worker.env")
         with open(path, "w", encoding="utf-8") as file:
             file.write(f"CACHE_DIR={self.cache_folder}\n")
+            file.write(f"DROVER_TOOLBOX={self.settings['DROVER_TOOLBOX']}\n")
             if self._toolchains:
                 file.write(f"DROVER_TOOLCHAINS={self._toolchains}\n")
         return {
@@ -242,7 +243,7 @@ class Worker(Server):
             "WORKER_VERTICAL": vertical,
             "CACHE_DIR": drover.cache_folder,
             "LOG_LEVEL": "debug",
-            **{name: drover.settings[name] for name in ("STORE_DIR",) if name in drover.settings},
+            **{name: drover.settings[name] for name in ("STORE_DIR", "DROVER_TOOLBOX") if name in drover.settings},
             **({"DROVER_TOOLCHAINS": drover._toolchains} if drover._toolchains else {}),
             **settings,
         }
