@@ -160,6 +160,20 @@ on_write(char *data, size_t size, size_t n, void *arg)
 	return take_body(c, status, data, size * n) == 0 ? size * n : 0;
 }
 
+/* Shows a header to the caller's header_fn, unless it belongs to an interim answer; over-long ones are cut. */
+static void
+show_header(struct http_client *c, const char *name, size_t name_len, const char *value, size_t value_len)
+{
+	char text[4096];
+	long status = 0;
+
+	curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (c->call->header_fn == NULL || status < 200 || name_len + 2 > sizeof(text))
+		return;
+	snprintf(text, sizeof(text), "%.*s%c%.*s", (int)name_len, name, '\0', (int)value_len, value);
+	c->call->header_fn(c->call->arg, text, text + name_len + 1);
+}
+
 /* Fills in the wanted response headers. A status line starts anew: what a "100 Continue" carried does not count. */
 static size_t
 on_header(char *data, size_t size, size_t n, void *arg)
@@ -184,6 +198,7 @@ on_header(char *data, size_t size, size_t n, void *arg)
 		if (strlen(h->name) == name_len && strncasecmp(h->name, data, name_len) == 0)
 			snprintf(h->value, sizeof(h->value), "%.*s", (int)(len - from), data + from);
 	}
+	show_header(arg, data, name_len, data + from, len - from);
 	return size * n;
 }
 
