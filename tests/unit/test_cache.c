@@ -311,6 +311,29 @@ get_and_release(void *arg)
 	return NULL;
 }
 
+/* How many of our threads have the entry's fill lock open: they hold it or wait for it. */
+static size_t
+at_fill_lock(const char *sha)
+{
+	char path[64], target[512], name[80];
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *d;
+	size_t n = 0;
+
+	assert_non_null(dir);
+	snprintf(name, sizeof(name), "%s.fill", sha);
+	while ((d = readdir(dir)) != NULL) {
+		ssize_t len;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%.20s", d->d_name);
+		len = readlink(path, target, sizeof(target) - 1);
+		target[len > 0 ? len : 0] = '\0';
+		n += strstr(target, name) != NULL;
+	}
+	closedir(dir);
+	return n;
+}
+
 static void
 many_threads_download_once(void **state)
 {
@@ -325,7 +348,8 @@ many_threads_download_once(void **state)
 		g[i].want.store = &c.s;
 		assert_int_equal(pthread_create(&threads[i], NULL, get_and_release, &g[i]), 0);
 	}
-	while (atomic_load(&c.gets) == 0)
+	/* Nobody's download ends before all have come to it. */
+	while (atomic_load(&c.gets) == 0 || (atomic_load(&c.gets) == 1 && at_fill_lock(p->sha[1]) < 8))
 		usleep(1000);
 	atomic_store(&c.open, true);
 	for (size_t i = 0; i < 8; i++) {
