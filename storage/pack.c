@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <locale.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,21 +35,22 @@ struct packer {
 	int (*write)(void *, const void *, size_t);
 	void *arg;
 	int write_rc;        /* what write ended with */
+	bool failed;         /* nothing more is handed to it */
 	struct err *e;
 };
 
 static int pack_dir(struct packer *p, int dir_fd, unsigned depth);
 
+/* After a failure the rest is swallowed, so that libarchive can be closed in the ordinary way: archive_write_fail leaks. */
 static la_ssize_t
 on_write(struct archive *a, void *arg, const void *data, size_t len)
 {
 	struct packer *p = arg;
 
-	p->write_rc = p->write(p->arg, data, len);
-	if (p->write_rc == 0)
-		return (la_ssize_t)len;
-	archive_set_error(a, ECANCELED, "the receiver stopped");
-	return -1;
+	(void)a;
+	if (!p->failed && (p->write_rc = p->write(p->arg, data, len)) != 0)
+		p->failed = true;
+	return (la_ssize_t)len;
 }
 
 static int
@@ -110,7 +112,7 @@ make_entry(struct packer *p, mode_t type, mode_t mode)
 static int
 put_header(struct packer *p, struct archive_entry *en)
 {
-	int rc = archive_write_header(p->a, en) < ARCHIVE_WARN ? archive_failed(p) : 0;
+	int rc = archive_write_header(p->a, en) < ARCHIVE_WARN || p->failed ? archive_failed(p) : 0;
 
 	archive_entry_free(en);
 	return rc;
@@ -123,7 +125,7 @@ put_zeroes(struct packer *p, int64_t n)
 	while (n > 0) {
 		la_ssize_t put = archive_write_data(p->a, p->piece, n < PIECE ? (size_t)n : PIECE);
 
-		if (put <= 0)
+		if (put <= 0 || p->failed)
 			return archive_failed(p);
 		n -= put;
 	}
@@ -153,7 +155,7 @@ pack_file(struct packer *p, int fd, const struct stat *st)
 			return err_set(p->e, ERR_IO, "read %s: %s", buf_str(&p->path), strerror(errno));
 		if (n == 0)
 			return put_zeroes(p, left); /* it shrank meanwhile */
-		if (archive_write_data(p->a, p->piece, (size_t)n) != n)
+		if (archive_write_data(p->a, p->piece, (size_t)n) != n || p->failed)
 			return archive_failed(p);
 		left -= n;
 		if (p->o->stop != NULL && atomic_load(p->o->stop))
@@ -172,7 +174,7 @@ pack_link(struct packer *p, int dir_fd, const char *name)
 	if (n < 0)
 		return err_set(p->e, ERR_IO, "read link %s: %s", buf_str(&p->path), strerror(errno));
 	target[n] = '\0';
-	if (!link_stays_inside(buf_str(&p->path), target)) {
+	if (!link_stays_inside(buf_str(&p->path), target) || mbstowcs(NULL, target, 0) == (size_t)-1) {
 		leave_out(p, "a link that leads out of the tree");
 		return 0;
 	}
@@ -209,6 +211,10 @@ pack_name(struct packer *p, int dir_fd, const char *name, unsigned depth)
 	if (ignore_match(p->ignore, buf_str(&p->path), S_ISDIR(st.st_mode))) {
 		p->r.ignored++;
 		return 0;
+	}
+	if (mbstowcs(NULL, name, 0) == (size_t)-1) {
+		err_set(p->e, ERR_INVALID, "%s: the name is not valid UTF-8", buf_str(&p->path));
+		return err_hint(p->e, "rename it, or name a pattern for it in " IGNORE_FILE), ERR_INVALID;
 	}
 	if (S_ISLNK(st.st_mode))
 		return pack_link(p, dir_fd, name);
@@ -293,11 +299,20 @@ pack_tree(const char *dir, const struct pack_options *o, int (*write)(void *arg,
     struct pack_result *ret, struct err *e)
 {
 	struct packer p = {.o = o, .path = buf_make(PATH_BYTES_MAX), .write = write, .arg = arg, .e = e};
+	/* libarchive converts names by the thread's locale, and in the C locale it loses those that are not ASCII. */
+	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before;
 	int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
 
+	if (utf8 == (locale_t)0) {
+		if (dir_fd >= 0)
+			close(dir_fd);
+		return err_set(e, ERR_IO, "this system has no locale C.UTF-8");
+	}
+	before = uselocale(utf8);
 	if (dir_fd < 0) {
 		rc = errno == ENOENT ? ERR_NOTFOUND : errno == ENOTDIR ? ERR_INVALID : errno == EACCES ? ERR_DENIED : ERR_IO;
-		return err_set(e, rc, "open %s: %s", dir, strerror(errno));
+		err_set(e, rc, "open %s: %s", dir, strerror(errno));
+		goto out;
 	}
 	p.piece = xmalloc(PIECE);
 	rc = read_ignore(&p, dir_fd);
@@ -307,15 +322,17 @@ pack_tree(const char *dir, const struct pack_options *o, int (*write)(void *arg,
 		rc = pack_dir(&p, dir_fd, 0);
 	if (rc == 0 && p.r.entries == 0)
 		rc = err_set(e, ERR_INVALID, "%s: there is nothing in it", dir);
-	if (rc == 0 && archive_write_close(p.a) != ARCHIVE_OK)
+	if (rc == 0 && (archive_write_close(p.a) != ARCHIVE_OK || p.failed))
 		rc = archive_failed(&p);
-	if (p.a != NULL && rc != 0)
-		(void)archive_write_fail(p.a); /* nothing more is written */
+	p.failed = true;
 	archive_write_free(p.a);
 	ignore_free(p.ignore);
 	buf_release(&p.path);
 	free(p.piece);
 	close(dir_fd);
+out:
+	uselocale(before);
+	freelocale(utf8);
 	if (rc == 0)
 		*ret = p.r;
 	return rc;

@@ -244,9 +244,13 @@ limits_and_wrong_places_are_told(void **state)
 	small = options;
 	small.max_entries = 0;
 	assert_int_equal(pack_tree(base, &small, into_buf, &b, &r, &e), ERR_TOOBIG);
+	put("bad\xff", "x", 0644);
+	assert_int_equal(pack_tree(base, &options, into_buf, &b, &r, &e), ERR_INVALID);
+	assert_non_null(strstr(e.msg, "UTF-8"));
 	assert_int_equal(pack_tree("/nonexistent/x", &options, into_buf, &b, &r, &e), ERR_NOTFOUND);
 	assert_int_equal(pack_tree("/dev/null", &options, into_buf, &b, &r, &e), ERR_INVALID);
 	buf_release(&b);
+	put(".droverignore", "bad*\n", 0644);
 	b = buf_make(10); /* a receiver that is full */
 	assert_int_equal(pack_tree(base, &options, into_buf, &b, &r, &e), ERR_TOOBIG);
 	buf_release(&b);
