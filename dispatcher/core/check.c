@@ -80,6 +80,11 @@ check_requests(const struct core *c)
 			const struct run *run = container_of(k, struct run, all);
 
 			grants += run->grant != NULL && run->grant->request == r;
+			for (size_t i = 0; run->txn != NULL && i < run->txn->n_runs; i++) {
+				const struct run_change *change = &run->txn->runs[i];
+
+				grants += change->run == run && change->event == EV_LEASE && change->next.request == r->row.seq;
+			}
 		}
 		assert(grants == r->grants);
 	}

@@ -128,10 +128,10 @@ follow(struct core *c, struct now now, const struct core_child *ch, struct reque
 		request_inquire(c, r);
 	} else if (ch->state == CHILD_ENDED && !request_has_worker(c, r, ch->alloc[0] != '\0' ? ch->alloc : "-")) {
 		/* Nomad starts another allocation in place of one that was stopped: the whole child is stopped first. */
-		if (replaced && !r->withdraw && !r->row.adopted)
-			request_withdraw(c, now, r);
-		else
+		if (!replaced)
 			r->ended = true;
+		else if (!r->row.adopted)
+			request_withdraw(c, now, r);
 	} else if (r->ended && ch->state != CHILD_ENDED && !ch->partial && !r->calling) {
 		r->ended = false;
 	}

@@ -94,8 +94,12 @@ core_free(struct core *c)
 	}
 	list_each(&c->workers, l, after)
 		worker_free(c, container_of(l, struct worker, all));
-	list_each(&c->requests, l, after)
-		request_free(c, container_of(l, struct request, all));
+	list_each(&c->requests, l, after) {
+		struct request *r = container_of(l, struct request, all);
+
+		r->grants = 0; /* leases whose commit is in flight go with the core */
+		request_free(c, r);
+	}
 	list_each(&c->verticals, l, after)
 		vertical_free(container_of(l, struct vertical, all));
 	while (core_take(c, &e))

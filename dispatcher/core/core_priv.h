@@ -136,7 +136,7 @@ struct request {
 	bool registered, used, dismissed; /* its worker came; took a run; was told that there is none */
 	bool refused, withdraw, ended, gone, purged, inquiring, failed;
 	bool listed, dispatched_before; /* during a listing */
-	size_t grants;           /* leases under it */
+	size_t grants;           /* leases under it, those in commit included */
 	struct run *reserved;    /* adopted: the run that waits for its worker */
 	bool by_operator;        /* … was stopped by an operator */
 	unsigned tries;
@@ -342,7 +342,10 @@ void request_set_child(struct core *c, struct request *r, const char *child);
 void request_step(struct core *c, struct now now, struct request *r);
 void request_done(struct core *c, struct now now, struct request *r, const struct request_row *next, bool insert, bool ok);
 bool request_coming(const struct request *r);
-void request_useful(struct core *c, struct request *r);
+void request_useful(struct request *r);
+
+/* The lease under it that was being committed was not written. */
+void request_unlease(struct core *c, struct now now, uint64_t seq);
 void request_failed(struct core *c, struct now now, struct request *r, const char *why);
 void request_withdraw(struct core *c, struct now now, struct request *r);
 bool request_has_worker(const struct core *c, const struct request *r, const char *other_than_alloc);

@@ -88,8 +88,11 @@ lease(struct core *c, struct now now, struct txn *t, struct worker *w, struct ru
 		.fence = {.epoch = c->config.epoch, .seq = c->next_seq++},
 	};
 
-	if (r != NULL)
+	/* Counted from here on: the child is not cleared away under a lease whose commit is in flight. */
+	if (r != NULL) {
 		r->used = true;
+		r->grants++;
+	}
 	run_move_in(c, now, t, run, &cause);
 }
 
@@ -178,14 +181,11 @@ void
 lease_done(struct core *c, struct now now, struct txn *t, bool ok, char **specs, size_t n_specs)
 {
 	struct worker *w = t->worker;
-	struct request *r = worker_request(c, w);
 	struct answer *a;
 
 	w->committing = 0;
 	w->lane->dirty = true;
 	if (!ok) {
-		if (r != NULL && r->grants == 0)
-			r->used = false;
 		vertical_wake_ledger(c, w->lane->vertical);
 		core_answer_err(c, t->caller, ANS_LEASE, "", ERR_RETRY, "the ledger could not write the lease; ask again");
 		return;

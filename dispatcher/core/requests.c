@@ -104,9 +104,20 @@ request_has_worker(const struct core *c, const struct request *r, const char *ot
 }
 
 void
-request_useful(struct core *c, struct request *r)
+request_unlease(struct core *c, struct now now, uint64_t seq)
 {
-	(void)c;
+	struct request *r = request_get(c, seq);
+
+	if (r == NULL)
+		return;
+	r->grants--;
+	r->used = r->grants > 0;
+	request_step(c, now, r);
+}
+
+void
+request_useful(struct request *r)
+{
 	if (r->row.adopted || r->stray)
 		return;
 	r->vertical->streak = 0;
@@ -267,8 +278,10 @@ request_step(struct core *c, struct now now, struct request *r)
 		write_state(c, now, r, due);
 	else if (r->row.state == REQ_WANTED)
 		call(c, now, r, EFF_DISPATCH);
+	else if (r->row.adopted && r->reserved != NULL && now.mono_ms < r->ttl_mono)
+		timer_set(c, &r->timer, r->ttl_mono);
 	else if (r->row.adopted)
-		timer_set(c, &r->timer, r->reserved != NULL && r->timer.pos == HEAP_NOWHERE ? r->ttl_mono : r->timer.at_mono);
+		return;
 	else if (r->ended && r->grants == 0)
 		call(c, now, r, EFF_PURGE);
 	else if (!r->ended && r->row.state == REQ_STOPPING)

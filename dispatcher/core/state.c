@@ -174,7 +174,8 @@ run_arm(struct core *c, struct run *run)
 		timer_set(c, &run->timer, run->entry.pos == HEAP_NOWHERE && run->reserved == NULL ? run->due_mono : NEVER);
 		return;
 	}
-	at = g->deadline_mono < g->verdict.at_mono ? g->deadline_mono : g->verdict.at_mono;
+	/* A hand-back that waits for Nomad's word is a sign of life: the lease does not run out under it. */
+	at = g->asked != NULL || g->verdict.at_mono < g->deadline_mono ? g->verdict.at_mono : g->deadline_mono;
 	if (at < c->ledger_hold_mono)
 		at = c->ledger_hold_mono;
 	timer_set(c, &run->timer, c->writable || g->asked != NULL ? at : NEVER);
@@ -190,6 +191,8 @@ run_index(struct core *c, struct now now, struct run *run)
 		run->entry.kind = (enum queue_kind)(run->execution + (run->suspect ? QUEUE_ANY_SUSPECT : QUEUE_ANY));
 		if (run->reserved == NULL && run->due_mono <= now.mono_ms)
 			queue_add(&lane->ready, &run->entry);
+		if (run->reserved != NULL)
+			timer_set(c, &run->reserved->timer, now.mono_ms); /* it may have waited for this commit to let go of the run */
 		lane->dirty = true;
 	}
 	run_arm(c, run);
@@ -209,7 +212,7 @@ run_timer(struct core *c, struct now now, struct run *run)
 		run_index(c, now, run);
 		return;
 	}
-	if (run->grant->asked != NULL && run->grant->verdict.at_mono <= now.mono_ms) {
+	if (run->grant->asked != NULL) {
 		report_decide(c, now, run, false);
 		return;
 	}
@@ -219,7 +222,7 @@ run_timer(struct core *c, struct now now, struct run *run)
 		run_arm(c, run);
 		return;
 	}
-	if (!ledger_ready(c, now) || run->grant->asked != NULL || (v == &silent && run->grant->deadline_mono > now.mono_ms)) {
+	if (!ledger_ready(c, now) || (v == &silent && run->grant->deadline_mono > now.mono_ms)) {
 		run_arm(c, run);
 		return;
 	}
@@ -236,7 +239,7 @@ run_move_in(struct core *c, struct now now, struct txn *t, struct run *run, cons
 	struct run_row row, next;
 
 	full.random = core_random(c);
-	full.larger = c->config.cluster;
+	full.larger = c->config.cluster && run->execution != EXEC_WARM; /* worker groups have one size */
 	run_row_of(run, &row);
 	next = run_next(&row, &full, &c->limits, now.real_ms);
 	txn_add_run(c, t, run, &next, cause->event);
@@ -264,11 +267,8 @@ grant_attach(struct core *c, struct now now, struct run *run, struct worker *w)
 		g->verdict = w->verdict;
 	list_add(&w->grants, &g->of_worker);
 	w->n_grants++;
-	if (g->request != NULL) {
-		g->request->grants++;
-		g->request->used = true;
-		request_useful(c, g->request);
-	}
+	if (g->request != NULL)
+		request_useful(g->request);
 	g->run = run;
 	run->grant = g;
 	return g;

@@ -172,6 +172,7 @@ resume_run(struct core *c, struct now now, struct run *run)
 		g->request = request_get(c, run->request);
 		if (g->request != NULL) {
 			g->request->grants++;
+			g->request->used = true;
 			snprintf(g->worker->who.child, sizeof(g->worker->who.child), "%s", g->request->row.child);
 		}
 	} else {

@@ -136,7 +136,7 @@ wait_open(struct core *c, struct now now, struct worker *w, struct poll *p, uint
 {
 	caller_open(c, caller, w);
 	p->caller = caller;
-	p->held = xmemdup(held, n_held * sizeof(*held));
+	p->held = n_held > 0 ? xmemdup(held, n_held * sizeof(*held)) : NULL;
 	p->n_held = n_held;
 	timer_set(c, &p->timer, now.mono_ms + wait_ms);
 }

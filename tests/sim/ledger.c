@@ -1,0 +1,219 @@
+/* ledger.c - the simulated ledger: one writer, conditional on the epoch; what it may never be told is checked at each write. */
+#include "sim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+struct commit {
+	struct op *ops;
+	size_t n;
+	uint64_t txn, epoch;
+	int gen;
+	enum commit_result result;
+	bool write, written;
+};
+
+struct ledger_run *
+ledger_find(struct world *w, const char *id)
+{
+	for (size_t i = 0; i < w->n_runs; i++) {
+		if (strcmp(w->runs[i].row.id, id) == 0)
+			return &w->runs[i];
+	}
+	return NULL;
+}
+
+struct request_row *
+ledger_request(struct world *w, uint64_t seq)
+{
+	for (size_t i = 0; i < w->n_requests; i++) {
+		if (w->requests[i].seq == seq)
+			return &w->requests[i];
+	}
+	return NULL;
+}
+
+static bool
+newer(struct fence a, struct fence b)
+{
+	return a.epoch != b.epoch ? a.epoch > b.epoch : a.seq > b.seq;
+}
+
+static void
+write_run(struct world *w, const struct run_row *next)
+{
+	struct ledger_run *have = ledger_find(w, next->id);
+
+	if (have == NULL)
+		sim_fail(w, "update of %s, which is not in the ledger", next->id);
+	if (run_state_final(have->row.state))
+		sim_fail(w, "%s had its outcome %s, then %s", next->id, run_state_word(have->row.state), run_state_word(next->state));
+	if (have->row.state == RUN_CANCELING && next->state != RUN_CANCELED)
+		sim_fail(w, "%s was being canceled, then %s", next->id, run_state_word(next->state));
+	if (next->attempt < have->row.attempt || next->attempt > have->row.attempt + 1)
+		sim_fail(w, "%s: attempt %u after %u", next->id, next->attempt, have->row.attempt);
+	if (next->attempt > have->row.attempt && (!newer(next->fence, have->row.fence) || have->row.state != RUN_QUEUED))
+		sim_fail(w, "%s: attempt %u leased while %s", next->id, next->attempt, run_state_word(have->row.state));
+	if (next->attempt == have->row.attempt && !fence_equal(next->fence, have->row.fence))
+		sim_fail(w, "%s: fence changed without an attempt", next->id);
+	if (next->fence.seq > w->max_seq)
+		w->max_seq = next->fence.seq;
+	have->row = *next;
+	sim_log(w, "ledger: %s %s attempt %u fence %llu-%llu worker %s failures %u crashes %u: %s", next->id, run_state_word(next->state),
+	    next->attempt, (unsigned long long)next->fence.epoch, (unsigned long long)next->fence.seq, next->worker, next->failures,
+	    next->crashes, next->reason);
+}
+
+static void
+insert_run(struct world *w, const struct op *op)
+{
+	struct ledger_run *r = &w->runs[w->n_runs++];
+
+	if (ledger_find(w, op->run.id) != NULL && ledger_find(w, op->run.id) != r)
+		sim_fail(w, "%s inserted twice", op->run.id);
+	r->row = op->run;
+	snprintf(r->spec, sizeof(r->spec), "%s", op->spec == NULL ? "" : op->spec);
+	sim_log(w, "ledger: %s inserted", op->run.id);
+}
+
+static void
+write_request(struct world *w, const struct request_row *next, bool insert)
+{
+	struct request_row *have = ledger_request(w, next->seq);
+	size_t open = 0;
+
+	if (insert == (have != NULL))
+		sim_fail(w, "request %llu %s", (unsigned long long)next->seq, insert ? "inserted twice" : "unknown");
+	if (!insert && (have->state == REQ_DONE || next->state <= have->state))
+		sim_fail(w, "request %llu went from state %d to %d", (unsigned long long)next->seq, have->state, next->state);
+	if (insert)
+		have = &w->requests[w->n_requests++];
+	*have = *next;
+	if (next->seq > w->max_seq)
+		w->max_seq = next->seq;
+	for (size_t i = 0; i < w->n_requests; i++)
+		open += w->requests[i].state != REQ_DONE && !w->requests[i].adopted;
+	if (open > w->window)
+		sim_fail(w, "%zu requests are open, the window is %u", open, w->window);
+	sim_log(w, "ledger: request %llu state %d child %s", (unsigned long long)next->seq, next->state, next->child);
+}
+
+static void
+write_all(struct world *w, struct commit *k)
+{
+	for (size_t i = 0; i < k->n; i++) {
+		const struct op *op = &k->ops[i];
+
+		if (op->kind == OP_RUN_INSERT)
+			insert_run(w, op);
+		else if (op->kind == OP_RUN_UPDATE)
+			write_run(w, &op->run);
+		else if (op->kind != OP_HISTORY)
+			write_request(w, &op->req, op->kind == OP_REQ_INSERT);
+	}
+}
+
+static char **
+specs_of(struct world *w, const struct commit *k, size_t *ret_n)
+{
+	char **specs = xcalloc(k->n, sizeof(*specs));
+
+	*ret_n = 0;
+	for (size_t i = 0; i < k->n; i++) {
+		if (k->ops[i].want_spec)
+			specs[(*ret_n)++] = xstrdup(ledger_find(w, k->ops[i].run.id)->spec);
+	}
+	return specs;
+}
+
+static void
+commit_free(struct commit *k)
+{
+	for (size_t i = 0; i < k->n; i++)
+		free(k->ops[i].spec);
+	free(k->ops);
+	free(k);
+}
+
+static void
+read_back(struct world *w, struct arg *arg)
+{
+	struct commit *k = arg->p;
+	size_t n = 0;
+	char **specs;
+
+	if (w->gen == k->gen) {
+		specs = k->written ? specs_of(w, k, &n) : NULL;
+		core_read_back(w->core, sim_now(w), k->txn, k->written, specs, n);
+		free(specs);
+		shell_drain(w);
+	}
+	commit_free(k);
+}
+
+static void
+tell_result(struct world *w, struct arg *arg)
+{
+	struct commit *k = arg->p;
+	size_t n = 0;
+	char **specs = NULL;
+
+	if (w->gen != k->gen) {
+		commit_free(k);
+		return;
+	}
+	if (k->result == COMMIT_OK)
+		specs = specs_of(w, k, &n);
+	sim_log(w, "commit %llu: %s", (unsigned long long)k->txn, k->result == COMMIT_OK ? "ok" : k->result == COMMIT_FAILED ? "failed" : "unknown");
+	core_committed(w->core, sim_now(w), k->txn, k->result, specs, n);
+	free(specs);
+	shell_drain(w);
+	if (k->result == COMMIT_UNKNOWN)
+		sim_at(w, sim_between(w, 1, 3000), read_back, (struct arg){.p = k});
+	else
+		commit_free(k);
+}
+
+static void
+do_write(struct world *w, struct arg *arg)
+{
+	struct commit *k = arg->p;
+
+	/* The epoch is the guard against a dispatcher that died and whose writes come late. */
+	if (k->write && k->epoch == w->epoch) {
+		write_all(w, k);
+		k->written = true;
+	}
+	if (!k->written && k->result == COMMIT_OK)
+		k->result = COMMIT_FAILED;
+	sim_at(w, sim_between(w, 0, 3), tell_result, *arg);
+}
+
+void
+ledger_commit(struct world *w, struct effect *e)
+{
+	struct commit *k = xcalloc(1, sizeof(*k));
+
+	k->ops = e->ops;
+	k->n = e->n_ops;
+	k->txn = e->txn;
+	k->gen = w->gen;
+	k->epoch = w->epoch;
+	k->write = true;
+	e->ops = NULL;
+	e->n_ops = 0;
+	if (sim_fault(w, w->mix.commit_fail)) {
+		k->result = COMMIT_FAILED;
+		k->write = false;
+	} else if (sim_fault(w, w->mix.commit_unknown)) {
+		k->result = COMMIT_UNKNOWN;
+		k->write = sim_chance(w, 500);
+	}
+	if (w->ledger_free_ms < w->mono_ms)
+		w->ledger_free_ms = w->mono_ms;
+	w->ledger_free_ms += sim_between(w, 0, sim_fault(w, 20) ? 4000 : 4);
+	sim_at(w, w->ledger_free_ms - w->mono_ms, do_write, (struct arg){.p = k});
+}

@@ -1,0 +1,83 @@
+/* rest.c - what must be true at the end of every world. */
+#include "sim.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void
+check_always(struct world *w)
+{
+	for (size_t i = 0; i < w->n_clients; i++) {
+		const struct client_run *c = &w->clients[i];
+		const struct ledger_run *r;
+
+		if (!c->acknowledged && !c->cancel_acknowledged)
+			continue;
+		r = ledger_find(w, c->id);
+		if (r == NULL)
+			sim_fail(w, "%s was acknowledged and is lost", c->id);
+		if (c->cancel_acknowledged && r->row.state != RUN_CANCELING && r->row.state != RUN_CANCELED)
+			sim_fail(w, "%s was acknowledged as canceled and is %s", c->id, run_state_word(r->row.state));
+	}
+}
+
+/* What is not at rest yet, or NULL. An adopted run whose child died before it could be announced never comes to be. */
+static const char *
+restless(struct world *w)
+{
+	static char text[160];
+
+	for (size_t i = 0; i < w->n_clients; i++) {
+		const struct client_run *c = &w->clients[i];
+		const struct ledger_run *r = ledger_find(w, c->id);
+
+		snprintf(text, sizeof(text), "%s is %s", c->id, r == NULL ? "not submitted" : run_state_word(r->row.state));
+		if (r == NULL ? !c->adopted : !run_state_final(r->row.state))
+			return text;
+		if (!c->adopted && !c->acknowledged)
+			return text;
+	}
+	for (size_t i = 0; i < w->n_requests; i++) {
+		snprintf(text, sizeof(text), "request %llu is in state %d", (unsigned long long)w->requests[i].seq, w->requests[i].state);
+		if (w->requests[i].state != REQ_DONE)
+			return text;
+	}
+	for (size_t i = 0; i < w->n_children; i++) {
+		const struct child *ch = &w->children[i];
+
+		snprintf(text, sizeof(text), "child %s is left in Nomad, state %d", ch->name, ch->state);
+		if (ch->seq != 0 ? !ch->purged : ch->state != CHILD_ENDED && !ch->purged)
+			return text;
+	}
+	for (size_t i = 0; i < w->n_calls; i++) {
+		const struct call *k = &w->calls[i];
+
+		snprintf(text, sizeof(text), "caller %zu of kind %d was never answered", i + 1, k->kind);
+		if (k->gen == w->gen && w->gen != 0 && !k->answered && !k->gone && k->kind != CALL_POLL && k->kind != CALL_BEAT)
+			return text;
+	}
+	return w->gen == 0 ? "the dispatcher is down" : NULL;
+}
+
+bool
+at_rest(struct world *w)
+{
+	return w->events % 64 == 0 && restless(w) == NULL;
+}
+
+void
+check_rest(struct world *w)
+{
+	const char *what = restless(w);
+
+	if (what == NULL)
+		return;
+	for (size_t i = 0; i < w->n_runs && w->gen != 0; i++) {
+		struct core_wait why;
+
+		if (core_why(w->core, sim_now(w), w->runs[i].row.id, &why))
+			sim_log(w, "%s (%d, class %d) waits: %s, %s, position %zu", w->runs[i].row.id, w->runs[i].row.needs.execution,
+			    w->runs[i].row.needs.class, why.code, why.text, why.position);
+	}
+	sim_fail(w, "no rest after the faults ended: %s", what);
+}

@@ -1,0 +1,265 @@
+/* shell.c - the simulated dispatcher: performs effects, checks them against the ledger, dies between any two of them. */
+#include "sim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+uint64_t
+shell_call(struct world *w, enum caller_kind kind, int who)
+{
+	if (w->n_calls == w->cap_calls) {
+		w->cap_calls = w->cap_calls * 2 + 256;
+		w->calls = xrealloc(w->calls, w->cap_calls * sizeof(*w->calls));
+	}
+	w->calls[w->n_calls] = (struct call){.kind = kind, .who = who};
+	return ++w->n_calls;
+}
+
+struct call *
+shell_arrived(struct world *w, uint64_t caller)
+{
+	struct call *k = &w->calls[caller - 1];
+
+	if (w->gen == 0)
+		return NULL;
+	if (k->gen == w->gen || k->answered || k->gone) { /* a copy: a connection of its own, whose answer nobody reads */
+		enum caller_kind kind = k->kind;
+
+		caller = shell_call(w, kind, -1);
+		k = &w->calls[caller - 1];
+	}
+	k->gen = w->gen;
+	return k;
+}
+
+void
+shell_gone(struct world *w, uint64_t caller)
+{
+	struct call *k = &w->calls[caller - 1];
+
+	if (k->gone || k->answered)
+		return;
+	k->gone = true;
+	if (w->gen != 0 && k->gen == w->gen) {
+		core_caller_gone(w->core, sim_now(w), caller);
+		shell_drain(w);
+	}
+}
+
+/* --- what an answer says must be in the ledger by then --- */
+
+static void
+check_lease(struct world *w, const struct lease *l)
+{
+	const struct ledger_run *r = ledger_find(w, l->run);
+
+	if (r == NULL || r->row.state != RUN_RUNNING || !fence_equal(r->row.fence, l->fence) || r->row.attempt != l->attempt)
+		sim_fail(w, "lease of %s told that the ledger does not hold", l->run);
+	if (l->spec == NULL || strcmp(l->spec, r->spec) != 0)
+		sim_fail(w, "lease of %s with another run's spec", l->run);
+}
+
+/* An acknowledged report has ended its attempt; the outcome is the reported one or a cancel that came first. */
+static void
+check_report(struct world *w, const struct call *k, const struct answer *a)
+{
+	const struct ledger_run *r = ledger_find(w, k->held.run);
+
+	if (a->err.code != 0 || k->who < 0 || r == NULL || !fence_equal(r->row.fence, k->held.fence))
+		return;
+	if (r->row.state == RUN_RUNNING || r->row.state == RUN_CANCELING)
+		sim_fail(w, "report of %s acknowledged, but the ledger says %s", k->held.run, run_state_word(r->row.state));
+	if (k->outcome == RUN_COMPLETED && r->row.state != RUN_COMPLETED && r->row.state != RUN_CANCELED)
+		sim_fail(w, "%s reported completed under the current fence, recorded %s", k->held.run, run_state_word(r->row.state));
+}
+
+static void
+check_beat(struct world *w, const struct answer *a)
+{
+	for (size_t i = 0; i < a->n_cancel; i++) {
+		const struct ledger_run *r = ledger_find(w, a->cancel[i]);
+
+		if (r == NULL || (r->row.state != RUN_CANCELING && r->row.state != RUN_CANCELED))
+			sim_fail(w, "cancel of %s told that the ledger does not hold", a->cancel[i]);
+	}
+}
+
+static void
+check_answer(struct world *w, const struct call *k, const struct answer *a)
+{
+	const struct ledger_run *r;
+
+	for (size_t i = 0; i < a->n_leases; i++)
+		check_lease(w, &a->leases[i]);
+	if (a->kind == ANS_REPORT)
+		check_report(w, k, a);
+	if (a->kind == ANS_BEAT)
+		check_beat(w, a);
+	if ((a->kind != ANS_SUBMIT && a->kind != ANS_CANCEL) || a->err.code != 0)
+		return;
+	r = ledger_find(w, a->run);
+	if (r == NULL)
+		sim_fail(w, "%s acknowledged, but it is not in the ledger", a->run);
+	if (a->kind == ANS_CANCEL && r->row.state != RUN_CANCELING && r->row.state != RUN_CANCELED)
+		sim_fail(w, "cancel of %s acknowledged, but the ledger says %s", a->run, run_state_word(r->row.state));
+}
+
+/* --- answers on their way --- */
+
+struct message {
+	uint64_t caller;
+	struct answer answer;
+	char names[2][MAX_HELD][RUN_ID_MAX];
+};
+
+static void
+answer_arrives(struct world *w, struct arg *arg)
+{
+	struct message *m = arg->p;
+	enum caller_kind kind = w->calls[m->caller - 1].kind;
+
+	m->answer.cancel = m->names[0];
+	m->answer.lost = m->names[1];
+	if (kind == CALL_SUBMIT || kind == CALL_CANCEL)
+		client_answer(w, m->caller, &m->answer);
+	else
+		worker_answer(w, m->caller, &m->answer);
+	free(m);
+}
+
+static void
+perform_answer(struct world *w, const struct effect *e)
+{
+	struct call *k = &w->calls[e->caller - 1];
+	struct message *m;
+
+	if (e->caller > w->n_calls || k->gen != w->gen)
+		sim_fail(w, "answer to caller %llu, who did not call", (unsigned long long)e->caller);
+	if (k->answered || k->gone)
+		sim_fail(w, "caller %llu answered %s", (unsigned long long)e->caller, k->gone ? "after it had gone" : "twice");
+	k->answered = true;
+	check_answer(w, k, e->answer);
+	if (k->who < 0 || sim_fault(w, w->mix.lose))
+		return;
+	m = xcalloc(1, sizeof(*m));
+	m->caller = e->caller;
+	m->answer = *e->answer;
+	for (size_t i = 0; i < e->answer->n_cancel; i++)
+		memcpy(m->names[0][i], e->answer->cancel[i], RUN_ID_MAX);
+	for (size_t i = 0; i < e->answer->n_lost; i++)
+		memcpy(m->names[1][i], e->answer->lost[i], RUN_ID_MAX);
+	sim_at(w, sim_between(w, 0, sim_fault(w, 50) ? 6000 : 5), answer_arrives, (struct arg){.p = m});
+}
+
+static void
+perform(struct world *w, struct effect *e)
+{
+	const struct ledger_run *r;
+
+	if (e->kind == EFF_COMMIT) {
+		ledger_commit(w, e);
+	} else if (e->kind == EFF_ANSWER) {
+		perform_answer(w, e);
+	} else if (e->kind == EFF_EVENT) {
+		r = ledger_find(w, e->run.id);
+		if (r == NULL || r->row.state != e->run.state)
+			sim_fail(w, "event of %s told before it was in the ledger", e->run.id);
+	} else {
+		nomad_effect(w, e);
+	}
+}
+
+static void
+tick(struct world *w, struct arg *arg)
+{
+	if (w->gen == 0 || w->gen != arg->a || w->wake_ms != w->mono_ms)
+		return;
+	w->wake_ms = INT64_MAX;
+	core_tick(w->core, sim_now(w));
+	shell_drain(w);
+}
+
+void
+shell_rearm(struct world *w)
+{
+	int64_t at = core_next_wake(w->core);
+
+	if (at == INT64_MAX)
+		return;
+	if (at < w->mono_ms)
+		at = w->mono_ms;
+	if (w->wake_ms <= at && w->wake_ms >= w->mono_ms)
+		return;
+	w->wake_ms = at;
+	sim_at(w, at - w->mono_ms, tick, (struct arg){.a = w->gen});
+}
+
+void
+shell_drain(struct world *w)
+{
+	struct effect e;
+
+	while (w->gen != 0 && core_take(w->core, &e)) {
+		if (sim_fault(w, w->mix.crash)) {
+			core_effect_release(&e);
+			shell_crash(w);
+			return;
+		}
+		perform(w, &e);
+		core_effect_release(&e);
+	}
+	if (w->gen != 0) {
+		core_check(w->core);
+		shell_rearm(w);
+	}
+}
+
+/* --- life --- */
+
+static void
+restart(struct world *w, struct arg *arg)
+{
+	(void)arg;
+	shell_start(w);
+}
+
+void
+shell_crash(struct world *w)
+{
+	sim_log(w, "dispatcher: dies");
+	core_free(w->core);
+	w->core = NULL;
+	w->gen = 0;
+	sim_at(w, sim_between(w, 100, 40000), restart, (struct arg){0});
+}
+
+void
+shell_start(struct world *w)
+{
+	w->epoch++;
+	w->gen = ++w->gens;
+	w->wake_ms = INT64_MAX;
+	w->nomad_ok = true;
+	w->config = (struct core_config){
+		.seed = sim_random(w), .epoch = w->epoch, .next_seq = w->max_seq + 1, .cluster = true, .lease_ttl_ms = 30000,
+		.request_ttl_ms = 120000, .max_queued = 30, .max_lost = 5, .max_crashes = 3, .max_infra = 8,
+		.backoff_base_ms = 1000, .backoff_cap_ms = 30000,
+	};
+	sim_log(w, "dispatcher: starts, epoch %llu", (unsigned long long)w->epoch);
+	w->core = core_new(&w->config);
+	core_set_vertical(w->core, sim_now(w), &(struct core_vertical){.name = VERTICAL, .window = w->window});
+	for (size_t i = 0; i < w->n_runs; i++) {
+		if (!run_state_final(w->runs[i].row.state))
+			core_restore_run(w->core, &w->runs[i].row);
+	}
+	for (size_t i = 0; i < w->n_requests; i++) {
+		if (w->requests[i].state != REQ_DONE)
+			core_restore_request(w->core, &w->requests[i]);
+	}
+	core_start(w->core, sim_now(w));
+	sim_at(w, 1, nomad_listing, (struct arg){.a = w->gen});
+	shell_drain(w);
+}

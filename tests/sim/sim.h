@@ -1,0 +1,188 @@
+/* sim.h - a world around the dispatcher's core in virtual time: ledger, Nomad, workers, clients and a bad network.
+ *
+ * Everything that happens is an event of one queue; all chance comes from the seed, so that a failing seed replays exactly.
+ * The world makes faults until fault_end_ms; then everything heals and the world must come to rest: every run final, every
+ * request done, no child left. What must hold at all times is checked where it would be broken (ledger.c, shell.c, nomad.c).
+ */
+#ifndef SIM_SIM_H
+#define SIM_SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/heap.h"
+#include "dispatcher/core/core.h"
+
+#define VERTICAL "python"
+#define GROUP "drover-workers-python"
+#define MAX_RUNS 48
+#define MAX_REQUESTS 2000
+#define MAX_CHILDREN 2000
+#define MAX_PROCS 4000
+#define MAX_HELD 4
+#define POLL_MS 5000
+#define RPC_MS 8000       /* a worker gives up on an answer */
+#define ORPHAN_MS 120000  /* a worker cut off kills its tools */
+
+struct world;
+
+struct arg { /* of an event; p is freed by the handler */
+	int a, b;
+	uint64_t u;
+	void *p;
+};
+typedef void event_fn(struct world *w, struct arg *arg);
+
+struct client_run { /* a run as the outside sees it */
+	char id[RUN_ID_MAX];
+	struct run_needs needs;
+	bool adopted, acknowledged, cancel_wanted, cancel_done, cancel_acknowledged, gave_up;
+	int child;               /* adopted: hand-made child */
+	uint64_t caller, cancel_caller;
+};
+
+struct ledger_run {
+	struct run_row row;
+	char spec[64];
+};
+
+struct child {
+	char name[CORE_CHILD_MAX];
+	uint64_t seq;            /* 0: hand-made */
+	enum run_class class;
+	enum child_state state;
+	bool stopped, crash, oom, alloc_stopped, blocked, purged, late; /* late: made by a copy of a call whose request was done */
+	bool node_lost;
+	enum child_state before_loss;
+	int alloc, proc, run;    /* run: of a hand-made one, else -1 */
+};
+
+struct held_run {
+	struct held held;
+	unsigned attempt;
+	int64_t ends_ms;
+	enum run_state outcome;
+	enum fail_class fail;
+	bool ended, canceled;
+	uint64_t report;         /* caller of the report under way */
+	int64_t report_ms;
+};
+
+struct proc { /* a worker process */
+	bool alive, registered, leaving, once, drop_exit;
+	char id[WORKER_ID_MAX];
+	int child, slot;         /* child -1: warm, in group slot */
+	unsigned slots;
+	uint64_t request;
+	char alloc[40];
+	int only;                /* run of a hand-made dispatch, -1 */
+	bool announced;
+	uint64_t reg, poll, beat; /* callers under way */
+	int64_t reg_ms, poll_ms, beat_ms, acked_ms, cut_until_ms, stop_ms;
+	struct held_run held[MAX_HELD];
+	size_t n_held;
+};
+
+enum caller_kind { CALL_SUBMIT, CALL_CANCEL, CALL_REGISTER, CALL_POLL, CALL_BEAT, CALL_REPORT };
+
+struct call { /* a request of someone to the dispatcher */
+	enum caller_kind kind;
+	int who;                 /* run or process */
+	int run;                 /* CALL_REPORT: index into held at that time is not stable: the run's id is in held */
+	struct held held;
+	enum run_state outcome;
+	int gen;                 /* of the dispatcher that took it; 0: not arrived */
+	bool answered, gone;
+};
+
+struct fault_mix { /* chances in 1/1000, drawn per seed so that seeds differ in kind */
+	unsigned lose, dup, crash, commit_fail, commit_unknown, worker_crash, cut, operator_stop, alloc_stop, node_loss, purge_by_hand,
+	    blocked, refused, lose_event, nomad_away, clock_jump, disk_full;
+};
+
+struct world {
+	uint64_t seed, rng, events, order, next_id;
+	int64_t mono_ms, real_offset_ms, fault_end_ms;
+	bool faults, stop, verbose;
+	struct heap queue;
+	struct fault_mix mix;
+	/* dispatcher */
+	struct core *core;
+	int gen;                 /* 0: down */
+	int gens;
+	bool in_core, nomad_ok;
+	struct core_config config;
+	unsigned window;
+	int64_t wake_ms;
+	/* ledger */
+	uint64_t epoch, max_seq;
+	struct ledger_run runs[MAX_RUNS];
+	size_t n_runs;
+	struct request_row requests[MAX_REQUESTS];
+	size_t n_requests;
+	int64_t ledger_free_ms;
+	/* outside */
+	struct client_run clients[MAX_RUNS];
+	size_t n_clients;
+	struct child children[MAX_CHILDREN];
+	size_t n_children;
+	struct proc procs[MAX_PROCS];
+	size_t n_procs;
+	struct call *calls;
+	size_t n_calls, cap_calls;
+};
+
+/* world.c: chance, time, events, history, failure */
+uint64_t sim_random(struct world *w);
+int64_t sim_between(struct world *w, int64_t low, int64_t high);
+bool sim_chance(struct world *w, unsigned per_mille);      /* any time */
+bool sim_fault(struct world *w, unsigned per_mille);       /* only while faults are on */
+void sim_at(struct world *w, int64_t delay_ms, event_fn *fn, struct arg arg);
+void sim_log(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void sim_fail(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void sim_history(void);
+struct now sim_now(const struct world *w);
+void sim_run(struct world *w, uint64_t seed, uint64_t max_events);
+
+/* ledger.c */
+struct ledger_run *ledger_find(struct world *w, const char *id);
+struct request_row *ledger_request(struct world *w, uint64_t seq);
+void ledger_commit(struct world *w, struct effect *e);
+
+/* shell.c */
+void shell_start(struct world *w);
+void shell_crash(struct world *w);
+void shell_drain(struct world *w);
+uint64_t shell_call(struct world *w, enum caller_kind kind, int who);
+struct call *shell_arrived(struct world *w, uint64_t caller); /* NULL: the dispatcher is down, or a copy of a call */
+void shell_gone(struct world *w, uint64_t caller);
+void shell_rearm(struct world *w);
+
+/* nomad.c */
+void nomad_effect(struct world *w, const struct effect *e);
+void nomad_listing(struct world *w, struct arg *arg);
+void nomad_tell(struct world *w, int child, bool partial);
+int nomad_child(struct world *w, const char *name, uint64_t seq, enum run_class class, int run);
+void nomad_proc_ended(struct world *w, int proc, bool crash, bool oom);
+void nomad_chaos(struct world *w, struct arg *arg);
+void nomad_heal(struct world *w);
+
+/* workers.c */
+int worker_start(struct world *w, int child, int slot);
+void worker_stop(struct world *w, int proc);               /* SIGTERM */
+void worker_die(struct world *w, int proc, bool oom);      /* SIGKILL */
+void worker_answer(struct world *w, uint64_t caller, const struct answer *a);
+void group_start(struct world *w, struct arg *arg);
+
+/* clients.c */
+void clients_start(struct world *w);
+void client_answer(struct world *w, uint64_t caller, const struct answer *a);
+void client_submit(struct world *w, struct arg *arg);
+
+/* rest.c: what must be true at the end, and at all times */
+void check_always(struct world *w);
+bool at_rest(struct world *w);
+void check_rest(struct world *w);
+
+#endif
