@@ -20,9 +20,12 @@ struct nomad_config { /* texts may be "" or NULL; kept by reference */
 	const char *region, *namespace, *token, *http_auth;
 	const char *ca_cert, *ca_path, *client_cert, *client_key, *tls_server_name;
 	bool skip_verify;
+	const atomic_bool *stop; /* set by another thread: calls end with ERR_CANCELED within 200 ms; NULL: never */
 };
 
 struct nomad;
+
+/* A client, never NULL; the config's texts must outlive it. nomad_free(NULL) is allowed. */
 struct nomad *nomad_new(const struct nomad_config *c);
 void nomad_free(struct nomad *n);
 
@@ -43,15 +46,15 @@ int nomad_dispatch(struct nomad *n, const char *parent, const char *token, const
 /* Stops (purge false) or purges a job. An unknown job is fine. */
 int nomad_stop(struct nomad *n, const char *job, bool purge, struct err *e);
 
-/* All children whose id begins with "<parent>/dispatch-" as stubs with Meta and DispatchIdempotencyToken (new reference, array; pages
- * are joined); *ret_index is X-Nomad-Index of the first page. */
-int nomad_children(struct nomad *n, const char *parent, json_t **ret_stubs, uint64_t *ret_index, struct err *e);
+/* All jobs whose id begins with prefix, parents and children, as stubs with Meta (new reference, array; pages are joined);
+ * *ret_index is X-Nomad-Index of the first page. */
+int nomad_list(struct nomad *n, const char *prefix, json_t **ret_stubs, uint64_t *ret_index, struct err *e);
 
 /* Allocations (with task states) of one job; evaluations of one job. New references, arrays. */
 int nomad_job_allocs(struct nomad *n, const char *job, json_t **ret_allocs, struct err *e);
 int nomad_job_evals(struct nomad *n, const char *job, json_t **ret_evals, struct err *e);
 
-/* Follows the event stream for Job, Allocation, Evaluation and Node from index on; each gets every event object (borrowed) with
+/* Follows the event stream for Job, Allocation and Evaluation from index on; each gets every event object (borrowed) with
  * its index, and NULL for a heartbeat; it returns 0 to go on. Ends with ERR_RETRY (broken: reconnect, list, reconcile),
  * ERR_DENIED (200 and an empty body that ends: no right to it), ERR_CANCELED (stop), or what each returned. */
 int nomad_events(struct nomad *n, uint64_t index, int (*each)(void *arg, uint64_t index, const json_t *event), void *arg,

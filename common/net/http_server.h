@@ -67,6 +67,7 @@ const char *http_server_address(const struct http_server *s);
 
 /* --- the request --- */
 
+/* Method and path (decoded, without query) as they came. Never NULL; valid until answered. */
 const char *http_method(const struct http_req *r);
 const char *http_path(const struct http_req *r);
 

@@ -44,6 +44,7 @@ bool run_class_parse(const char *word, enum run_class *ret);
 /* True for completed, failed, timed_out and canceled: nothing moves such a run any more. */
 bool run_state_final(enum run_state s);
 
+/* Fences are compared whole, written as "<epoch>-<seq>", and read back from exactly that (false for anything else). */
 bool fence_equal(struct fence a, struct fence b);
 char *fence_text(struct fence f, char out[FENCE_TEXT_MAX]);
 bool fence_parse(const char *text, struct fence *ret);
