@@ -1,0 +1,47 @@
+/* config.h - the dispatcher's settings. Names and meanings are in the table of config.c; `drover-dispatcher --help` prints it. */
+#ifndef DISPATCHER_CONFIG_H
+#define DISPATCHER_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/settings.h"
+#include "cluster/discover.h"
+#include "cluster/nomad.h"
+
+struct config {
+	char *listen, *advertise, *data_dir, *toolbox, *jobs_dir, *tokens_file, *log_level, *new_ledger;
+	char *store_dir, *s3_endpoint, *s3_access_key, *s3_secret_key, *s3_session_token, *s3_region, *s3_targets, *s3_results,
+	    *s3_toolbox, *s3_ca_cert;
+	bool s3_skip_verify, s3_virtual_host;
+	char *nomad, *nomad_addr, *nomad_region, *nomad_namespace, *nomad_token, *nomad_http_auth, *nomad_cacert, *nomad_capath,
+	    *nomad_client_cert, *nomad_client_key, *nomad_tls_server_name;
+	bool nomad_skip_verify;
+	char *consul_addr, *consul_token, *consul_token_file, *consul_http_auth, *consul_cacert, *consul_capath,
+	    *consul_client_cert, *consul_client_key, *consul_tls_server_name, *consul_namespace;
+	bool consul_ssl, consul_ssl_verify, consul_register;
+	char *datacenters, *driver, *worker_command, *cache_volume, *worker_env_file, *job_prefix;
+	int64_t nomad_connections, reconcile_ms, request_ttl_ms, window;
+	int64_t lease_ttl_ms, orphan_ms, queue_max, max_lost, max_crashes, max_infra, backoff_base_ms, backoff_cap_ms;
+	int64_t run_retention_ms, target_retention_ms, result_retention_ms;
+	int64_t upload_max_bytes, upload_memory_bytes, log_tail_bytes;
+	int64_t connections_max, connections_per_address, min_body_rate_bytes;
+};
+
+/* The table, for --help, docs and the drift check. */
+extern const struct settings_table config_table;
+
+/* Reads and cross-checks everything; config_release also after a failure. A CONSUL_HTTP_TOKEN_FILE is read here. */
+int config_load(struct config *c, int argc, char **argv, struct err *e);
+void config_release(struct config *c);
+
+/* The parts that other modules want, by reference into c. */
+struct nomad_config config_nomad(const struct config *c);
+struct consul_config config_consul(const struct config *c);
+bool config_nomad_on(const struct config *c);
+
+/* True if the listen address is one of this machine's loopback addresses. */
+bool config_listens_on_loopback(const struct config *c);
+
+#endif

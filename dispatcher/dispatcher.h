@@ -1,0 +1,90 @@
+/* dispatcher.h - the shell around the core: what its modules share, and how the core's effects are performed. Loop thread.
+ *
+ * A module never calls the core and forgets: after each event that it gives to the core it calls dispatcher_pump, which performs
+ * every effect that came of it.
+ */
+#ifndef DISPATCHER_DISPATCHER_H
+#define DISPATCHER_DISPATCHER_H
+
+#include <jansson.h>
+
+#include "base/map.h"
+#include "cluster/discover.h"
+#include "dispatcher/auth.h"
+#include "dispatcher/cluster.h"
+#include "dispatcher/config.h"
+#include "dispatcher/core/core.h"
+#include "dispatcher/ledger.h"
+#include "dispatcher/ledger_queue.h"
+#include "net/http_server.h"
+#include "net/loop.h"
+#include "storage/object_store.h"
+
+struct call;
+struct calls;
+struct events;
+struct uploads;
+struct log_spool;
+struct toolbox;
+struct fleet;
+struct janitor;
+struct registration;
+struct watchers;
+struct target_cache;
+
+struct dispatcher {
+	const struct config *config;
+	struct loop *loop;
+	struct core *core;
+	struct ledger *ledger;
+	struct ledger_queue *writes;
+	struct work_pool *reads;   /* blocking reads of the ledger */
+	struct work_pool *stores;  /* blocking calls of the object store */
+	struct work_pool *logs;    /* one thread: log spool */
+	struct object_store *store;
+	struct discover *endpoints; /* of S3; NULL with a directory store */
+	struct cluster *cluster;   /* NULL without Nomad */
+	json_t *worker_env;        /* of the workers that Nomad starts; NULL without Nomad */
+	struct auth *auth;
+	struct http_server *http;
+	struct calls *calls;       /* that the core knows by number */
+	struct events *events;
+	struct watchers *watchers; /* blocking reads and event streams */
+	struct uploads *uploads;
+	struct log_spool *spool;
+	struct toolbox *toolbox;
+	struct fleet *fleet;       /* what workers told about themselves and their runs */
+	struct janitor *janitor;
+	struct registration *registration; /* in Consul; NULL: none */
+	struct map *submissions;   /* run id -> struct call, while its insert is being committed */
+	struct map *keys;          /* tenant and idempotency key -> struct call that is submitting under it */
+	struct target_cache *target_cache;
+	struct loop_timer wake;    /* of the core */
+	struct loop_timer tokens_timer, stop_timer;
+	bool pumping, stopping, ledger_writable, failed;
+	int64_t stop_began_mono_ms;
+	bool store_up;
+	char ledger_why[256], store_why[256];
+};
+
+/* Wires everything up from the settings; nothing is served before dispatcher_serve. */
+int dispatcher_open(struct dispatcher *d, const struct config *c, struct err *e);
+
+/* Listens, writes the address file, and starts what works in the background. */
+int dispatcher_serve(struct dispatcher *d, struct err *e);
+
+/* Ends in order: no new connections, long polls answered, writes committed; loop_run returns within 5 s. Repeated calls are fine. */
+void dispatcher_stop(struct dispatcher *d);
+
+/* Frees all of it, half-opened too. */
+void dispatcher_close(struct dispatcher *d);
+
+/* Performs the core's effects until there are none, and sets its timer. */
+void dispatcher_pump(struct dispatcher *d);
+
+/* Callbacks of the ledger's queue: results of a commit were told; it cannot write or can again; another process leads. */
+void effects_settled(void *arg);
+void effects_health(void *arg, bool writable, const char *why);
+void effects_deposed(void *arg);
+
+#endif

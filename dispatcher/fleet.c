@@ -1,0 +1,129 @@
+#include "dispatcher/fleet.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/map.h"
+#include "base/mem.h"
+
+struct fleet {
+	struct map *workers, *runs;
+};
+
+struct fleet *
+fleet_new(void)
+{
+	struct fleet *f = xcalloc(1, sizeof(*f));
+
+	f->workers = map_new();
+	f->runs = map_new();
+	return f;
+}
+
+static void
+worker_free(struct fleet_worker *w)
+{
+	if (w == NULL)
+		return;
+	json_decref(w->tools);
+	json_decref(w->missing);
+	json_decref(w->sandbox);
+	free(w);
+}
+
+static void
+run_release(struct fleet_run *r)
+{
+	json_decref(r->progress);
+	json_decref(r->steps);
+	free(r->detail);
+	memset(r, 0, sizeof(*r));
+}
+
+void
+fleet_free(struct fleet *f)
+{
+	size_t cursor = 0;
+	void *value;
+
+	if (f == NULL)
+		return;
+	while (map_next(f->workers, &cursor, NULL, &value))
+		worker_free(value);
+	cursor = 0;
+	while (map_next(f->runs, &cursor, NULL, &value)) {
+		run_release(value);
+		free(value);
+	}
+	map_free(f->workers);
+	map_free(f->runs);
+	free(f);
+}
+
+void
+fleet_put_worker(struct fleet *f, const char *id, const struct fleet_worker *w)
+{
+	worker_free(map_put(f->workers, id, xmemdup(w, sizeof(*w))));
+}
+
+const struct fleet_worker *
+fleet_worker(const struct fleet *f, const char *id)
+{
+	return map_get(f->workers, id);
+}
+
+void
+fleet_forget_worker(struct fleet *f, const char *id)
+{
+	worker_free(map_remove(f->workers, id));
+}
+
+void
+fleet_sweep(struct fleet *f, const struct core *core, struct now now)
+{
+	size_t n = core_workers(core, now, NULL, 0), cursor = 0;
+	struct core_worker_view *views = xcalloc(n + 1, sizeof(*views));
+	struct map *known = map_new();
+	const char *id;
+	void *value;
+
+	n = core_workers(core, now, views, n);
+	for (size_t i = 0; i < n; i++)
+		map_put(known, views[i].worker.id, &views[i]);
+	while (map_next(f->workers, &cursor, &id, &value))
+		if (map_get(known, id) == NULL)
+			fleet_forget_worker(f, id);
+	map_free(known);
+	free(views);
+}
+
+struct fleet_run *
+fleet_run(struct fleet *f, const char *run)
+{
+	return map_get(f->runs, run);
+}
+
+struct fleet_run *
+fleet_run_make(struct fleet *f, const char *run, struct fence fence)
+{
+	struct fleet_run *r = map_get(f->runs, run);
+
+	if (r == NULL) {
+		r = xcalloc(1, sizeof(*r));
+		map_put(f->runs, run, r);
+	} else if (!fence_equal(r->fence, fence)) {
+		run_release(r);
+	}
+	r->fence = fence;
+	return r;
+}
+
+void
+fleet_forget_run(struct fleet *f, const char *run)
+{
+	struct fleet_run *r = map_remove(f->runs, run);
+
+	if (r != NULL)
+		run_release(r);
+	free(r);
+}

@@ -1,0 +1,46 @@
+/* fleet.h - what workers told about themselves and about the runs that they hold, as far as the core does not decide on it: for
+ * status, and to be written with the run when its attempt ends. Kept in memory: workers tell it again. Loop thread. */
+#ifndef DISPATCHER_FLEET_H
+#define DISPATCHER_FLEET_H
+
+#include <jansson.h>
+
+#include "dispatcher/core/core.h"
+
+struct fleet;
+
+struct fleet_worker {
+	char node[64], node_id[64], version[64];
+	char alloc_id[40], job_id[CORE_CHILD_MAX];
+	bool once;
+	json_t *tools, *missing, *sandbox; /* owned; never NULL */
+};
+
+struct fleet_run { /* of a running attempt */
+	struct fence fence;
+	json_t *progress, *steps; /* owned; may be NULL */
+	/* A report on its way to the ledger: */
+	char *detail;             /* JSON; NULL: none */
+	enum run_state outcome;
+	enum fail_class fail;
+};
+
+struct fleet *fleet_new(void);
+void fleet_free(struct fleet *f);
+
+/* Notes a worker (the JSON values are taken over). */
+void fleet_put_worker(struct fleet *f, const char *id, const struct fleet_worker *w);
+
+/* NULL when unknown; valid until the next change. */
+const struct fleet_worker *fleet_worker(const struct fleet *f, const char *id);
+void fleet_forget_worker(struct fleet *f, const char *id);
+
+/* Forgets workers that the core does not know any more. */
+void fleet_sweep(struct fleet *f, const struct core *core, struct now now);
+
+/* The entry of a run, made if wanted for this fence (an older attempt's is emptied first); NULL when there is none. */
+struct fleet_run *fleet_run(struct fleet *f, const char *run);
+struct fleet_run *fleet_run_make(struct fleet *f, const char *run, struct fence fence);
+void fleet_forget_run(struct fleet *f, const char *run);
+
+#endif

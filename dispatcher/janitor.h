@@ -1,0 +1,14 @@
+/* janitor.h - what must go one day: expired targets, finished runs, log tails, bundles that nobody refers to; and the buckets' own
+ * rules for it. Works in the background on a timer. Loop thread. */
+#ifndef DISPATCHER_JANITOR_H
+#define DISPATCHER_JANITOR_H
+
+#include "dispatcher/dispatcher.h"
+
+/* Begins with the buckets and their rules; then a round every few minutes. */
+struct janitor *janitor_new(struct dispatcher *d);
+
+/* Its work in d->stores must have ended. NULL is allowed. */
+void janitor_free(struct janitor *j);
+
+#endif

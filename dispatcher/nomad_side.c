@@ -1,0 +1,139 @@
+#include "dispatcher/nomad_side.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#define ENV_FILE_MAX (64 * 1024)
+#define VERTICALS_MAX 256
+
+static int
+add_line(json_t *env, char *line, const char *file, unsigned number, struct err *e)
+{
+	char *equals = strchr(line, '=');
+
+	if (line[0] == '\0' || line[0] == '#')
+		return 0;
+	if (equals == NULL || equals == line || !(isalpha((unsigned char)line[0]) || line[0] == '_'))
+		return err_set(e, ERR_INVALID, "%s:%u: expected NAME=value", file, number);
+	*equals = '\0';
+	if (json_object_set_new(env, line, json_string(equals + 1)) != 0)
+		return err_set(e, ERR_INVALID, "%s:%u: the value is not UTF-8", file, number);
+	return 0;
+}
+
+static int
+add_file(json_t *env, const char *file, struct err *e)
+{
+	struct buf b = buf_make(ENV_FILE_MAX);
+	int rc = file_read(AT_FDCWD, file, &b, e);
+	unsigned number = 0;
+	char *rest = b.data, *line;
+
+	while (rc == 0 && rest != NULL && (line = strsep(&rest, "\n")) != NULL)
+		rc = add_line(env, line, file, ++number, e);
+	buf_release(&b);
+	return rc == 0 ? 0 : err_prefix(e, rc, "WORKER_ENV_FILE");
+}
+
+int
+nomad_worker_env(const struct config *c, json_t **ret, struct err *e)
+{
+	const struct {
+		const char *name, *value;
+	} always[] = {
+		{"DROVER_ADDR", c->advertise}, {"S3_ENDPOINT", c->s3_endpoint}, {"S3_REGION", c->s3_region},
+		{"S3_BUCKET", c->s3_targets}, {"S3_RESULTS_BUCKET", c->s3_results}, {"S3_TOOLBOX_BUCKET", c->s3_toolbox},
+		{"STORE_DIR", c->store_dir}, {"CONSUL_HTTP_ADDR", c->consul_addr},
+	};
+	json_t *env = json_object();
+	int rc = 0;
+
+	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
+		if (always[i].value[0] != '\0')
+			json_object_set_new(env, always[i].name, json_string(always[i].value));
+	if (c->s3_virtual_host)
+		json_object_set_new(env, "S3_VIRTUAL_HOST", json_string("true"));
+	if (c->worker_env_file[0] != '\0')
+		rc = add_file(env, c->worker_env_file, e);
+	if (rc == 0)
+		*ret = env;
+	else
+		json_decref(env);
+	return rc;
+}
+
+static void
+changed(void *arg)
+{
+	dispatcher_pump(arg);
+}
+
+/* The toolbox's verticals by the names of their folders: their parents in Nomad remember the ledger. */
+static size_t
+vertical_names(const struct config *c, char *names[VERTICALS_MAX])
+{
+	char path[4096];
+	DIR *dir;
+	struct dirent *entry;
+	size_t n = 0;
+
+	if (c->toolbox[0] == '\0' || file_join(path, sizeof(path), c->toolbox, "verticals", NULL) != 0 ||
+	    (dir = opendir(path)) == NULL)
+		return 0;
+	while ((entry = readdir(dir)) != NULL && n < VERTICALS_MAX)
+		if (vertical_name_valid(entry->d_name))
+			names[n++] = xstrdup(entry->d_name);
+	closedir(dir);
+	return n;
+}
+
+static int
+check_ledger(struct dispatcher *d, const struct cluster_config *cc, struct err *e)
+{
+	char *names[VERTICALS_MAX] = {NULL};
+	size_t n;
+	int rc;
+
+	if (!d->ledger->fresh || strcmp(d->config->new_ledger, "yes") == 0)
+		return 0;
+	n = vertical_names(d->config, names);
+	rc = cluster_check_ledger(cc, (const char *const *)names, n, e);
+	for (size_t i = 0; i < n; i++)
+		free(names[i]);
+	if (rc == ERR_CONFLICT)
+		err_hint(e, "mount the volume that holds the old ledger, or set DROVER_NEW_LEDGER=yes if it is lost");
+	else if (rc != 0)
+		log_warn("nomad", "whether it remembers another ledger could not be asked: %s", e->msg);
+	return rc == ERR_CONFLICT ? rc : 0;
+}
+
+int
+nomad_side_open(struct dispatcher *d, struct err *e)
+{
+	const struct config *c = d->config;
+	struct cluster_config cc = {
+		.loop = d->loop, .core = d->core, .nomad = config_nomad(c), .jobs_dir = c->jobs_dir, .ledger_uuid = d->ledger->uuid,
+		.datacenters = c->datacenters, .driver = c->driver, .worker_command = c->worker_command,
+		.cache_volume = c->cache_volume, .job_prefix = c->job_prefix, .connections = (unsigned)c->nomad_connections,
+		.reconcile_ms = c->reconcile_ms, .changed = changed, .arg = d,
+	};
+	int rc;
+
+	if (!config_nomad_on(c))
+		return 0;
+	if ((rc = nomad_worker_env(c, &d->worker_env, e)) != 0)
+		return rc;
+	cc.worker_env = d->worker_env;
+	if ((rc = check_ledger(d, &cc, e)) != 0)
+		return rc;
+	d->cluster = cluster_new(&cc, e);
+	return d->cluster == NULL ? e->code : 0;
+}

@@ -1,0 +1,412 @@
+#include "dispatcher/query.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/num.h"
+#include "dispatcher/run_json.h"
+#include "dispatcher/toolbox.h"
+#include "dispatcher/watch.h"
+
+#define PAGE_DEFAULT 100
+#define PAGE_MAX 1000
+
+/* --- one run by its id --- */
+
+void
+run_lookup_release(void *data)
+{
+	struct run_lookup *l = data;
+
+	ledger_run_release(&l->run);
+	json_decref(l->history);
+}
+
+static int
+add_moment(void *arg, const struct ledger_moment *m)
+{
+	char at[CLOCK_TEXT_LEN];
+
+	json_array_append_new(arg, json_pack("{s:s, s:s, s:i, s:s}", "at", clock_text(m->at_real_ms, at), "state",
+	    run_state_word(m->state), "attempt", (int)m->attempt, "reason", m->reason));
+	return 0;
+}
+
+static int
+lookup(struct dispatcher *d, void *data, struct err *e)
+{
+	struct run_lookup *l = data;
+	int rc = ledger_run_find(d->ledger, l->id, l->tenant[0] == '\0' ? NULL : l->tenant, &l->run, e);
+
+	if (rc == 0 && l->with_history) {
+		l->history = json_array();
+		rc = ledger_history(d->ledger, l->run.row.id, add_moment, l->history, e);
+	}
+	return rc;
+}
+
+static void
+looked_up(struct call *c)
+{
+	struct run_lookup *l = c->data;
+
+	if (c->rc != 0 || c->r == NULL)
+		call_reply_err(c, &c->err);
+	else
+		l->then(c);
+}
+
+void
+query_run(struct call *c, void (*then)(struct call *c))
+{
+	struct run_lookup *l = c->data;
+	const char *id;
+	struct err e = {0};
+
+	if (call_id(c, "id", &id, &e) != 0) {
+		call_reply_err(c, &e);
+		return;
+	}
+	snprintf(l->id, sizeof(l->id), "%s", id);
+	snprintf(l->tenant, sizeof(l->tenant), "%s", call_tenant(c) == NULL ? "" : call_tenant(c));
+	l->then = then;
+	call_work(c, c->d->reads, lookup, looked_up);
+}
+
+static void
+show_found(struct call *c)
+{
+	struct run_lookup *l = c->data;
+	json_t *run = run_json(c->d, &l->run, false);
+
+	json_object_set(run, "history", l->history);
+	call_reply_indexed(c, 200, json_pack("{s:o}", "run", run));
+}
+
+static void
+show_resume(struct call *c)
+{
+	query_run(c, show_found);
+}
+
+void
+run_show(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, sizeof(struct run_lookup), run_lookup_release);
+	struct run_lookup *l = c->data;
+	struct err e = {0};
+	const char *id = NULL;
+	bool parked;
+
+	l->with_history = true;
+	if (call_id(c, "id", &id, &e) != 0 || watch_park(c, id, show_resume, &parked, &e) != 0)
+		call_reply_err(c, &e);
+	else if (!parked)
+		show_resume(c);
+}
+
+static void
+events_found(struct call *c)
+{
+	struct run_lookup *l = c->data;
+	struct run_row row = l->run.row;
+
+	watch_stream(c, &row);
+}
+
+void
+run_events(struct http_req *r, void *ctx)
+{
+	query_run(call_new(ctx, r, sizeof(struct run_lookup), run_lookup_release), events_found);
+}
+
+void
+all_events(struct http_req *r, void *ctx)
+{
+	watch_stream(call_new(ctx, r, 0, NULL), NULL);
+}
+
+/* --- the list --- */
+
+struct list {
+	struct ledger_filter filter; /* points into texts */
+	char *texts[6];
+	size_t n_texts;
+	struct ledger_run *runs;
+	size_t n;
+};
+
+static void
+list_release(void *data)
+{
+	struct list *l = data;
+
+	for (size_t i = 0; i < l->n; i++)
+		ledger_run_release(&l->runs[i]);
+	free(l->runs);
+	for (size_t i = 0; i < l->n_texts; i++)
+		free(l->texts[i]);
+}
+
+static const char *
+list_keep(struct list *l, const char *text)
+{
+	if (text == NULL || text[0] == '\0')
+		return NULL;
+	return l->texts[l->n_texts++] = xstrdup(text);
+}
+
+static int
+list_states(struct list *l, const char *text, struct err *e)
+{
+	while (text != NULL && *text != '\0') {
+		size_t len = strcspn(text, ",");
+		char word[16];
+		enum run_state state;
+
+		snprintf(word, sizeof(word), "%.*s", (int)len, text);
+		if (!run_state_parse(word, &state)) {
+			err_set(e, ERR_INVALID, "state: '%s' is not a state", word);
+			return err_hint(e, "queued, running, canceling, completed, failed, timed_out, canceled");
+		}
+		l->filter.states |= 1u << state;
+		text += len + (text[len] == ',');
+	}
+	return 0;
+}
+
+static int
+list_label(struct list *l, const char *text, struct err *e)
+{
+	char *copy, *value;
+
+	if (text == NULL)
+		return 0;
+	if (strlen(text) >= LEDGER_LABEL_MAX || strchr(text, '=') == NULL || text[0] == '=')
+		return err_set(e, ERR_INVALID, "label: expected name=value");
+	copy = xstrdup(text);
+	l->texts[l->n_texts++] = copy;
+	value = strchr(copy, '=');
+	*value++ = '\0';
+	if (copy[strspn(copy, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-")] != '\0')
+		return err_set(e, ERR_INVALID, "label: '%.64s' cannot be a label's name", copy);
+	l->filter.label_key = copy;
+	l->filter.label_value = value;
+	return 0;
+}
+
+static int
+list_times(struct list *l, const struct call *c, struct err *e)
+{
+	const struct {
+		const char *name;
+		int64_t *at;
+	} times[] = {{"since", &l->filter.since_real_ms}, {"until", &l->filter.until_real_ms}};
+
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+		const char *text = http_query(c->r, times[i].name);
+
+		if (text != NULL && clock_parse(text, times[i].at, e) != 0)
+			return err_prefix(e, ERR_INVALID, "%s", times[i].name);
+	}
+	return 0;
+}
+
+static int
+list_filter(struct call *c, struct list *l, struct err *e)
+{
+	const char *tenant = call_tenant(c);
+	int64_t limit = 0, before = 0;
+	int rc;
+
+	if ((rc = call_query_int(c, "limit", PAGE_DEFAULT, 1, PAGE_MAX, &limit, e)) != 0 ||
+	    (rc = call_query_int(c, "next_token", 0, 1, INT64_MAX, &before, e)) != 0 ||
+	    (rc = list_states(l, http_query(c->r, "state"), e)) != 0 || (rc = list_label(l, http_query(c->r, "label"), e)) != 0 ||
+	    (rc = list_times(l, c, e)) != 0)
+		return rc;
+	l->filter.limit = (size_t)limit + 1; /* one more tells whether there is a next page */
+	l->filter.before = (uint64_t)before;
+	l->filter.tenant = list_keep(l, tenant != NULL ? tenant : http_query(c->r, "tenant"));
+	l->filter.workflow = list_keep(l, http_query(c->r, "workflow"));
+	l->filter.vertical = list_keep(l, http_query(c->r, "vertical"));
+	l->filter.target = list_keep(l, http_query(c->r, "target"));
+	return 0;
+}
+
+static int
+list_add(void *arg, const struct ledger_run *run)
+{
+	struct list *l = arg;
+
+	l->runs[l->n] = *run;
+	l->runs[l->n].spec = xstrdup(run->spec);
+	l->runs[l->n].detail = xstrdup(run->detail);
+	l->n++;
+	return 0;
+}
+
+static int
+list_read(struct dispatcher *d, void *data, struct err *e)
+{
+	struct list *l = data;
+
+	l->runs = xcalloc(l->filter.limit, sizeof(l->runs[0]));
+	return ledger_runs(d->ledger, &l->filter, list_add, l, e);
+}
+
+static void
+list_done(struct call *c)
+{
+	struct list *l = c->data;
+	size_t page = l->filter.limit - 1, shown = l->n > page ? page : l->n;
+	json_t *runs, *body;
+	char next[24];
+
+	if (c->rc != 0 || c->r == NULL) {
+		call_reply_err(c, &c->err);
+		return;
+	}
+	runs = json_array();
+	for (size_t i = 0; i < shown; i++)
+		json_array_append_new(runs, run_json(c->d, &l->runs[i], true));
+	body = json_pack("{s:o}", "runs", runs);
+	if (l->n > page) {
+		snprintf(next, sizeof(next), "%llu", (unsigned long long)l->runs[page - 1].n);
+		json_object_set_new(body, "next_token", json_string(next));
+	}
+	call_reply_indexed(c, 200, body);
+}
+
+static void
+list_resume(struct call *c)
+{
+	struct err e = {0};
+
+	if (list_filter(c, c->data, &e) != 0)
+		call_reply_err(c, &e);
+	else
+		call_work(c, c->d->reads, list_read, list_done);
+}
+
+void
+runs_list(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, sizeof(struct list), list_release);
+	struct err e = {0};
+	bool parked;
+
+	if (watch_park(c, NULL, list_resume, &parked, &e) != 0)
+		call_reply_err(c, &e);
+	else if (!parked)
+		list_resume(c);
+}
+
+/* --- cancel --- */
+
+struct cancel {
+	struct run_lookup lookup; /* first: the data of a lookup */
+	json_t *body;
+	const char *reason;
+};
+
+static void
+cancel_release(void *data)
+{
+	struct cancel *k = data;
+
+	run_lookup_release(&k->lookup);
+	json_decref(k->body);
+}
+
+static void
+cancel_reread(struct call *c)
+{
+	struct cancel *k = c->data;
+
+	call_reply_indexed(c, 200, json_pack("{s:o}", "run", run_json(c->d, &k->lookup.run, false)));
+}
+
+static void
+cancel_answered(struct call *c, const struct answer *a)
+{
+	struct cancel *k = c->data;
+	struct err e = a->err;
+
+	if (e.code == ERR_NOTFOUND)
+		err_set(&e, ERR_CONFLICT, "run %s is already final", k->lookup.run.row.id);
+	if (e.code != 0) {
+		call_reply_err(c, &e);
+		return;
+	}
+	ledger_run_release(&k->lookup.run);
+	query_run(c, cancel_reread);
+}
+
+static void
+cancel_found(struct call *c)
+{
+	struct cancel *k = c->data;
+	char who[REASON_MAX];
+
+	snprintf(who, sizeof(who), "%s%s%.200s", c->who.name, k->reason != NULL ? ": " : "", k->reason != NULL ? k->reason : "");
+	core_cancel(c->d->core, clock_now(), call_core(c, cancel_answered), k->lookup.run.row.id, who);
+	dispatcher_pump(c->d);
+}
+
+void
+run_cancel(struct http_req *r, void *ctx)
+{
+	static const struct field fields[] = {{"reason", FIELD_TEXT, offsetof(struct cancel, reason), false, 0, REASON_MAX - 1}};
+	struct call *c = call_new(ctx, r, sizeof(struct cancel), cancel_release);
+	struct cancel *k = c->data;
+	struct err e = {0};
+
+	if (call_body(c, fields, 1, k, &k->body, &e) != 0)
+		call_reply_err(c, &e);
+	else
+		query_run(c, cancel_found);
+}
+
+/* --- workflows --- */
+
+void
+workflows_list(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, 0, NULL);
+
+	call_reply(c, 200, toolbox_list_json(c->d->toolbox));
+}
+
+void
+workflow_show(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, 0, NULL);
+	const struct toolbox_workflow *w = toolbox_find(c->d->toolbox, http_param(r, "name"));
+	struct err e = {0};
+
+	if (w != NULL) {
+		call_reply(c, 200, json_pack("{s:o}", "workflow", toolbox_workflow_json(w)));
+		return;
+	}
+	err_set(&e, ERR_NOTFOUND, "no workflow '%.64s'", http_param(r, "name"));
+	call_reply_err(c, &e);
+}
+
+void
+workflow_push(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, 0, NULL);
+	const char *name = http_param(r, "name");
+	struct err e = {0};
+	size_t len;
+	const char *body = http_body(r, &len);
+
+	if (!workflow_name_valid(name)) {
+		err_set(&e, ERR_INVALID, "'%.64s' is not a workflow's name", name);
+		call_reply_err(c, &e);
+		return;
+	}
+	toolbox_push(c, name, body, len);
+}

@@ -1,0 +1,34 @@
+/* query.h - routes that read runs, workers and the queue, and cancelling. Loop thread. */
+#ifndef DISPATCHER_QUERY_H
+#define DISPATCHER_QUERY_H
+
+#include "dispatcher/call.h"
+
+/* Calls done(c) with *ret = the run of path parameter :id as the ledger has it, in the data of the call (which begins with a
+ * struct run_lookup), or answers the error. */
+struct run_lookup {
+	char id[RUN_ID_MAX];
+	char tenant[TENANT_NAME_MAX];  /* "": any */
+	bool with_history;
+	struct ledger_run run;
+	json_t *history;
+	void (*then)(struct call *c);
+};
+void query_run(struct call *c, void (*then)(struct call *c));
+
+/* Frees what a lookup owns (for data_free). */
+void run_lookup_release(void *data);
+
+/* Routes. */
+void runs_list(struct http_req *r, void *ctx);
+void run_show(struct http_req *r, void *ctx);
+void run_cancel(struct http_req *r, void *ctx);
+void run_events(struct http_req *r, void *ctx);
+void all_events(struct http_req *r, void *ctx);
+void workers_list(struct http_req *r, void *ctx);
+void queue_show(struct http_req *r, void *ctx);
+void workflows_list(struct http_req *r, void *ctx);
+void workflow_show(struct http_req *r, void *ctx);
+void workflow_push(struct http_req *r, void *ctx);
+
+#endif

@@ -1,0 +1,80 @@
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "dispatcher/fleet.h"
+#include "dispatcher/query.h"
+
+static json_t *
+worker_json(struct dispatcher *d, const struct core_worker_view *v)
+{
+	const struct fleet_worker *w = fleet_worker(d->fleet, v->worker.id);
+	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:b}", "id", v->worker.id, "vertical", v->worker.vertical, "class",
+	    run_class_word(v->worker.class), "mode", v->worker.once ? "once" : "loop", "slots", (int)v->worker.slots, "leases",
+	    (int)v->leases, "seen_ms", (json_int_t)v->seen_ms_ago, "draining", v->draining);
+
+	json_object_set_new(o, "node", json_string(w == NULL ? "" : w->node));
+	json_object_set_new(o, "alloc_id", json_string(v->worker.alloc));
+	json_object_set_new(o, "job_id", json_string(v->worker.child));
+	json_object_set_new(o, "version", json_string(w == NULL ? "" : w->version));
+	json_object_set_new(o, "tools", w == NULL ? json_object() : json_incref(w->tools));
+	json_object_set_new(o, "missing", w == NULL ? json_array() : json_incref(w->missing));
+	json_object_set_new(o, "sandbox", w == NULL ? json_null() : json_incref(w->sandbox));
+	return o;
+}
+
+void
+workers_list(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, 0, NULL);
+	struct now now = clock_now();
+	size_t n = core_workers(c->d->core, now, NULL, 0);
+	struct core_worker_view *views = xcalloc(n + 1, sizeof(*views));
+	json_t *list = json_array();
+
+	n = core_workers(c->d->core, now, views, n);
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, worker_json(c->d, &views[i]));
+	free(views);
+	call_reply_indexed(c, 200, json_pack("{s:o}", "workers", list));
+}
+
+static json_t *
+depth_json(const struct core_depth *q)
+{
+	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "vertical", q->vertical, "class",
+	    run_class_word(q->class), "queued", (json_int_t)q->queued, "ready", (json_int_t)q->ready, "running",
+	    (json_int_t)q->running, "requests", (json_int_t)q->requests, "window", (json_int_t)q->window, "oldest_ms",
+	    (json_int_t)q->oldest_ms, "workers", (json_int_t)q->workers, "slots_free", (json_int_t)q->slots_free);
+}
+
+static void
+add_request(void *arg, const struct request_row *row)
+{
+	static const char *const words[REQ_STATES] = {"wanted", "dispatched", "active", "stopping", "done"};
+
+	json_array_append_new(arg, json_pack("{s:I, s:s, s:s, s:s, s:s, s:I}", "seq", (json_int_t)row->seq, "vertical", row->vertical,
+	    "class", run_class_word(row->class), "state", words[row->state], "job_id", row->child, "age_ms",
+	    (json_int_t)(clock_real_ms() - row->created_real_ms)));
+}
+
+void
+queue_show(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, 0, NULL);
+	struct dispatcher *d = c->d;
+	struct now now = clock_now();
+	size_t n = core_depths(d->core, now, NULL, 0);
+	struct core_depth *depths = xcalloc(n + 1, sizeof(*depths));
+	json_t *list = json_array(), *requests = json_array();
+	const char *nomad = d->cluster == NULL ? "off" : cluster_state(d->cluster);
+	bool up = d->cluster != NULL && nomad[0] == 'o' && nomad[1] == 'k' && nomad[2] == '\0';
+
+	n = core_depths(d->core, now, depths, n);
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, depth_json(&depths[i]));
+	core_requests(d->core, add_request, requests);
+	free(depths);
+	call_reply_indexed(c, 200, json_pack("{s:o, s:{s:s, s:s}, s:o}", "verticals", list, "nomad", "state",
+	    d->cluster == NULL ? "off" : up ? "ok" : "away", "reason", up || d->cluster == NULL ? "" : nomad, "requests",
+	    requests));
+}

@@ -1,0 +1,12 @@
+/* shell_write.h - single operations that the shell itself writes to the ledger (targets, bundles, pruning). Loop thread. */
+#ifndef DISPATCHER_SHELL_WRITE_H
+#define DISPATCHER_SHELL_WRITE_H
+
+#include "dispatcher/call.h"
+
+/* Commits one operation (target and bundle are copied), then calls done(call, result). c and done may be NULL; a call is held
+ * meanwhile. */
+void shell_write(struct dispatcher *d, const struct ledger_op *op, struct call *c,
+    void (*done)(struct call *c, const struct ledger_txn *t));
+
+#endif

@@ -1,0 +1,386 @@
+#include "dispatcher/submit.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/metrics.h"
+#include "dispatcher/meters.h"
+#include "dispatcher/run_json.h"
+#include "dispatcher/targets.h"
+
+#define KEY_MAX 128
+#define LABELS_MAX 16
+#define LABEL_KEY_MAX 63
+#define LABEL_VALUE_MAX 128
+#define PARAMS_MAX_BYTES (128 * 1024)
+#define PRIORITY_DEFAULT 50
+
+static const struct field body_fields[] = {
+	{"workflow", FIELD_TEXT, offsetof(struct submission, workflow), true, 1, WORKFLOW_NAME_MAX - 1},
+	{"target", FIELD_OBJECT, offsetof(struct submission, target_in), true, 0, 0},
+	{"params", FIELD_OBJECT, offsetof(struct submission, params_in), false, 0, 0},
+	{"priority", FIELD_INT, offsetof(struct submission, priority), false, 0, 100},
+	{"timeout_ms", FIELD_INT, offsetof(struct submission, timeout_ms), false, 1000, INT64_C(1) << 50},
+	{"not_before", FIELD_TIME, offsetof(struct submission, not_before_real_ms), false, 0, 64},
+	{"idempotency_key", FIELD_TEXT, offsetof(struct submission, key), false, 1, KEY_MAX},
+	{"labels", FIELD_OBJECT, offsetof(struct submission, labels), false, 0, 0},
+};
+
+static const struct field target_fields[] = {
+	{"id", FIELD_TEXT, offsetof(struct submission, want.id), true, 4, TARGET_ID_MAX - 1},
+	{"name", FIELD_TEXT, offsetof(struct submission, want.name), false, 0, LEDGER_FILENAME_MAX - 1},
+	{"kind", FIELD_TEXT, offsetof(struct submission, want.kind), true, 4, 4},
+};
+
+void
+submission_release(void *data)
+{
+	struct submission *s = data;
+
+	json_decref(s->body);
+	json_decref(s->spec);
+	ledger_run_release(&s->existing);
+}
+
+/* --- checks --- */
+
+static int
+check_labels(const json_t *labels, struct err *e)
+{
+	const char *key;
+	json_t *v;
+
+	if (json_object_size(labels) > LABELS_MAX)
+		return err_set(e, ERR_INVALID, "labels: at most %d are allowed", LABELS_MAX);
+	json_object_foreach((json_t *)labels, key, v)
+	{
+		size_t len = strlen(key);
+
+		if (len == 0 || len > LABEL_KEY_MAX ||
+		    strspn(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-") != len)
+			return err_set(e, ERR_INVALID, "labels: '%.64s' is not a name of letters, digits and . _ / -", key);
+		if (!json_is_string(v) || json_string_length(v) > LABEL_VALUE_MAX)
+			return err_set(e, ERR_INVALID, "labels/%s: expected a text of at most %d bytes", key, LABEL_VALUE_MAX);
+	}
+	return 0;
+}
+
+static int
+check_key(const char *key, struct err *e)
+{
+	for (const char *p = key; p != NULL && *p != '\0'; p++)
+		if (!isprint((unsigned char)*p))
+			return err_set(e, ERR_INVALID, "idempotency_key: printable ASCII only");
+	return 0;
+}
+
+static int
+check_kind(const struct submission *s, const struct workflow *w, struct err *e)
+{
+	static const char *const only[] = {[TARGET_ANY] = NULL, [TARGET_TREE_ONLY] = "tree", [TARGET_FILE_ONLY] = "file"};
+
+	if (strcmp(s->want.kind, "tree") != 0 && strcmp(s->want.kind, "file") != 0)
+		return err_set(e, ERR_INVALID, "target/kind: 'tree' or 'file', not '%s'", s->want.kind);
+	if (only[w->target] != NULL && strcmp(s->want.kind, only[w->target]) != 0)
+		return err_set(e, ERR_INVALID, "workflow %s takes a %s as target", w->name, only[w->target]);
+	return 0;
+}
+
+static json_t *
+spec_of(const struct submission *s, const struct toolbox_workflow *t, json_t *params)
+{
+	static const char *const isolation[] = {"isolated", "shared", "copy-on-write"};
+	const struct workflow *w = t->workflow;
+	char key[1200];
+	json_t *spec = json_pack("{s:{s:s, s:s, s:I}, s:o, s:o, s:s, s:s, s:s, s:{s:I, s:I, s:I}}", "bundle", "sha256", t->bundle,
+	    "key", key_bundle(t->bundle, key, sizeof(key)), "size_bytes", (json_int_t)t->bundle_bytes, "params", params, "labels",
+	    s->labels == NULL ? json_object() : json_incref(s->labels), "workflow_version", w->version, "network",
+	    w->network_egress ? "egress" : "none", "isolation", isolation[w->isolation], "resources", "cpu_millis",
+	    (json_int_t)w->cpu_millis, "memory_bytes", (json_int_t)w->memory_bytes, "disk_bytes", (json_int_t)w->disk_bytes);
+
+	if (s->key != NULL)
+		json_object_set_new(spec, "idem", json_pack("{s:s, s:s}", "key", s->key, "digest", s->digest));
+	return spec;
+}
+
+static int
+check_params(const struct submission *s, const struct workflow *w, json_t **ret, struct err *e)
+{
+	size_t size = s->params_in == NULL ? 0 : json_dumpb(s->params_in, NULL, 0, JSON_COMPACT);
+	int rc;
+
+	if (size > PARAMS_MAX_BYTES)
+		return err_set(e, ERR_INVALID, "params: more than %d bytes", PARAMS_MAX_BYTES);
+	rc = schema_apply(w->parameters, s->params_in, ret, e);
+	return rc == 0 ? 0 : err_prefix(e, rc, "params");
+}
+
+int
+submission_check(struct dispatcher *d, struct submission *s, struct err *e)
+{
+	static const enum execution executions[] = {
+		[EXECUTION_ANY] = EXEC_ANY, [EXECUTION_WARM] = EXEC_WARM, [EXECUTION_JOB] = EXEC_JOB};
+	const struct toolbox_workflow *t = toolbox_find(d->toolbox, s->workflow);
+	const struct vertical *v;
+	json_t *params;
+	int rc;
+
+	if (t == NULL) {
+		rc = err_set(e, ERR_NOTFOUND, "no workflow '%.64s'", s->workflow);
+		err_hint(e, "see GET /v1/workflows, also for those that are broken");
+		return rc;
+	}
+	if ((v = toolbox_vertical(d->toolbox, t->workflow->vertical)) == NULL)
+		return err_set(e, ERR_INVALID, "workflow %s wants the vertical '%s', which is not in the toolbox", s->workflow,
+		    t->workflow->vertical);
+	if (s->timeout_ms > t->workflow->timeout_ms)
+		return err_set(e, ERR_INVALID, "timeout_ms: at most the workflow's %lld", (long long)t->workflow->timeout_ms);
+	if ((rc = check_kind(s, t->workflow, e)) != 0 || (rc = check_labels(s->labels, e)) != 0 ||
+	    (rc = check_key(s->key, e)) != 0 || (rc = workflow_class(t->workflow, v, &s->needs.class, e)) != 0 ||
+	    (rc = check_params(s, t->workflow, &params, e)) != 0)
+		return rc;
+	snprintf(s->needs.vertical, sizeof(s->needs.vertical), "%s", v->name);
+	s->needs.execution = executions[t->workflow->execution];
+	s->needs.priority = (int)s->priority;
+	s->needs.timeout_ms = s->timeout_ms > 0 ? s->timeout_ms : t->workflow->timeout_ms;
+	s->spec = spec_of(s, t, params);
+	return 0;
+}
+
+/* --- to the core --- */
+
+void
+submission_go(struct call *c, void (*answered)(struct call *c, const struct answer *a))
+{
+	struct submission *s = c->data;
+	struct core_submission sub = {.needs = s->needs, .not_before_real_ms = s->not_before_real_ms};
+	const char *name = s->want.name != NULL && s->want.name[0] != '\0' ? s->want.name : s->target.filename;
+
+	if (c->d->stopping) {
+		err_set(&c->err, ERR_RETRY, "the dispatcher is stopping");
+		call_reply_err(c, &c->err);
+		return;
+	}
+	json_object_set_new(s->spec, "target", json_pack("{s:s, s:s, s:s, s:s, s:I}", "id", s->target.id, "name", name, "kind",
+	    s->want.kind, "sha256", s->target.sha256, "size_bytes", (json_int_t)s->target.size_bytes));
+	if (s->id[0] == '\0') {
+		uint8_t random[8];
+
+		random_bytes(random, sizeof(random));
+		run_id_make(s->workflow, random, s->id);
+	}
+	snprintf(sub.id, sizeof(sub.id), "%s", s->id);
+	snprintf(sub.tenant, sizeof(sub.tenant), "%s", s->tenant);
+	snprintf(sub.workflow, sizeof(sub.workflow), "%s", s->workflow);
+	snprintf(sub.adopted_child, sizeof(sub.adopted_child), "%s", s->child);
+	sub.spec = json_dumps(s->spec, JSON_COMPACT);
+	map_put(c->d->submissions, s->id, c);
+	c->held = true; /* a client that leaves now does not take its submission back */
+	core_submit(c->d->core, clock_now(), call_core(c, answered), &sub);
+	dispatcher_pump(c->d);
+}
+
+/* --- the route: body → target and key from the ledger → core → answer --- */
+
+static void begin(struct call *c);
+static int look_up(struct dispatcher *d, void *data, struct err *e);
+static void looked_up(struct call *c);
+
+static void
+key_text(const struct submission *s, char *out, size_t len)
+{
+	snprintf(out, len, "%s\n%s", s->tenant, s->key);
+}
+
+/* The submission under a key is over: those that came behind it look again, the first of them leading. */
+static void
+key_release(struct call *c)
+{
+	struct submission *s = c->data;
+	struct call *waiting = s->next_waiting;
+	char key[TENANT_NAME_MAX + KEY_MAX + 2];
+
+	if (s->key == NULL)
+		return;
+	key_text(s, key, sizeof(key));
+	if (map_get(c->d->keys, key) == c)
+		map_remove(c->d->keys, key);
+	s->next_waiting = NULL;
+	while (waiting != NULL) {
+		struct submission *w = waiting->data;
+		struct call *next = w->next_waiting;
+
+		w->next_waiting = NULL;
+		waiting->held = false;
+		begin(waiting);
+		waiting = next;
+	}
+}
+
+static void
+finish_err(struct call *c, const struct err *e)
+{
+	key_release(c);
+	call_reply_err(c, e);
+}
+
+static void
+reply_existing(struct call *c)
+{
+	struct submission *s = c->data;
+	struct err e = {0};
+
+	if (strcmp(s->key_digest, s->digest) != 0) {
+		err_set(&e, ERR_CONFLICT, "the idempotency key was used for another submission (run %s)", s->existing.row.id);
+		err_hint(&e, "use a new key for a new submission");
+		finish_err(c, &e);
+		return;
+	}
+	key_release(c);
+	call_reply_indexed(c, 200, json_pack("{s:o}", "run", run_json(c->d, &s->existing, false)));
+}
+
+static void
+refused(struct call *c, const struct answer *a)
+{
+	struct submission *s = c->data;
+	struct err e = a->err;
+
+	if (c->duplicate && s->key != NULL) { /* committed by an earlier submission whose client had left */
+		s->id[0] = '\0';
+		call_work(c, c->d->reads, look_up, looked_up);
+		return;
+	}
+	if (c->missing) {
+		target_cache_drop(c->d->target_cache, s->target.id);
+		err_set(&e, ERR_NOTFOUND, "target %s was deleted meanwhile", s->target.id);
+		err_hint(&e, "upload it again");
+	}
+	finish_err(c, &e);
+}
+
+static void
+answered(struct call *c, const struct answer *a)
+{
+	struct submission *s = c->data;
+	struct ledger_run run = {.spec = NULL};
+	const struct run_row *row;
+
+	map_remove(c->d->submissions, s->id);
+	c->held = false;
+	if (a->err.code != 0) {
+		refused(c, a);
+		return;
+	}
+	metrics_add(METER_SUBMITTED, s->workflow, 1);
+	if ((row = core_find(c->d->core, s->id)) != NULL)
+		run.row = *row;
+	key_release(c);
+	call_reply_indexed(c, 201, json_pack("{s:o}", "run", run_json_parts(c->d, &run, s->spec, false)));
+}
+
+static int
+look_up(struct dispatcher *d, void *data, struct err *e)
+{
+	struct submission *s = data;
+	int rc;
+
+	s->key_used = false;
+	if (s->key != NULL) {
+		rc = ledger_run_by_key(d->ledger, s->tenant, s->key, s->id, s->key_digest, e);
+		if (rc == 0) {
+			s->key_used = true;
+			return ledger_run_find(d->ledger, s->id, s->tenant, &s->existing, e);
+		}
+		if (rc != ERR_NOTFOUND)
+			return rc;
+	}
+	return s->target_known ? 0 : ledger_target_find(d->ledger, s->want.id, s->tenant, &s->target, e);
+}
+
+static void
+looked_up(struct call *c)
+{
+	struct submission *s = c->data;
+
+	if (c->rc != 0 || c->r == NULL) {
+		if (c->rc == ERR_NOTFOUND)
+			err_hint(&c->err, "upload it with PUT /v1/targets first");
+		finish_err(c, &c->err);
+		return;
+	}
+	if (s->key_used) {
+		reply_existing(c);
+		return;
+	}
+	if (!s->target_known)
+		target_cache_put(c->d->target_cache, &s->target);
+	submission_go(c, answered);
+}
+
+static void
+begin(struct call *c)
+{
+	struct submission *s = c->data;
+	const struct ledger_target *known = target_cache_get(c->d->target_cache, s->want.id);
+	char key[TENANT_NAME_MAX + KEY_MAX + 2];
+	struct call *leader;
+
+	if (s->key != NULL) {
+		key_text(s, key, sizeof(key));
+		if ((leader = map_get(c->d->keys, key)) != NULL) {
+			struct submission *l = leader->data;
+
+			c->held = true;
+			s->next_waiting = l->next_waiting;
+			l->next_waiting = c;
+			return;
+		}
+		map_put(c->d->keys, key, c);
+	}
+	s->target_known = known != NULL && strcmp(known->tenant, s->tenant) == 0;
+	if (s->target_known)
+		s->target = *known;
+	if (s->target_known && s->key == NULL)
+		submission_go(c, answered);
+	else
+		call_work(c, c->d->reads, look_up, looked_up);
+}
+
+static void
+digest_of(const json_t *body, char out[SHA256_HEX_LEN])
+{
+	char *text = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
+	uint8_t hash[SHA256_LEN];
+
+	sha256_of(text, strlen(text), hash);
+	hex_encode(hash, sizeof(hash), out);
+	free(text);
+}
+
+void
+submit_run(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, sizeof(struct submission), submission_release);
+	struct submission *s = c->data;
+	struct err e = {0};
+	int rc;
+
+	s->priority = PRIORITY_DEFAULT;
+	snprintf(s->tenant, sizeof(s->tenant), "%s", c->who.tenant);
+	if ((rc = call_body(c, body_fields, sizeof(body_fields) / sizeof(body_fields[0]), s, &s->body, &e)) == 0 &&
+	    (rc = fields_read(s->target_in, target_fields, sizeof(target_fields) / sizeof(target_fields[0]), s, &e)) != 0)
+		err_prefix(&e, rc, "target");
+	if (rc == 0 && s->key != NULL)
+		digest_of(s->body, s->digest);
+	if (rc == 0)
+		rc = submission_check(c->d, s, &e);
+	if (rc != 0) {
+		call_reply_err(c, &e);
+		return;
+	}
+	begin(c);
+}

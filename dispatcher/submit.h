@@ -1,0 +1,40 @@
+/* submit.h - a submission on its way: validated, its target found, its key looked up, given to the core. Loop thread. */
+#ifndef DISPATCHER_SUBMIT_H
+#define DISPATCHER_SUBMIT_H
+
+#include "dispatcher/call.h"
+#include "dispatcher/toolbox.h"
+
+struct submission {
+	json_t *body;               /* owns what the pointers below point to */
+	const char *workflow, *key;
+	json_t *target_in, *params_in, *labels;
+	int64_t priority, timeout_ms, not_before_real_ms;
+	struct { const char *id, *name, *kind; } want;
+	char digest[SHA256_HEX_LEN];          /* of the request, for the key */
+	char tenant[TENANT_NAME_MAX];
+	struct run_needs needs;
+	json_t *spec;
+	struct ledger_target target;
+	bool target_known, key_used;
+	char id[RUN_ID_MAX];                  /* of the run: new, derived (adopted), or the one under the key */
+	char key_digest[SHA256_HEX_LEN];
+	char child[CORE_CHILD_MAX];           /* adopted: the hand-made child, else "" */
+	struct ledger_run existing;           /* that the key or the derived id led to */
+	struct call *next_waiting;            /* behind this one under the same key */
+	const char *any_tenant_target;        /* adopted: id, prefix or digest of a target of any tenant */
+};
+
+/* Route: POST /v1/runs. */
+void submit_run(struct http_req *r, void *ctx);
+
+/* Checks what was asked against the workflow and fills needs and spec (but the target). ERR_INVALID, ERR_NOTFOUND. */
+int submission_check(struct dispatcher *d, struct submission *s, struct err *e);
+
+/* Adds the target to the spec and gives the submission to the core; answered gets what it says. */
+void submission_go(struct call *c, void (*answered)(struct call *c, const struct answer *a));
+
+/* Frees what a submission owns. */
+void submission_release(void *data);
+
+#endif

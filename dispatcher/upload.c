@@ -1,0 +1,462 @@
+#include "dispatcher/upload.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/fault.h"
+#include "base/mem.h"
+#include "base/metrics.h"
+#include "base/num.h"
+#include "dispatcher/meters.h"
+#include "dispatcher/pipe.h"
+#include "dispatcher/run_json.h"
+#include "dispatcher/shell_write.h"
+#include "dispatcher/targets.h"
+#include "net/http_client.h"
+
+#define THREADS 4
+#define RING_BYTES (256 * 1024)
+#define PART_BYTES (5 << 20)  /* the least that S3 takes */
+#define PARTS_MAX 9000        /* S3 allows 10,000 */
+#define PARALLEL 3
+
+struct upload {
+	struct uploads *all;
+	struct call *call;
+	struct pipe *pipe;
+	int64_t declared_bytes;   /* -1 unknown */
+	int64_t received_bytes;   /* loop */
+	struct put_options put;
+	int64_t memory_bytes;     /* its part of the common memory */
+	char claimed[SHA256_HEX_LEN]; /* "" none */
+	struct ledger_target target;
+	bool too_big;             /* loop: answered already */
+	/* thread */
+	struct sha256 *sha;
+	int64_t read_bytes;
+	bool known;               /* was stored before */
+	atomic_bool stop;
+	struct upload *next;      /* waiting */
+};
+
+struct uploads {
+	struct dispatcher *d;
+	struct work_pool *pool;
+	int64_t memory_bytes, used_bytes;
+	struct upload *first, **tail; /* waiting for memory */
+};
+
+struct uploads *
+uploads_new(struct dispatcher *d, int64_t memory_bytes, struct err *e)
+{
+	struct uploads *u = xcalloc(1, sizeof(*u));
+
+	u->d = d;
+	u->memory_bytes = memory_bytes;
+	u->tail = &u->first;
+	u->pool = work_pool_new(d->loop, "upload", THREADS, e);
+	if (u->pool == NULL) {
+		free(u);
+		return NULL;
+	}
+	return u;
+}
+
+void
+uploads_free(struct uploads *u)
+{
+	if (u == NULL)
+		return;
+	work_pool_free(u->pool);
+	free(u);
+}
+
+static void
+upload_release(void *data)
+{
+	struct upload *u = data;
+
+	pipe_free(u->pipe);
+	sha256_free(u->sha);
+}
+
+/* --- thread: bytes from the pipe into the store --- */
+
+static void
+resume(void *arg)
+{
+	struct upload *u = arg;
+
+	if (u->call->r != NULL && !u->too_big)
+		http_body_resume(u->call->r);
+}
+
+/* At the end the digest decides: a mismatch fails the put, which then leaves nothing behind. */
+static int
+check_digest(struct upload *u, struct err *e)
+{
+	uint8_t hash[SHA256_LEN];
+
+	sha256_end(u->sha, hash);
+	u->sha = NULL;
+	hex_encode(hash, sizeof(hash), u->target.sha256);
+	u->target.size_bytes = u->read_bytes;
+	if (u->read_bytes == 0)
+		return err_set(e, ERR_INVALID, "the body is empty");
+	if (u->claimed[0] != '\0' && strcmp(u->claimed, u->target.sha256) != 0) {
+		err_set(e, ERR_INVALID, "the bytes that came have the SHA-256 %s, not the one that was announced", u->target.sha256);
+		return err_hint(e, "the upload was damaged on its way, or the file changed meanwhile: send it again");
+	}
+	return 0;
+}
+
+static long
+take_bytes(void *arg, void *out, size_t len, struct err *e)
+{
+	struct upload *u = arg;
+	bool room;
+	long n;
+
+	if (u->sha == NULL)
+		return 0;
+	n = pipe_read_wait(u->pipe, out, len, &room);
+	if (room)
+		loop_post(u->all->d->loop, resume, u);
+	if (n < 0)
+		return err_set(e, ERR_CANCELED, "the client went away");
+	if (n == 0)
+		return check_digest(u, e);
+	sha256_add(u->sha, out, (size_t)n);
+	u->read_bytes += n;
+	return n;
+}
+
+static int
+drain(struct upload *u, struct err *e)
+{
+	char *piece = xmalloc(RING_BYTES);
+	long n;
+
+	while ((n = take_bytes(u, piece, RING_BYTES, e)) > 0)
+		continue;
+	free(piece);
+	return (int)n;
+}
+
+/* Whether the ledger and the store have it, and will for a good while. */
+static bool
+already_there(struct dispatcher *d, const char *id, struct ledger_target *found)
+{
+	struct object_info info;
+	char key[1200];
+	struct err e;
+
+	return ledger_target_find(d->ledger, id, NULL, found, &e) == 0 && strcmp(found->id, id) == 0 &&
+	    found->expires_real_ms > clock_real_ms() + d->config->target_retention_ms / 2 &&
+	    store_head(d->store, d->config->s3_targets, key_target(id, key, sizeof(key)), &info, &e) == 0 &&
+	    info.size_bytes == found->size_bytes;
+}
+
+static size_t
+object_metadata(const struct upload *u, const char *sha256, struct object_meta meta[4])
+{
+	struct buf name = buf_make(sizeof(meta[0].value)), tenant = buf_make(sizeof(meta[0].value));
+	char at[CLOCK_TEXT_LEN];
+
+	memset(meta, 0, 4 * sizeof(meta[0]));
+	/* A name that does not fit once it is encoded stays in the ledger alone. */
+	if (http_encode(&name, u->target.filename, false) != 0)
+		buf_clear(&name);
+	if (http_encode(&tenant, u->target.tenant, false) != 0)
+		buf_clear(&tenant);
+	snprintf(meta[0].name, sizeof(meta[0].name), "filename");
+	snprintf(meta[0].value, sizeof(meta[0].value), "%s", buf_str(&name));
+	snprintf(meta[1].name, sizeof(meta[1].name), "user-id");
+	snprintf(meta[1].value, sizeof(meta[1].value), "%s", buf_str(&tenant));
+	snprintf(meta[2].name, sizeof(meta[2].name), "uploaded-at");
+	snprintf(meta[2].value, sizeof(meta[2].value), "%s", clock_text(u->target.created_real_ms, at));
+	snprintf(meta[3].name, sizeof(meta[3].name), "sha256");
+	snprintf(meta[3].value, sizeof(meta[3].value), "%s", sha256);
+	buf_release(&name);
+	buf_release(&tenant);
+	return sha256[0] == '\0' ? 3 : 4;
+}
+
+static int
+put_announced(struct dispatcher *d, struct upload *u, struct err *e)
+{
+	struct object_source src = {take_bytes, u, u->declared_bytes};
+	struct ledger_target found;
+	struct object_meta meta[4];
+	char key[1200];
+
+	target_id_of(d->ledger, u->target.tenant, u->claimed, u->target.id);
+	if ((u->known = already_there(d, u->target.id, &found)))
+		return drain(u, e);
+	u->put.n_meta = object_metadata(u, u->claimed, meta);
+	u->put.meta = meta;
+	return store_put(d->store, d->config->s3_targets, key_target(u->target.id, key, sizeof(key)), &src, &u->put, NULL, &u->stop, e);
+}
+
+/* Nothing is known before the last byte has come: the bytes wait under another name, and move without passing us again. */
+static int
+put_unannounced(struct dispatcher *d, struct upload *u, struct err *e)
+{
+	struct object_source src = {take_bytes, u, u->declared_bytes};
+	const char *bucket = d->config->s3_targets;
+	struct ledger_target found;
+	struct object_meta meta[4];
+	char staging[64] = "staging/", key[1200];
+	struct err ignored;
+	size_t n;
+	int rc;
+
+	uuid_text(staging + strlen(staging));
+	if ((rc = store_put(d->store, bucket, staging, &src, &u->put, NULL, &u->stop, e)) != 0)
+		return rc;
+	fault_point("upload.before_copy");
+	target_id_of(d->ledger, u->target.tenant, u->target.sha256, u->target.id);
+	if (!(u->known = already_there(d, u->target.id, &found))) {
+		n = object_metadata(u, u->target.sha256, meta);
+		rc = store_copy(d->store, bucket, staging, key_target(u->target.id, key, sizeof(key)), meta, n, e);
+	}
+	store_remove(d->store, bucket, staging, &ignored);
+	return rc;
+}
+
+static int
+store_upload(struct dispatcher *d, void *data, struct err *e)
+{
+	struct upload *u = data;
+
+	return u->claimed[0] != '\0' ? put_announced(d, u, e) : put_unannounced(d, u, e);
+}
+
+/* --- loop --- */
+
+static void start_waiting(struct uploads *all);
+
+static void
+give_back(struct upload *u)
+{
+	u->all->used_bytes -= u->memory_bytes;
+	u->memory_bytes = 0;
+	start_waiting(u->all);
+}
+
+static void
+row_written(struct call *c, const struct ledger_txn *t)
+{
+	struct upload *u = c->data;
+	struct err e = t->err;
+
+	if (t->result != LEDGER_OK) {
+		err_set(&e, ERR_RETRY, "the ledger cannot write now");
+		call_reply_err(c, &e);
+		return;
+	}
+	target_cache_put(c->d->target_cache, &u->target);
+	call_reply(c, u->known ? 200 : 201, json_pack("{s:o}", "target", target_json(&u->target)));
+}
+
+static void
+stored(struct call *c)
+{
+	struct upload *u = c->data;
+	struct ledger_op op = {.kind = LEDGER_TARGET_PUT, .target = &u->target};
+
+	c->gone = NULL;
+	metrics_add(METER_UPLOADS, c->rc == 0 ? "ok" : err_word(c->rc), 1);
+	give_back(u);
+	if (c->rc != 0 || u->too_big)
+		call_reply_err(c, &c->err);
+	else
+		shell_write(c->d, &op, c, row_written);
+}
+
+static void
+upload_gone(struct call *c)
+{
+	struct upload *u = c->data;
+
+	atomic_store(&u->stop, true);
+	pipe_break(u->pipe);
+}
+
+static size_t
+piece(struct http_req *r, const void *data, size_t len, void *arg)
+{
+	struct upload *u = arg;
+	size_t n;
+	bool stalled;
+
+	if (u->too_big)
+		return len;
+	if (data == NULL) {
+		pipe_close(u->pipe);
+		return 0;
+	}
+	if (u->received_bytes + (int64_t)len > u->all->d->config->upload_max_bytes) {
+		struct err e = {0};
+		char text[32];
+
+		u->too_big = true;
+		err_set(&e, ERR_TOOBIG, "a target has at most %s (UPLOAD_MAX)",
+		    num_format_size(u->all->d->config->upload_max_bytes, text, sizeof(text)));
+		http_on_gone(r, NULL, NULL);
+		u->call->r = NULL;
+		http_reply_err(r, &e);
+		upload_gone(u->call);
+		return len;
+	}
+	n = pipe_write(u->pipe, data, len, &stalled);
+	u->received_bytes += (int64_t)n;
+	metrics_add(METER_UPLOAD_BYTES, NULL, (int64_t)n);
+	return n;
+}
+
+static int64_t
+memory_for(const struct upload *u, unsigned parallel)
+{
+	int64_t parts = (int64_t)(parallel + 1) * (int64_t)u->put.part_bytes;
+
+	return RING_BYTES + (u->declared_bytes >= 0 && u->declared_bytes < parts ? u->declared_bytes : parts);
+}
+
+/* Takes memory for an upload: parts in parallel when there is plenty, one after the other when there is not. The only one there is
+ * always goes on, so that no setting can stop uploads for good. */
+static bool
+take_memory(struct uploads *all, struct upload *u)
+{
+	static const unsigned choices[] = {PARALLEL, 1};
+
+	for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
+		int64_t need = memory_for(u, choices[i]);
+
+		if (all->used_bytes + need > all->memory_bytes && !(all->used_bytes == 0 && choices[i] == 1))
+			continue;
+		u->put.parallel = choices[i];
+		u->memory_bytes = need;
+		all->used_bytes += need;
+		return true;
+	}
+	return false;
+}
+
+static void
+start(struct upload *u)
+{
+	u->pipe = pipe_new(RING_BYTES);
+	u->sha = sha256_new();
+	u->call->gone = upload_gone;
+	call_work(u->call, u->all->pool, store_upload, stored);
+	http_read_body(u->call->r, piece, u);
+}
+
+static void
+start_waiting(struct uploads *all)
+{
+	struct upload *u;
+
+	while ((u = all->first) != NULL && take_memory(all, u)) {
+		all->first = u->next;
+		if (all->first == NULL)
+			all->tail = &all->first;
+		start(u);
+	}
+}
+
+static void
+waiting_gone(struct call *c)
+{
+	struct upload *u = c->data;
+
+	for (struct upload **at = &u->all->first; *at != NULL; at = &(*at)->next)
+		if (*at == u) {
+			*at = u->next;
+			if (u->all->tail == &u->next)
+				u->all->tail = at;
+			break;
+		}
+	call_end(c);
+}
+
+/* The file's name as the header gives it: percent-encoded UTF-8, a plain name. */
+static int
+take_filename(const char *text, char *out, size_t len, struct err *e)
+{
+	size_t n = 0;
+	json_t *utf8;
+
+	for (const char *p = text; p != NULL && *p != '\0'; p++) {
+		uint8_t byte = (uint8_t)*p;
+		char two[3] = {p[0] == '%' ? p[1] : '\0', p[0] == '%' && p[1] != '\0' ? p[2] : '\0', '\0'};
+
+		if (*p == '%') {
+			if (strspn(two, "0123456789abcdefABCDEF") != 2)
+				return err_set(e, ERR_INVALID, "X-Drover-Filename: a broken %% escape");
+			byte = (uint8_t)strtoul(two, NULL, 16);
+			p += 2;
+		}
+		if (byte < 0x20 || byte == 0x7f || byte == '/' || n + 1 >= len)
+			return err_set(e, ERR_INVALID, "X-Drover-Filename: a plain name of at most %zu bytes", len - 1);
+		out[n++] = (char)byte;
+	}
+	out[n] = '\0';
+	if ((utf8 = json_string(out)) == NULL)
+		return err_set(e, ERR_INVALID, "X-Drover-Filename: not UTF-8");
+	json_decref(utf8);
+	return 0;
+}
+
+static int
+check_headers(struct call *c, struct upload *u, struct err *e)
+{
+	const char *claimed = http_header(c->r, "X-Drover-Sha256");
+	int64_t max = c->d->config->upload_max_bytes, longest;
+	char text[32];
+
+	u->declared_bytes = http_content_length(c->r);
+	if (u->declared_bytes == 0)
+		return err_set(e, ERR_INVALID, "the body is empty");
+	if (u->declared_bytes > max)
+		return err_set(e, ERR_TOOBIG, "a target has at most %s (UPLOAD_MAX)", num_format_size(max, text, sizeof(text)));
+	if (claimed != NULL && !sha256_text_valid(claimed))
+		return err_set(e, ERR_INVALID, "X-Drover-Sha256: 64 lower-case hex digits");
+	snprintf(u->claimed, sizeof(u->claimed), "%s", claimed == NULL ? "" : claimed);
+	longest = u->declared_bytes >= 0 ? u->declared_bytes : max;
+	u->put.part_bytes = longest / PARTS_MAX > PART_BYTES ? (size_t)(longest / PARTS_MAX) : PART_BYTES;
+	u->put.content_type = "application/octet-stream";
+	return take_filename(http_header(c->r, "X-Drover-Filename"), u->target.filename, sizeof(u->target.filename), e);
+}
+
+void
+target_upload(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, sizeof(struct upload), upload_release);
+	struct upload *u = c->data;
+	struct err e = {0};
+
+	u->all = c->d->uploads;
+	u->call = c;
+	if (c->d->stopping) {
+		err_set(&e, ERR_RETRY, "the dispatcher is stopping");
+		call_reply_err(c, &e);
+		return;
+	}
+	if (check_headers(c, u, &e) != 0) {
+		call_reply_err(c, &e);
+		return;
+	}
+	snprintf(u->target.tenant, sizeof(u->target.tenant), "%s", c->who.tenant);
+	u->target.created_real_ms = clock_real_ms();
+	u->target.expires_real_ms = target_expiry(c->d->config, u->target.created_real_ms);
+	c->gone = waiting_gone;
+	u->next = NULL;
+	*u->all->tail = u;
+	u->all->tail = &u->next;
+	start_waiting(u->all);
+}

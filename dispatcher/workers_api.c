@@ -1,0 +1,523 @@
+#include "dispatcher/workers_api.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/num.h"
+#include "dispatcher/fleet.h"
+#include "dispatcher/run_json.h"
+#include "dispatcher/watch.h"
+
+#define BEAT_WAIT_MS 5000
+#define LEASE_WAIT_MAX_MS 60000
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* Every request of a worker begins with this; `body` owns the texts. */
+struct worker_call {
+	json_t *body;
+	const char *worker;
+};
+
+static void
+worker_call_release(void *data)
+{
+	json_decref(((struct worker_call *)data)->body);
+}
+
+/* Parses the body; on failure the call has been answered. */
+static bool
+take_body(struct call *c, const struct field *fields, size_t n)
+{
+	struct worker_call *w = c->data;
+	struct err e = {0};
+
+	if (call_body(c, fields, n, w, &w->body, &e) == 0)
+		return true;
+	call_reply_err(c, &e);
+	return false;
+}
+
+/* --- register --- */
+
+struct registering {
+	struct worker_call base;
+	const char *vertical, *class, *mode, *request, *job_id, *alloc_id, *node, *node_id, *version;
+	int64_t slots, alloc_index;
+	json_t *tools, *missing, *sandbox;
+	struct core_worker worker;
+};
+
+#define R(field) offsetof(struct registering, field)
+static const struct field register_fields[] = {
+	{"worker", FIELD_TEXT, R(base.worker), true, 1, WORKER_ID_MAX - 1},
+	{"vertical", FIELD_TEXT, R(vertical), true, 1, VERTICAL_NAME_MAX - 1},
+	{"class", FIELD_TEXT, R(class), true, 1, 16},
+	{"mode", FIELD_TEXT, R(mode), true, 1, 16},
+	{"request", FIELD_TEXT, R(request), false, 0, 80},
+	{"slots", FIELD_INT, R(slots), true, 1, CORE_LEASES_MAX},
+	{"job_id", FIELD_TEXT, R(job_id), false, 0, CORE_CHILD_MAX - 1},
+	{"alloc_id", FIELD_TEXT, R(alloc_id), false, 0, 39},
+	{"alloc_index", FIELD_INT, R(alloc_index), false, -1, 1000000},
+	{"node", FIELD_TEXT, R(node), false, 0, 63},
+	{"node_id", FIELD_TEXT, R(node_id), false, 0, 63},
+	{"version", FIELD_TEXT, R(version), false, 0, 63},
+	{"tools", FIELD_OBJECT, R(tools), false, 0, 0},
+	{"missing", FIELD_ARRAY, R(missing), false, 0, 0},
+	{"sandbox", FIELD_OBJECT, R(sandbox), false, 0, 0},
+};
+
+/* "<ledger uuid>-<sequence>" of --once; "" for a worker that nobody asked for. */
+static int
+parse_request(const struct dispatcher *d, const char *text, uint64_t *ret, struct err *e)
+{
+	size_t len = strlen(d->ledger->uuid);
+	int64_t seq;
+
+	*ret = 0;
+	if (text == NULL || text[0] == '\0')
+		return 0;
+	if (strncmp(text, d->ledger->uuid, len) != 0 || text[len] != '-')
+		return err_set(e, ERR_INVALID, "request %.80s is not of this ledger", text);
+	if (num_int(text + len + 1, 1, INT64_MAX, &seq, e) != 0)
+		return err_prefix(e, ERR_INVALID, "request");
+	*ret = (uint64_t)seq;
+	return 0;
+}
+
+static int
+check_register(struct call *c, struct registering *g, struct err *e)
+{
+	struct core_worker *w = &g->worker;
+
+	if (!vertical_name_valid(g->vertical) || !run_class_parse(g->class, &w->class))
+		return err_set(e, ERR_INVALID, "vertical or class is not a name that exists");
+	if (strcmp(g->mode, "once") != 0 && strcmp(g->mode, "loop") != 0)
+		return err_set(e, ERR_INVALID, "mode: 'once' or 'loop'");
+	w->once = strcmp(g->mode, "once") == 0;
+	w->slots = (unsigned)g->slots;
+	snprintf(w->id, sizeof(w->id), "%s", g->base.worker);
+	snprintf(w->vertical, sizeof(w->vertical), "%s", g->vertical);
+	snprintf(w->child, sizeof(w->child), "%s", g->job_id == NULL ? "" : g->job_id);
+	snprintf(w->alloc, sizeof(w->alloc), "%s", g->alloc_id == NULL ? "" : g->alloc_id);
+	return parse_request(c->d, g->request, &w->request, e);
+}
+
+static json_t *
+kept(json_t *v, json_t *(*instead)(void))
+{
+	return v == NULL ? instead() : json_incref(v);
+}
+
+static void
+register_answered(struct call *c, const struct answer *a)
+{
+	struct registering *g = c->data;
+	struct fleet_worker w = {.once = g->worker.once};
+
+	if (a->err.code != 0) {
+		call_reply_err(c, &a->err);
+		return;
+	}
+	snprintf(w.node, sizeof(w.node), "%s", g->node == NULL ? "" : g->node);
+	snprintf(w.node_id, sizeof(w.node_id), "%s", g->node_id == NULL ? "" : g->node_id);
+	snprintf(w.version, sizeof(w.version), "%s", g->version == NULL ? "" : g->version);
+	memcpy(w.alloc_id, g->worker.alloc, sizeof(w.alloc_id));
+	memcpy(w.job_id, g->worker.child, sizeof(w.job_id));
+	w.tools = kept(g->tools, json_object);
+	w.missing = kept(g->missing, json_array);
+	w.sandbox = kept(g->sandbox, json_object);
+	fleet_put_worker(c->d->fleet, g->worker.id, &w);
+	call_reply(c, 200, json_pack("{s:I, s:I, s:I, s:I}", "epoch", (json_int_t)c->d->ledger->epoch, "lease_ttl_ms",
+	    (json_int_t)c->d->config->lease_ttl_ms, "beat_wait_ms", (json_int_t)BEAT_WAIT_MS, "orphan_ms",
+	    (json_int_t)c->d->config->orphan_ms));
+}
+
+void
+worker_register(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, sizeof(struct registering), worker_call_release);
+	struct registering *g = c->data;
+	struct err e = {0};
+
+	if (!take_body(c, register_fields, COUNT(register_fields)))
+		return;
+	if (check_register(c, g, &e) != 0) {
+		call_reply_err(c, &e);
+		return;
+	}
+	core_register(c->d->core, clock_now(), call_core(c, register_answered), &g->worker);
+	dispatcher_pump(c->d);
+}
+
+/* --- what a worker says it holds --- */
+
+struct held_list {
+	struct held held[CORE_LEASES_MAX];
+	size_t n;
+};
+
+static int
+parse_held(const char *run, const char *fence, struct held *ret, struct err *e)
+{
+	if (run == NULL || fence == NULL || !run_id_valid(run) || !fence_parse(fence, &ret->fence))
+		return err_set(e, ERR_INVALID, "held: expected a run's id and its fence");
+	snprintf(ret->run, sizeof(ret->run), "%s", run);
+	return 0;
+}
+
+static int
+parse_held_list(const json_t *list, struct held_list *ret, struct err *e)
+{
+	size_t i;
+	json_t *o;
+
+	if (json_array_size(list) > CORE_LEASES_MAX)
+		return err_set(e, ERR_INVALID, "held: at most %d runs", CORE_LEASES_MAX);
+	json_array_foreach(list, i, o)
+	{
+		int rc = parse_held(json_string_value(json_object_get(o, "run")), json_string_value(json_object_get(o, "fence")),
+		    &ret->held[ret->n], e);
+
+		if (rc != 0)
+			return rc;
+		ret->n++;
+	}
+	return 0;
+}
+
+/* --- lease --- */
+
+struct leasing {
+	struct worker_call base;
+	int64_t free, wait_ms;
+	const char *only;
+	json_t *held_in;
+	struct held_list held;
+};
+
+#define L(field) offsetof(struct leasing, field)
+static const struct field lease_fields[] = {
+	{"worker", FIELD_TEXT, L(base.worker), true, 1, WORKER_ID_MAX - 1},
+	{"free", FIELD_INT, L(free), true, 0, CORE_LEASES_MAX},
+	{"only", FIELD_TEXT, L(only), false, 0, RUN_ID_MAX - 1},
+	{"wait_ms", FIELD_INT, L(wait_ms), false, 0, LEASE_WAIT_MAX_MS},
+	{"held", FIELD_ARRAY, L(held_in), false, 0, 0},
+};
+
+/* L of the worker protocol. A spec that cannot be read is a broken ledger: the worker reports it as invalid. */
+static json_t *
+lease_json(struct dispatcher *d, const struct lease *l)
+{
+	json_t *spec = json_loads(l->spec == NULL ? "{}" : l->spec, 0, NULL), *o = json_object(), *target;
+	const struct run_row *row = core_find(d->core, l->run);
+	static const char *const copied[] = {"workflow_version", "bundle", "target", "params", "network", "isolation", "resources"};
+	char fence[FENCE_TEXT_MAX], key[1200];
+
+	json_object_set_new(o, "run", json_string(l->run));
+	json_object_set_new(o, "fence", json_string(fence_text(l->fence, fence)));
+	json_object_set_new(o, "attempt", json_integer(l->attempt));
+	json_object_set_new(o, "workflow", json_string(row == NULL ? "" : row->workflow));
+	json_object_set_new(o, "vertical", json_string(row == NULL ? "" : row->needs.vertical));
+	json_object_set_new(o, "timeout_ms", json_integer(row == NULL ? 0 : row->needs.timeout_ms));
+	for (size_t i = 0; i < COUNT(copied); i++)
+		json_object_set(o, copied[i], json_object_get(spec, copied[i]));
+	target = json_object_get(o, "target");
+	if (target != NULL)
+		json_object_set_new(target, "key", json_string(key_target(json_string_value(json_object_get(target, "id")), key,
+		                                       sizeof(key))));
+	json_decref(spec);
+	return o;
+}
+
+static void
+lease_answered(struct call *c, const struct answer *a)
+{
+	json_t *leases;
+
+	if (a->err.code != 0) {
+		call_reply_err(c, &a->err);
+		return;
+	}
+	leases = json_array();
+	for (size_t i = 0; i < a->n_leases; i++)
+		json_array_append_new(leases, lease_json(c->d, &a->leases[i]));
+	call_reply(c, 200, json_pack("{s:o, s:b, s:b}", "leases", leases, "exit", a->exit, "drain", a->drain));
+}
+
+void
+worker_lease(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, sizeof(struct leasing), worker_call_release);
+	struct leasing *l = c->data;
+	struct err e = {0};
+
+	if (!take_body(c, lease_fields, COUNT(lease_fields)))
+		return;
+	if (parse_held_list(l->held_in, &l->held, &e) != 0) {
+		call_reply_err(c, &e);
+		return;
+	}
+	core_lease(c->d->core, clock_now(), call_core(c, lease_answered), l->base.worker, (unsigned)l->free,
+	    l->only == NULL ? "" : l->only, l->held.held, l->held.n, c->d->stopping ? 0 : l->wait_ms);
+	dispatcher_pump(c->d);
+}
+
+/* --- beat --- */
+
+struct beating {
+	struct worker_call base;
+	int64_t wait_ms;
+	json_t *held_in;
+	struct held_list held;
+};
+
+#define B(field) offsetof(struct beating, field)
+static const struct field beat_fields[] = {
+	{"worker", FIELD_TEXT, B(base.worker), true, 1, WORKER_ID_MAX - 1},
+	{"wait_ms", FIELD_INT, B(wait_ms), false, 0, LEASE_WAIT_MAX_MS},
+	{"held", FIELD_ARRAY, B(held_in), true, 0, 0},
+};
+
+static json_t *
+names_json(char (*names)[RUN_ID_MAX], size_t n)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, json_string(names[i]));
+	return list;
+}
+
+static void
+beat_answered(struct call *c, const struct answer *a)
+{
+	if (a->err.code != 0) {
+		call_reply_err(c, &a->err);
+		return;
+	}
+	call_reply(c, 200, json_pack("{s:o, s:o, s:b}", "cancel", names_json(a->cancel, a->n_cancel), "lost",
+	    names_json(a->lost, a->n_lost), "drain", a->drain));
+}
+
+/* Keeps what a beat says about a run that its sender really holds. */
+static void
+note_progress(struct dispatcher *d, const struct held *h, const char *worker, const json_t *said)
+{
+	const struct run_row *row = core_find(d->core, h->run);
+	json_t *progress = json_object_get(said, "progress"), *steps = json_object_get(said, "steps");
+	struct fleet_run *live;
+
+	if (row == NULL || !fence_equal(row->fence, h->fence) || strcmp(row->worker, worker) != 0)
+		return;
+	live = fleet_run_make(d->fleet, h->run, h->fence);
+	if (json_is_array(steps)) {
+		json_decref(live->steps);
+		live->steps = json_incref(steps);
+	}
+	if (json_is_object(progress) && !json_equal(progress, live->progress)) {
+		json_decref(live->progress);
+		live->progress = json_incref(progress);
+		watch_progress(d, h->run, progress);
+	}
+}
+
+void
+worker_beat(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, sizeof(struct beating), worker_call_release);
+	struct beating *b = c->data;
+	struct err e = {0};
+
+	if (!take_body(c, beat_fields, COUNT(beat_fields)))
+		return;
+	if (parse_held_list(b->held_in, &b->held, &e) != 0) {
+		call_reply_err(c, &e);
+		return;
+	}
+	for (size_t i = 0; i < b->held.n; i++)
+		note_progress(c->d, &b->held.held[i], b->base.worker, json_array_get(b->held_in, i));
+	core_beat(c->d->core, clock_now(), call_core(c, beat_answered), b->base.worker, b->held.held, b->held.n,
+	    c->d->stopping ? 0 : b->wait_ms);
+	dispatcher_pump(c->d);
+}
+
+/* --- report --- */
+
+struct reporting {
+	struct worker_call base;
+	const char *run, *fence, *outcome, *fail_class, *reason, *manifest;
+	json_t *findings, *steps, *sandbox;
+	bool leaving, partial;
+	struct core_report report;
+	struct ledger_run existing;
+};
+
+#define P(field) offsetof(struct reporting, field)
+static const struct field report_fields[] = {
+	{"worker", FIELD_TEXT, P(base.worker), true, 1, WORKER_ID_MAX - 1},
+	{"run", FIELD_TEXT, P(run), true, 1, RUN_ID_MAX - 1},
+	{"fence", FIELD_TEXT, P(fence), true, 1, FENCE_TEXT_MAX - 1},
+	{"outcome", FIELD_TEXT, P(outcome), true, 1, 32},
+	{"fail_class", FIELD_TEXT, P(fail_class), false, 0, 32},
+	{"reason", FIELD_TEXT, P(reason), false, 0, 4096},
+	{"leaving", FIELD_BOOL, P(leaving), false, 0, 0},
+	{"findings", FIELD_OBJECT, P(findings), false, 0, 0},
+	{"partial", FIELD_BOOL, P(partial), false, 0, 0},
+	{"steps", FIELD_ARRAY, P(steps), false, 0, 0},
+	{"manifest_sha256", FIELD_TEXT, P(manifest), false, 0, SHA256_HEX_LEN - 1},
+	{"sandbox", FIELD_OBJECT, P(sandbox), false, 0, 0},
+};
+
+static void
+reporting_release(void *data)
+{
+	struct reporting *p = data;
+
+	worker_call_release(data);
+	ledger_run_release(&p->existing);
+}
+
+static const struct {
+	const char *word;
+	enum run_state state;
+} outcomes[] = {{"completed", RUN_COMPLETED}, {"failed", RUN_FAILED}, {"timed_out", RUN_TIMED_OUT}, {"canceled", RUN_CANCELED},
+	{"handed_back", RUN_QUEUED}};
+
+/* Cuts a text to fit without leaving half a UTF-8 sequence at its end. */
+static void
+copy_cut(char *out, size_t len, const char *text)
+{
+	size_t n = strlen(text);
+
+	if (n >= len) {
+		n = len - 1;
+		while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
+			n--;
+	}
+	memcpy(out, text, n);
+	out[n] = '\0';
+}
+
+static int
+check_report(struct call *c, struct reporting *p, struct err *e)
+{
+	struct core_report *o = &p->report;
+	const struct fleet_worker *w = fleet_worker(c->d->fleet, p->base.worker);
+	size_t i = 0;
+	int rc;
+
+	if ((rc = parse_held(p->run, p->fence, &o->held, e)) != 0)
+		return rc;
+	while (i < COUNT(outcomes) && strcmp(outcomes[i].word, p->outcome) != 0)
+		i++;
+	if (i == COUNT(outcomes))
+		return err_set(e, ERR_INVALID, "outcome: '%.32s' is not one", p->outcome);
+	o->outcome = outcomes[i].state;
+	if (p->fail_class != NULL && !fail_class_parse(p->fail_class, &o->fail))
+		return err_set(e, ERR_INVALID, "fail_class: '%.32s' is not one", p->fail_class);
+	if (p->manifest != NULL && p->manifest[0] != '\0' && !sha256_text_valid(p->manifest))
+		return err_set(e, ERR_INVALID, "manifest_sha256: 64 hex digits");
+	snprintf(o->worker, sizeof(o->worker), "%s", p->base.worker);
+	copy_cut(o->reason, sizeof(o->reason), p->reason == NULL ? "" : p->reason);
+	o->leaving = p->leaving;
+	o->inquire = o->outcome == RUN_QUEUED && w != NULL && w->job_id[0] != '\0' && c->d->cluster != NULL;
+	return 0;
+}
+
+static json_t *
+given(json_t *v)
+{
+	return v == NULL ? json_null() : json_incref(v);
+}
+
+static char *
+detail_text(const struct reporting *p)
+{
+	json_t *o = json_pack("{s:o, s:b, s:o, s:o, s:s}", "findings", given(p->findings), "partial", p->partial, "steps",
+	    given(p->steps), "sandbox", given(p->sandbox), "manifest_sha256", p->manifest == NULL ? "" : p->manifest);
+	char *text = json_dumps(o, JSON_COMPACT);
+
+	json_decref(o);
+	return text;
+}
+
+static int
+reread(struct dispatcher *d, void *data, struct err *e)
+{
+	struct reporting *p = data;
+
+	return ledger_run_find(d->ledger, p->run, NULL, &p->existing, e);
+}
+
+static void
+report_reread(struct call *c)
+{
+	struct reporting *p = c->data;
+	const struct run_row *row = &p->existing.row;
+
+	if (c->rc == 0 && !fence_equal(row->fence, p->report.held.fence))
+		c->rc = err_set(&c->err, ERR_CONFLICT, "run %s has gone on under another fence", row->id);
+	if (c->rc != 0)
+		call_reply_err(c, &c->err);
+	else
+		call_reply(c, 200, json_pack("{s:s}", "state", run_state_word(row->state)));
+}
+
+static void
+report_answered(struct call *c, const struct answer *a)
+{
+	/* The core forgets final runs: whether this is a repeated report is in the ledger. */
+	if (a->err.code == ERR_NOTFOUND)
+		call_work(c, c->d->reads, reread, report_reread);
+	else if (a->err.code != 0)
+		call_reply_err(c, &a->err);
+	else
+		call_reply(c, 200, json_pack("{s:s}", "state", run_state_word(a->state)));
+}
+
+void
+worker_report(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, sizeof(struct reporting), reporting_release);
+	struct reporting *p = c->data;
+	const struct run_row *row;
+	struct fleet_run *live;
+	struct err e = {0};
+
+	if (!take_body(c, report_fields, COUNT(report_fields)))
+		return;
+	if (check_report(c, p, &e) != 0) {
+		call_reply_err(c, &e);
+		return;
+	}
+	row = core_find(c->d->core, p->run);
+	if (row != NULL && fence_equal(row->fence, p->report.held.fence)) {
+		live = fleet_run_make(c->d->fleet, p->run, p->report.held.fence);
+		free(live->detail);
+		live->detail = detail_text(p);
+		live->outcome = p->report.outcome;
+		live->fail = p->report.fail;
+	}
+	core_report(c->d->core, clock_now(), call_core(c, report_answered), &p->report);
+	dispatcher_pump(c->d);
+}
+
+/* --- leave --- */
+
+void
+worker_leave(struct http_req *r, void *ctx)
+{
+	static const struct field fields[] = {
+		{"worker", FIELD_TEXT, offsetof(struct worker_call, worker), true, 1, WORKER_ID_MAX - 1}};
+	struct call *c = call_new(ctx, r, sizeof(struct worker_call), worker_call_release);
+	struct worker_call *w = c->data;
+
+	if (!take_body(c, fields, COUNT(fields)))
+		return;
+	core_leave(c->d->core, clock_now(), w->worker);
+	fleet_forget_worker(c->d->fleet, w->worker);
+	dispatcher_pump(c->d);
+	call_reply(c, 200, json_object());
+}
