@@ -18,19 +18,19 @@ request_inquire(struct core *c, struct request *r)
 
 /* Someone else asked Nomad to stop this one-shot. A stop of a whole worker group is a drain of its workers instead. */
 static bool
-stopped_by_operator(const struct core_child *ch, const struct request *r)
+stopped_by_operator(const struct core_child *ch, const struct request *r, bool once)
 {
-	return r != NULL && !r->stray && !r->withdraw && (ch->stopped || ch->state == CHILD_GONE);
+	return once && (r == NULL || (!r->stray && !r->withdraw)) && (ch->stopped || ch->state == CHILD_GONE);
 }
 
 /* What the fact means for a lease held in there; false: nothing. */
 static bool
-verdict_of(struct now now, const struct core_child *ch, const struct request *r, bool solo, struct verdict *ret)
+verdict_of(struct now now, const struct core_child *ch, const struct request *r, const struct worker *w, struct verdict *ret)
 {
 	bool ended = ch->state == CHILD_ENDED || ch->state == CHILD_GONE, ours = r != NULL && r->withdraw;
-	struct verdict v = {.at_mono = now.mono_ms + GRACE_MS, .event = EV_LOSE, .fail = FAIL_LOST, .solo = solo};
+	struct verdict v = {.at_mono = now.mono_ms + GRACE_MS, .event = EV_LOSE, .fail = FAIL_LOST, .solo = w->n_grants + w->committing <= 1};
 
-	if (stopped_by_operator(ch, r)) {
+	if (stopped_by_operator(ch, r, w->who.once)) {
 		v.event = ended ? EV_STOPPED : EV_CANCEL;
 		v.at_mono = ended ? v.at_mono : now.mono_ms;
 		v.why = BY_OPERATOR;
@@ -62,13 +62,13 @@ judge_workers(struct core *c, struct now now, const struct core_child *ch, struc
 
 	list_each(&c->workers, l, after) {
 		struct worker *w = container_of(l, struct worker, all);
-		bool inside = r != NULL ? worker_request(c, w) == r : !w->who.once && strcmp(w->who.child, ch->child) == 0;
+		bool inside = r != NULL ? worker_request(c, w) == r : strcmp(w->who.child, ch->child) == 0;
 		bool there = ch->alloc[0] == '\0' || w->who.alloc[0] == '\0' || strcmp(ch->alloc, w->who.alloc) == 0;
 
 		/* A group's fact without an allocation says nothing about one worker of it, unless the whole group is gone. */
-		if (r == NULL && ch->alloc[0] == '\0' && ch->state != CHILD_GONE)
+		if (!w->who.once && ch->alloc[0] == '\0' && ch->state != CHILD_GONE)
 			continue;
-		if (!inside || !(there || ch->stopped) || !verdict_of(now, ch, r, w->n_grants + w->committing <= 1, &v))
+		if (!inside || !(there || ch->stopped) || !verdict_of(now, ch, r, w, &v))
 			continue;
 		list_each(&w->grants, g, after_g)
 			grant_judge(c, container_of(g, struct grant, of_worker)->run, &v);
@@ -85,7 +85,7 @@ judge_workers(struct core *c, struct now now, const struct core_child *ch, struc
 static void
 decide_asked(struct core *c, struct now now, const struct core_child *ch, struct request *r)
 {
-	bool by_operator = stopped_by_operator(ch, r);
+	bool by_operator = stopped_by_operator(ch, r, true);
 
 	if (r == NULL || (ch->partial && !by_operator))
 		return;
@@ -128,11 +128,11 @@ follow(struct core *c, struct now now, const struct core_child *ch, struct reque
 		request_inquire(c, r);
 	} else if (ch->state == CHILD_ENDED && !request_has_worker(c, r, ch->alloc[0] != '\0' ? ch->alloc : "-")) {
 		/* Nomad starts another allocation in place of one that was stopped: the whole child is stopped first. */
-		if (!replaced)
-			r->ended = true;
-		else if (!r->row.adopted)
+		if (replaced && !r->row.adopted)
 			request_withdraw(c, now, r);
-	} else if (r->ended && ch->state != CHILD_ENDED && !ch->partial && !r->calling) {
+		else
+			r->ended = true;
+	} else if (r->ended && ch->state != CHILD_ENDED && !ch->partial && !r->calling && r->txn == NULL) {
 		r->ended = false;
 	}
 	r->child_state = ch->state;
@@ -194,6 +194,7 @@ core_listing_begin(struct core *c, struct now now)
 
 		r->listed = false;
 		r->dispatched_before = r->row.child[0] != '\0';
+		r->doubt_before = r->doubt;
 	}
 }
 
@@ -205,6 +206,12 @@ core_listing_end(struct core *c, struct now now)
 		struct request *r = container_of(l, struct request, all);
 		struct core_child ch = {.seq = r->row.adopted ? 0 : r->row.seq, .state = CHILD_GONE};
 
+		if (r->doubt_before && !r->listed && r->row.child[0] == '\0') {
+			r->refused = true;
+			request_failed(c, now, r, r->why);
+			request_step(c, now, r);
+			continue;
+		}
 		if (r->listed || !r->dispatched_before)
 			continue;
 		snprintf(ch.child, sizeof(ch.child), "%s", r->row.child);

@@ -135,7 +135,9 @@ struct request {
 	bool calling;            /* dispatch or purge under way */
 	bool registered, used, dismissed; /* its worker came; took a run; was told that there is none */
 	bool refused, withdraw, ended, gone, purged, inquiring, failed;
-	bool listed, dispatched_before; /* during a listing */
+	bool ambiguous;          /* a dispatch call failed without a word: the child may exist */
+	bool doubt;              /* … and a later one was refused: the next listing tells */
+	bool listed, dispatched_before, doubt_before; /* during a listing */
 	size_t grants;           /* leases under it, those in commit included */
 	struct run *reserved;    /* adopted: the run that waits for its worker */
 	bool by_operator;        /* … was stopped by an operator */

@@ -276,8 +276,10 @@ request_step(struct core *c, struct now now, struct request *r)
 	due = due_state(r);
 	if (due != r->row.state)
 		write_state(c, now, r, due);
-	else if (r->row.state == REQ_WANTED)
+	else if (r->row.state == REQ_WANTED && !r->doubt)
 		call(c, now, r, EFF_DISPATCH);
+	else if (r->row.state == REQ_WANTED)
+		return;
 	else if (r->row.adopted && r->reserved != NULL && now.mono_ms < r->ttl_mono)
 		timer_set(c, &r->timer, r->ttl_mono);
 	else if (r->row.adopted)
@@ -324,7 +326,9 @@ core_dispatched(struct core *c, struct now now, uint64_t seq, enum dispatch_resu
 		snprintf(r->why, sizeof(r->why), "%s", why == NULL ? "" : why);
 		r->tries++;
 		r->next_call_mono = now.mono_ms + core_backoff(c, r->tries, c->config.backoff_base_ms);
-		r->refused = result == DISPATCH_REFUSED;
+		r->refused = result == DISPATCH_REFUSED && !r->ambiguous;
+		r->doubt = result == DISPATCH_REFUSED && r->ambiguous;
+		r->ambiguous = true;
 		if (r->refused)
 			request_failed(c, now, r, r->why);
 	}

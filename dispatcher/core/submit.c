@@ -145,6 +145,7 @@ core_restore_request(struct core *c, const struct request_row *row)
 	struct request *r = request_new(c, row);
 
 	r->used = r->registered = row->state == REQ_ACTIVE;
+	r->ambiguous = row->state == REQ_WANTED; /* the call may have been made before */
 }
 
 /* An adopted run that was never leased is kept for its child's worker while the child is there. */

@@ -211,7 +211,8 @@ purge_arrives(struct world *w, struct nomad_call *k)
 	k->ok = true;
 	if (ch == NULL)
 		return;
-	if (ch->state != CHILD_ENDED && ch->state != CHILD_UNKNOWN)
+	/* A stopped child on a lost node may be purged; the node may return in that very moment. */
+	if (ch->state != CHILD_ENDED && !(ch->stopped && ch->was_lost))
 		sim_fail(w, "purge of child %s, which has not ended", ch->name);
 	for (size_t n = 0; n < w->n_runs; n++) {
 		const struct run_row *row = &w->runs[n].row;
@@ -405,7 +406,7 @@ node_lost(struct world *w, int i)
 {
 	struct child *ch = &w->children[i];
 
-	ch->node_lost = true;
+	ch->node_lost = ch->was_lost = true;
 	ch->before_loss = ch->state;
 	w->procs[ch->proc].cut_until_ms = INT64_MAX;
 	child_state(w, i, CHILD_UNKNOWN);

@@ -53,7 +53,7 @@ struct child {
 	enum run_class class;
 	enum child_state state;
 	bool stopped, crash, oom, alloc_stopped, blocked, purged, late; /* late: made by a copy of a call whose request was done */
-	bool node_lost;
+	bool node_lost, was_lost;
 	enum child_state before_loss;
 	int alloc, proc, run;    /* run: of a hand-made one, else -1 */
 };
