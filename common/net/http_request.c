@@ -43,8 +43,8 @@ req_resume(struct http_req *r)
 	loop_fd_remove(r->server->loop, r->watch);
 	r->watch = NULL;
 	req_rate_start(r);
-	/* Also wakes the loop, by libmicrohttpd's own event descriptor. */
 	MHD_resume_connection(r->mhd);
+	server_resumed(r->server);
 }
 
 void

@@ -367,16 +367,31 @@ drive(void *arg)
 {
 	struct http_server *s = arg;
 	MHD_UNSIGNED_LONG_LONG wait_ms = 0;
+	bool timed = true;
 
 	/* A few turns at once spare system calls while data pours in; not more, because others wait for the loop. */
-	for (int i = 0; i < RUNS_PER_TURN && wait_ms == 0; i++) {
+	for (int i = 0; i < RUNS_PER_TURN && timed && wait_ms == 0; i++) {
+		s->resumed = false;
 		MHD_run(s->mhd);
-		if (MHD_get_timeout(s->mhd, &wait_ms) != MHD_YES) {
-			loop_timer_clear(s->loop, &s->due);
-			return;
+		wait_ms = 0;
+		timed = MHD_get_timeout(s->mhd, &wait_ms) == MHD_YES;
+		/* libmicrohttpd takes resumed connections in when it is run next, but does not say that it wants to be. */
+		if (s->resumed) {
+			timed = true;
+			wait_ms = 0;
 		}
 	}
-	loop_timer_set(s->loop, &s->due, clock_mono_ms() + (int64_t)wait_ms, drive, s);
+	if (timed)
+		loop_timer_set(s->loop, &s->due, clock_mono_ms() + (int64_t)wait_ms, drive, s);
+	else
+		loop_timer_clear(s->loop, &s->due);
+}
+
+void
+server_resumed(struct http_server *s)
+{
+	s->resumed = true;
+	loop_timer_set(s->loop, &s->due, 0, drive, s);
 }
 
 static void

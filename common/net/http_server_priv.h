@@ -80,9 +80,13 @@ struct http_server {
 	int listen_fd;
 	struct loop_fd *watch; /* of libmicrohttpd's epoll descriptor */
 	struct loop_timer due; /* of its next time-out */
+	bool resumed;          /* a connection was, since libmicrohttpd was run last */
 	char address[80];
 	struct http_req *requests;
 };
+
+/* Has libmicrohttpd run soon: with an event loop of ours it has no way to wake itself after a resume. */
+void server_resumed(struct http_server *s);
 
 /* Leaves the connection alone until req_resume; meanwhile its socket is watched for the client's going. */
 void req_suspend(struct http_req *r);
