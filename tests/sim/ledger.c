@@ -62,6 +62,7 @@ write_run(struct world *w, const struct run_row *next)
 	if (next->fence.seq > w->max_seq)
 		w->max_seq = next->fence.seq;
 	have->row = *next;
+	have->written_ms = w->mono_ms;
 	sim_log(w, "ledger: %s %s attempt %u fence %llu-%llu worker %s failures %u crashes %u: %s", next->id, run_state_word(next->state),
 	    next->attempt, (unsigned long long)next->fence.epoch, (unsigned long long)next->fence.seq, next->worker, next->failures,
 	    next->crashes, next->reason);

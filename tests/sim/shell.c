@@ -87,6 +87,28 @@ check_beat(struct world *w, const struct answer *a)
 	}
 }
 
+/* A poll that was open for its whole time and got nothing: the worker must hold all that the ledger says it holds. */
+static void
+check_offered(struct world *w, const struct call *k, const struct answer *a)
+{
+	const struct proc *p = k->who < 0 ? NULL : &w->procs[k->who];
+	bool ledger_fine = w->mix.disk_full + w->mix.commit_fail + w->mix.commit_unknown == 0;
+
+	if (p == NULL || !p->alive || p->stop_ms != 0 || a->err.code != 0 || a->n_leases > 0 || w->mono_ms - k->arrived_ms < POLL_MS || !ledger_fine)
+		return;
+	for (size_t i = 0; i < w->n_runs; i++) {
+		const struct ledger_run *r = &w->runs[i];
+		bool listed = false;
+
+		if (r->row.state != RUN_RUNNING || strcmp(r->row.worker, p->id) != 0 || r->written_ms >= k->arrived_ms)
+			continue;
+		for (size_t h = 0; h < k->n_listed; h++)
+			listed = listed || fence_equal(k->listed[h].fence, r->row.fence);
+		if (!listed)
+			sim_fail(w, "%s polled, and its lease of %s was not offered again", p->id, r->row.id);
+	}
+}
+
 static void
 check_answer(struct world *w, const struct call *k, const struct answer *a)
 {
@@ -94,6 +116,8 @@ check_answer(struct world *w, const struct call *k, const struct answer *a)
 
 	for (size_t i = 0; i < a->n_leases; i++)
 		check_lease(w, &a->leases[i]);
+	if (a->kind == ANS_LEASE)
+		check_offered(w, k, a);
 	if (a->kind == ANS_REPORT)
 		check_report(w, k, a);
 	if (a->kind == ANS_BEAT)

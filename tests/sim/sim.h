@@ -45,6 +45,7 @@ struct client_run { /* a run as the outside sees it */
 struct ledger_run {
 	struct run_row row;
 	char spec[64];
+	int64_t written_ms;
 };
 
 struct child {
@@ -94,6 +95,9 @@ struct call { /* a request of someone to the dispatcher */
 	enum run_state outcome;
 	int gen;                 /* of the dispatcher that took it; 0: not arrived */
 	bool answered, gone;
+	int64_t arrived_ms;      /* CALL_POLL: and what it listed */
+	struct held listed[MAX_HELD];
+	size_t n_listed;
 };
 
 struct fault_mix { /* chances in 1/1000, drawn per seed so that seeds differ in kind */

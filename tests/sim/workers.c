@@ -58,6 +58,9 @@ message_arrives(struct world *w, struct arg *arg)
 	if (k != NULL) {
 		k->held = m->report.held;
 		k->outcome = m->report.outcome;
+		k->arrived_ms = w->mono_ms;
+		k->n_listed = m->n_held;
+		memcpy(k->listed, m->held, sizeof(m->held));
 		if (k->kind == CALL_REGISTER)
 			core_register(w->core, now, caller, &m->who);
 		else if (k->kind == CALL_POLL)
