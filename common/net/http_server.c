@@ -127,7 +127,6 @@ check_head(struct http_req *r, const char *version)
 	int queries;
 
 	MHD_get_connection_values(r->mhd, MHD_HEADER_KIND, see_header, &f);
-	r->body_ended = f.encodings == 0 && r->length <= 0;
 	if (f.bytes + strlen(r->path) > r->server->config.header_max_bytes) {
 		req_fail(r, 431, ERR_TOOBIG, "the request's headers are too large", NULL);
 	} else if (f.bad || f.lengths > 1 || f.encodings > 1 || (f.lengths > 0 && f.encodings > 0)) {
@@ -198,7 +197,7 @@ take_head(struct http_req *r, const char *url, const char *version)
 		return;
 	}
 	r->route->handler(r, r->server->config.ctx);
-	if (r->phase == REQ_BODY && r->read_fn == NULL) {
+	if (r->phase == REQ_BODY && r->read_fn == NULL && !r->body_ended) {
 		r->at_headers = true;
 		req_suspend(r);
 	}
@@ -239,9 +238,9 @@ take_end(struct http_req *r)
 {
 	if (r->phase == REQ_DRAINED) {
 		req_drop(r);
-		return;
-	}
-	if (r->phase == REQ_BODY) {
+	} else if (r->phase == REQ_BODY && (r->route->flags & HTTP_STREAM_BODY) != 0 && r->read_fn == NULL) {
+		req_suspend(r); /* until the handler wants to hear that the body is empty */
+	} else if (r->phase == REQ_BODY) {
 		r->phase = REQ_WAITING;
 		r->body_ended = true;
 		req_rate_stop(r);
@@ -254,8 +253,30 @@ take_end(struct http_req *r)
 		req_suspend(r);
 }
 
-/* Called by libmicrohttpd when the headers are there (again, if we suspend then), for each piece of the body, and when
- * the request is whole. */
+static bool
+has_body(const struct http_req *r)
+{
+	const char *length = http_header(r, "Content-Length");
+
+	return http_header(r, "Transfer-Encoding") != NULL || (length != NULL && length[strspn(length, "0")] != '\0');
+}
+
+/* A call without data: for the headers, for the headers again after we suspended then, or for the whole request. */
+static void
+take_call(struct http_req *r, const char *url, const char *version)
+{
+	if (r->phase == REQ_HEADERS)
+		take_head(r, url, version);
+	else if (r->at_headers && r->phase == REQ_BODY && r->read_fn == NULL)
+		req_suspend(r);
+	else if (r->at_headers)
+		r->at_headers = false;
+	else
+		take_end(r);
+}
+
+/* Called by libmicrohttpd when the headers are there, for each piece of the body, and when the request is whole. An answer
+ * to the first of these calls costs the connection: without a body everything waits for the last. */
 static enum MHD_Result
 on_access(void *arg, struct MHD_Connection *mhd, const char *url, const char *method, const char *version, const char *data,
     size_t *len, void **context)
@@ -267,22 +288,21 @@ on_access(void *arg, struct MHD_Connection *mhd, const char *url, const char *me
 		const union MHD_ConnectionInfo *i = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 
 		r = *context = req_new(i->socket_context, method, url);
-		r->in_mhd = true;
-		take_head(r, url, version);
+		r->body_ended = !has_body(r);
+		if (r->body_ended)
+			return MHD_YES;
+	}
+	if (r->phase == REQ_GONE)
+		return MHD_NO;
+	if (*len > 0) {
+		take_body(r, data, len);
 	} else {
-		r->in_mhd = true;
-		if (r->phase == REQ_GONE)
-			*len = 0;
-		else if (r->at_headers && r->phase == REQ_BODY && r->read_fn == NULL)
-			req_suspend(r);
-		else if (r->at_headers)
-			r->at_headers = false;
-		else if (*len > 0)
-			take_body(r, data, len);
-		else
+		bool whole = r->phase == REQ_HEADERS && r->body_ended;
+
+		take_call(r, url, version);
+		if (whole && r->phase == REQ_BODY)
 			take_end(r);
 	}
-	r->in_mhd = false;
 	return r->phase == REQ_GONE ? MHD_NO : MHD_YES;
 }
 

@@ -36,7 +36,6 @@ struct http_req {
 	const struct http_route *route; /* NULL: 404 or 405 */
 	enum req_phase phase;
 	bool suspended;  /* libmicrohttpd leaves the connection alone until we resume it */
-	bool in_mhd;     /* we are inside a callback of libmicrohttpd for this request */
 	bool at_headers; /* suspended in the call for the headers: it is repeated when resumed */
 	bool body_ended; /* nothing of the body is missing */
 	int status;      /* of the answer; 0: none yet */
