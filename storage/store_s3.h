@@ -12,7 +12,7 @@
 #include <pthread.h>
 
 #include "net/http_client.h"
-#include "net/retry.h"
+#include "base/retry.h"
 #include "storage/object_store.h"
 #include "storage/s3_sign.h"
 #include "storage/s3_xml.h"

@@ -11,7 +11,7 @@ enum {
 	ERR_INVALID = -1,   /* the input is wrong: do not repeat it */
 	ERR_NOTFOUND = -2,  /* it is not there */
 	ERR_CONFLICT = -3,  /* someone else was first: read again, then decide */
-	ERR_RETRY = -4,     /* may work later: see net/retry.h */
+	ERR_RETRY = -4,     /* may work later: see base/retry.h */
 	ERR_DENIED = -5,    /* not allowed */
 	ERR_IO = -6,        /* the system failed: errno's text is in the message */
 	ERR_TOOBIG = -7,    /* over a limit of ours; the message names the limit */

@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "cluster/consul.h"
 #include "cluster/endpoints.h"
-#include "net/retry.h"
+#include "base/retry.h"
 
 #define NOMAD_POLL_MS 5000
 #define CONSUL_PAUSE_MS 50 /* a catalogue that changes all the time does not make us spin */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "dispatcher/core/core_priv.h"
-#include "net/retry.h"
+#include "base/retry.h"
 
 static bool
 timer_less(const void *a, const void *b)

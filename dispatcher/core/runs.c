@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "net/retry.h"
+#include "base/retry.h"
 
 /* Where an event leads from a state; JUDGE: queued again or failed, by the retry rules below; NO: it cannot happen. */
 enum { NO = -1, JUDGE = -2 };

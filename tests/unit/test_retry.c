@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "net/retry.h"
+#include "base/retry.h"
 
 static const struct retry_policy fast = {.max_attempts = 6, .base_ms = 100, .cap_ms = 1000, .budget_ms = 0};
 
