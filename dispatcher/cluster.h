@@ -29,6 +29,7 @@ struct cluster_config { /* texts are kept by reference for the cluster's life */
 	const char *driver;        /* "" each vertical's own; "docker", "raw_exec": for all */
 	const char *worker_command; /* raw_exec: path of drover-worker on the nodes */
 	const char *cache_volume;  /* Nomad host volume for CACHE_DIR, "" none */
+	const char *docker_network; /* network mode of docker tasks ("host", …), NULL or "": docker's own default */
 	json_t *worker_env;        /* object of strings: environment of the workers (S3_ENDPOINT, DROVER_ADDR, …) */
 	const char *job_prefix;    /* "drover": names are <prefix>-run-<vertical>[-large] */
 	unsigned connections;      /* 1..16 */
@@ -50,7 +51,8 @@ void cluster_perform(struct cluster *c, const struct effect *e);
 /* "ok", or why Nomad cannot be used now; valid until the next event. */
 const char *cluster_state(const struct cluster *c);
 
-/* True when Nomad remembers another ledger of this name (its uuid differs in the parents' meta): refuse an empty ledger. */
+/* 1 when Nomad remembers another ledger of this name (its uuid differs in the parents' meta): refuse an empty ledger, *e says
+ * why; 0 when not; ERR_* when Nomad cannot be asked. Blocks; before cluster_new. */
 int cluster_check_ledger(const struct cluster_config *c, const char *const *verticals, size_t n, struct err *e);
 
 #endif

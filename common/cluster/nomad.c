@@ -153,7 +153,8 @@ call(struct nomad *n, const char *method, const char *path, const char *query, c
 	char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
 	const char *const headers[] = {n->headers[0] != NULL ? n->headers[0] : "Accept: application/json", NULL};
 	struct http_call c = {.method = method, .unix_socket = n->socket, .headers = headers, .body = text,
-	    .body_len = text != NULL ? strlen(text) : 0, .out = &n->answer, .timeout_ms = CALL_TIMEOUT_MS, .n_want = 2};
+	    .body_len = text != NULL ? strlen(text) : 0, .out = &n->answer, .timeout_ms = CALL_TIMEOUT_MS,
+	    .stop = n->cfg.stop, .n_want = 2};
 	int rc;
 
 	snprintf(c.want[0].name, sizeof(c.want[0].name), "X-Nomad-Index");
@@ -288,7 +289,7 @@ nomad_stop(struct nomad *n, const char *job, bool purge, struct err *e)
 }
 
 int
-nomad_children(struct nomad *n, const char *parent, json_t **ret_stubs, uint64_t *ret_index, struct err *e)
+nomad_list(struct nomad *n, const char *prefix, json_t **ret_stubs, uint64_t *ret_index, struct err *e)
 {
 	json_t *all = json_array();
 	struct buf query = buf_make(4096);
@@ -301,8 +302,7 @@ nomad_children(struct nomad *n, const char *parent, json_t **ret_stubs, uint64_t
 
 		buf_clear(&query);
 		buf_adds(&query, "meta=true&per_page=" PAGE "&prefix=");
-		http_encode(&query, parent, false);
-		buf_adds(&query, "%2Fdispatch-");
+		http_encode(&query, prefix, false);
 		if (n->next_token[0] != '\0') {
 			buf_adds(&query, "&next_token=");
 			http_encode(&query, n->next_token, false);
@@ -405,7 +405,7 @@ nomad_stream(struct nomad *n, uint64_t index, int (*write_fn)(void *arg, const v
 	    .write_fn = write_fn, .arg = arg, .stall_ms = 60000, .stop = stop};
 	int rc;
 
-	snprintf(query, sizeof(query), "topic=Job&topic=Allocation&topic=Evaluation&topic=Node&index=%llu", (unsigned long long)index);
+	snprintf(query, sizeof(query), "topic=Job&topic=Allocation&topic=Evaluation&index=%llu", (unsigned long long)index);
 	build_url(n, "/v1/event/stream", query, &url);
 	c.url = buf_str(&url);
 	buf_clear(&n->answer);

@@ -76,6 +76,6 @@ nomad_events(struct nomad *n, uint64_t index, int (*each)(void *arg, uint64_t in
 	if (rc != 0)
 		return rc;
 	if (r.lines == 0)
-		return err_set(e, ERR_DENIED, "Nomad's event stream ended at once: the token may not read it (needs read-job, node:read)");
+		return err_set(e, ERR_DENIED, "Nomad's event stream ended at once: the token may not read it (needs read-job)");
 	return err_set(e, ERR_RETRY, "Nomad's event stream ended");
 }

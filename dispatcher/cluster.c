@@ -1,0 +1,206 @@
+#include "dispatcher/cluster.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "dispatcher/cluster_priv.h"
+
+#define HCL_MAX (256 * 1024)
+#define HCL_NAME "run.nomad.hcl"
+
+/* --- tasks: one connection for each that runs --- */
+
+static struct nomad *
+borrow(struct cluster *c)
+{
+	struct nomad *n = NULL;
+
+	pthread_mutex_lock(&c->lock);
+	if (c->n_idle > 0)
+		n = c->idle[--c->n_idle];
+	pthread_mutex_unlock(&c->lock);
+	return n != NULL ? n : nomad_new(&c->cfg.nomad);
+}
+
+/* As many come back as threads took: they fit. */
+static void
+give_back(struct cluster *c, struct nomad *n)
+{
+	pthread_mutex_lock(&c->lock);
+	assert(c->n_idle < CONNECTIONS_MAX);
+	c->idle[c->n_idle++] = n;
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void
+task_run(void *arg)
+{
+	struct task *t = arg;
+	struct nomad *n = borrow(t->c);
+
+	t->run(t, n);
+	give_back(t->c, n);
+}
+
+static bool
+way_trouble(int rc)
+{
+	return rc == ERR_RETRY || rc == ERR_TIMEOUT || rc == ERR_IO;
+}
+
+static void
+task_done(void *arg, bool began)
+{
+	struct task *t = arg;
+	struct cluster *c = t->c;
+
+	if (began && !atomic_load(&c->stop)) {
+		if (way_trouble(t->rc))
+			reconcile_suspect(c);
+		t->done(t);
+		cluster_changed(c);
+	}
+	if (t->release != NULL)
+		t->release(t);
+	free(t);
+}
+
+void
+task_submit(struct cluster *c, struct task *t)
+{
+	t->c = c;
+	work_submit(c->calls, task_run, task_done, t);
+}
+
+void
+cluster_changed(struct cluster *c)
+{
+	if (!atomic_load(&c->stop))
+		c->cfg.changed(c->cfg.arg);
+}
+
+/* --- life --- */
+
+static int
+read_hcl(struct cluster *c, struct err *e)
+{
+	struct buf b = buf_make(HCL_MAX);
+	char path[4096];
+	int rc = file_join(path, sizeof(path), c->cfg.jobs_dir, HCL_NAME, e);
+
+	if (rc == 0)
+		rc = file_read(AT_FDCWD, path, &b, e);
+	if (rc != 0) {
+		buf_release(&b);
+		err_prefix(e, rc, "the job file of one-shot runs");
+		err_hint(e, "DROVER_JOBS_DIR names the folder that holds " HCL_NAME);
+		return rc;
+	}
+	c->hcl = buf_take(&b);
+	return 0;
+}
+
+struct cluster *
+cluster_new(const struct cluster_config *cfg, struct err *e)
+{
+	struct cluster *c = xcalloc(1, sizeof(*c));
+
+	c->cfg = *cfg;
+	c->cfg.nomad.stop = &c->stop;
+	assert(cfg->connections >= 1 && cfg->connections <= CONNECTIONS_MAX);
+	snprintf(c->prefix, sizeof(c->prefix), "%s-run-", cfg->job_prefix);
+	snprintf(c->away, sizeof(c->away), "Nomad has not answered yet");
+	pthread_mutex_init(&c->lock, NULL);
+	c->jobs = map_new();
+	c->children = map_new();
+	if (read_hcl(c, e) != 0)
+		goto fail;
+	c->calls = work_pool_new(cfg->loop, "nomad", cfg->connections, e);
+	if (c->calls == NULL)
+		goto fail;
+	c->events = work_pool_new(cfg->loop, "nomad-events", 1, e);
+	if (c->events == NULL)
+		goto fail;
+	jobs_start(c);
+	reconcile_start(c);
+	return c;
+fail:
+	cluster_free(c);
+	return NULL;
+}
+
+void
+cluster_free(struct cluster *c)
+{
+	if (c == NULL)
+		return;
+	atomic_store(&c->stop, true);
+	loop_timer_clear(c->cfg.loop, &c->list_timer);
+	loop_timer_clear(c->cfg.loop, &c->jobs_timer);
+	work_pool_free(c->events);
+	work_pool_free(c->calls);
+	reconcile_free(c);
+	jobs_free(c);
+	for (size_t i = 0; i < c->n_idle; i++)
+		nomad_free(c->idle[i]);
+	pthread_mutex_destroy(&c->lock);
+	free(c->hcl);
+	free(c);
+}
+
+const char *
+cluster_state(const struct cluster *c)
+{
+	const char *trouble = c->up ? jobs_trouble(c) : c->away;
+
+	return trouble != NULL ? trouble : "ok";
+}
+
+/* --- whose jobs are these? --- */
+
+/* Whether the stub is the parent of one of the verticals, registered for another ledger; then *e says so. */
+static bool
+of_other_ledger(const struct cluster_config *c, const json_t *stub, const char *const *verticals, size_t n, struct err *e)
+{
+	const char *id = json_string_value(json_object_get(stub, "ID"));
+	const char *theirs = json_string_value(json_object_get(json_object_get(stub, "Meta"), "drover_ledger"));
+	char ours[JOB_ID_MAX];
+
+	if (id == NULL || theirs == NULL || theirs[0] == '\0' || strcmp(theirs, c->ledger_uuid) == 0)
+		return false;
+	for (size_t i = 0; i < n * RUN_CLASSES; i++) {
+		job_id(c, verticals[i / RUN_CLASSES], (enum run_class)(i % RUN_CLASSES), ours);
+		if (strcmp(id, ours) != 0)
+			continue;
+		err_set(e, ERR_CONFLICT, "Nomad's job %s belongs to the ledger %.36s, ours is %.36s", id, theirs, c->ledger_uuid);
+		err_hint(e, "bring the old ledger back, or give this Drover another DROVER_JOB_PREFIX or NOMAD_NAMESPACE");
+		return true;
+	}
+	return false;
+}
+
+int
+cluster_check_ledger(const struct cluster_config *c, const char *const *verticals, size_t n, struct err *e)
+{
+	struct nomad *nomad = nomad_new(&c->nomad);
+	json_t *stubs = NULL, *stub;
+	char prefix[80];
+	uint64_t index;
+	size_t i;
+	int rc;
+
+	snprintf(prefix, sizeof(prefix), "%s-run-", c->job_prefix);
+	rc = nomad_list(nomad, prefix, &stubs, &index, e);
+	json_array_foreach(stubs, i, stub) {
+		if (rc == 0 && of_other_ledger(c, stub, verticals, n, e))
+			rc = 1;
+	}
+	json_decref(stubs);
+	nomad_free(nomad);
+	return rc;
+}

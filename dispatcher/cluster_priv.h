@@ -1,0 +1,132 @@
+/* cluster_priv.h - between the files of the cluster module: its state, and how they hand work to threads. Loop thread, unless
+ * a comment says otherwise. */
+#ifndef DISPATCHER_CLUSTER_PRIV_H
+#define DISPATCHER_CLUSTER_PRIV_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/map.h"
+#include "dispatcher/children.h"
+#include "dispatcher/cluster.h"
+
+#define CONNECTIONS_MAX 16
+#define JOB_ID_MAX 128
+#define TOKEN_MAX 64
+
+struct child { /* what is known of one child, by its job id */
+	uint64_t seq;
+	struct core_child told;   /* what the core was told last */
+	uint64_t alloc_index;     /* ModifyIndex of that */
+	bool has_alloc;
+	bool stopped;
+	bool over;                /* dead, and told as ended: nothing more will come */
+	unsigned listing;         /* the last one that it was in */
+};
+
+/* A piece of work for a pool thread; the first member of what it needs. */
+struct task {
+	struct cluster *c;
+	void (*run)(struct task *t, struct nomad *n); /* pool thread; touches its own task and c->cfg only; sets rc */
+	void (*done)(struct task *t);                 /* loop; not called when the cluster ends */
+	void (*release)(struct task *t);              /* loop, always; NULL: free(t) is enough */
+	int rc;
+	struct err err;
+};
+
+struct job; /* of jobs.c */
+
+struct cluster {
+	struct cluster_config cfg;
+	struct work_pool *calls, *events;
+	atomic_bool stop;
+	char *hcl;                 /* run.nomad.hcl */
+	char prefix[80];           /* "<job_prefix>-run-" */
+	char state[sizeof(((struct err *)0)->msg)];
+
+	pthread_mutex_t lock;      /* of the two below */
+	struct nomad *idle[CONNECTIONS_MAX];
+	size_t n_idle;
+
+	/* jobs.c */
+	struct map *jobs;          /* by id */
+	struct loop_timer jobs_timer;
+
+	/* reconcile.c */
+	struct map *children;      /* by job id */
+	struct loop_timer list_timer;
+	bool up, listing, streaming, again;
+	bool stream_denied;
+	char away[sizeof(((struct err *)0)->msg)]; /* why it is not up */
+	unsigned listings, failures;
+	uint64_t index;            /* of the last listing */
+};
+
+/* --- cluster.c --- */
+
+/* Hands t (from xcalloc; run and done set) to the pool. */
+void task_submit(struct cluster *c, struct task *t);
+
+/* The core has been told something. */
+void cluster_changed(struct cluster *c);
+
+/* --- jobs.c --- */
+
+void jobs_start(struct cluster *c);
+void jobs_free(struct cluster *c);
+
+/* Compares a parent seen in a listing (ours or not), or NULL after the last: jobs that were not seen are missing. */
+void jobs_listed(struct cluster *c, const json_t *stub);
+
+/* Something happened to that job in Nomad: look again if it is a parent of ours. */
+void jobs_touched(struct cluster *c, const char *id);
+
+/* The first reason why some job cannot be used, or NULL. */
+const char *jobs_trouble(const struct cluster *c);
+
+/* The id of the vertical's parameterized job once it is as it should be: then(arg, id, NULL) is called, now or later, in the
+ * loop. Else then(arg, NULL, why), with permanent when only a person can change that. */
+void jobs_when_ready(struct cluster *c, const char *vertical, enum run_class class,
+    void (*then)(void *arg, const char *id, bool permanent, const char *why), void *arg);
+
+/* --- jobs_render.c: pure --- */
+
+/* The variables of run.nomad.hcl for one vertical and class, as var-file text; *digest is of text, HCL and nothing else. */
+char *job_variables(const struct cluster_config *cfg, const char *hcl, const struct vertical *v, enum run_class class,
+    char digest[65]);
+void job_id(const struct cluster_config *cfg, const char *vertical, enum run_class class, char out[JOB_ID_MAX]);
+
+/* --- pump.c --- */
+
+/* Asks Nomad about one child; the core is told, or that it could not be learnt. */
+void pump_inquire(struct cluster *c, const char *child);
+
+/* --- look.c: pool threads --- */
+
+#define LOOK_ALLOCS_MAX 4
+
+struct look { /* one child as Nomad has it */
+	struct job_fact job;
+	size_t n_allocs;                           /* the latest ones, oldest first */
+	struct alloc_fact allocs[LOOK_ALLOCS_MAX];
+	char placement[CORE_CAUSE_MAX];            /* why it has no allocation */
+};
+
+/* Reads allocations (and, without any, evaluations) of l->job. */
+int look_allocs(struct nomad *n, struct look *l, struct err *e);
+
+/* --- reconcile.c --- */
+
+void reconcile_start(struct cluster *c);
+void reconcile_free(struct cluster *c);
+
+/* A call met trouble on the way to Nomad: find out soon whether it is there. */
+void reconcile_suspect(struct cluster *c);
+
+/* Tells the core what a look found; listing: as part of one. */
+void reconcile_looked(struct cluster *c, const struct look *l);
+
+/* The child is not in Nomad. */
+void reconcile_gone(struct cluster *c, const char *child);
+
+#endif
