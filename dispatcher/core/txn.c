@@ -119,6 +119,8 @@ apply_run(struct core *c, struct now now, struct txn *t, const struct run_change
 		grant_detach(c, now, run);
 	if (!held && holds)
 		grant_attach(c, now, run, t->worker);
+	if (change->event == EV_OFFER)
+		run->grant->deadline_mono = now.mono_ms + c->config.lease_ttl_ms;
 	if (run->state == RUN_CANCELING) {
 		if (run->grant->verdict.event == EV_CANCEL)
 			run->grant->verdict.at_mono = NEVER;

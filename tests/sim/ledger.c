@@ -42,6 +42,43 @@ newer(struct fence a, struct fence b)
 	return a.epoch != b.epoch ? a.epoch > b.epoch : a.seq > b.seq;
 }
 
+/* Whether a beat answered then must have kept a lease from running out by now. The expiry may have been decided a few seconds
+ * before it is written, and the beat may have been on its way for a few. */
+static bool
+kept_alive(const struct world *w, int64_t acked_ms)
+{
+	return acked_ms <= w->mono_ms - 4500 && acked_ms >= w->mono_ms - 12000;
+}
+
+/* A lease must not run out under a worker whose beats are answered. */
+static void
+check_lost(struct world *w, const struct run_row *have, const struct run_row *next)
+{
+	for (size_t i = 0; i < w->n_procs; i++) {
+		const struct proc *p = &w->procs[i];
+
+		if (!p->alive || strcmp(p->id, have->worker) != 0 || (!kept_alive(w, p->acked_ms) && !kept_alive(w, p->acked_before_ms)) ||
+		    strstr(next->reason, "not heard of") == NULL)
+			continue;
+		for (size_t h = 0; h < p->n_held; h++) {
+			if (fence_equal(p->held[h].held.fence, have->fence))
+				sim_fail(w, "lease of %s ran out, but %s holds it and its beats were answered", have->id, p->id);
+		}
+	}
+}
+
+/* What an operator stopped is canceled, not run again; with a bad network or a blind dispatcher it may be taken for a drain. */
+static void
+check_handed_back(struct world *w, const struct run_row *have)
+{
+	if (w->mix.lose + w->mix.nomad_away + w->mix.crash + w->mix.lose_event > 0)
+		return;
+	for (size_t i = 0; i < w->n_children; i++) {
+		if (have->request != 0 && w->children[i].seq == have->request && w->children[i].by_operator)
+			sim_fail(w, "%s handed back, but an operator stopped its child", have->id);
+	}
+}
+
 static void
 write_run(struct world *w, const struct run_row *next)
 {
@@ -59,6 +96,10 @@ write_run(struct world *w, const struct run_row *next)
 		sim_fail(w, "%s: attempt %u leased while %s", next->id, next->attempt, run_state_word(have->row.state));
 	if (next->attempt == have->row.attempt && !fence_equal(next->fence, have->row.fence))
 		sim_fail(w, "%s: fence changed without an attempt", next->id);
+	if (have->row.state == RUN_RUNNING && next->state == RUN_QUEUED)
+		check_lost(w, &have->row, next);
+	if (have->row.state == RUN_RUNNING && next->state == RUN_QUEUED && next->fail == FAIL_HANDED_BACK)
+		check_handed_back(w, &have->row);
 	if (next->fence.seq > w->max_seq)
 		w->max_seq = next->fence.seq;
 	have->row = *next;
@@ -131,8 +172,10 @@ specs_of(struct world *w, const struct commit *k, size_t *ret_n)
 }
 
 static void
-commit_free(struct commit *k)
+commit_free(void *arg)
 {
+	struct commit *k = arg;
+
 	for (size_t i = 0; i < k->n; i++)
 		free(k->ops[i].spec);
 	free(k->ops);
@@ -173,7 +216,7 @@ tell_result(struct world *w, struct arg *arg)
 	free(specs);
 	shell_drain(w);
 	if (k->result == COMMIT_UNKNOWN)
-		sim_at(w, sim_between(w, 1, 3000), read_back, (struct arg){.p = k});
+		sim_at(w, sim_between(w, 1, 3000), read_back, (struct arg){.p = k, .release = commit_free});
 	else
 		commit_free(k);
 }
@@ -216,5 +259,5 @@ ledger_commit(struct world *w, struct effect *e)
 	if (w->ledger_free_ms < w->mono_ms)
 		w->ledger_free_ms = w->mono_ms;
 	w->ledger_free_ms += sim_between(w, 0, sim_fault(w, 20) ? 4000 : 4);
-	sim_at(w, w->ledger_free_ms - w->mono_ms, do_write, (struct arg){.p = k});
+	sim_at(w, w->ledger_free_ms - w->mono_ms, do_write, (struct arg){.p = k, .release = commit_free});
 }

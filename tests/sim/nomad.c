@@ -289,6 +289,16 @@ struct snapshot {
 };
 
 static void
+snapshot_free(void *arg)
+{
+	struct snapshot *s = arg;
+
+	for (size_t i = 0; i < s->n; i++)
+		free(s->children[i]);
+	free(s);
+}
+
+static void
 listing_arrives(struct world *w, struct arg *arg)
 {
 	struct snapshot *s = arg->p;
@@ -298,13 +308,12 @@ listing_arrives(struct world *w, struct arg *arg)
 			core_child(w->core, sim_now(w), s->children[i]);
 			shell_drain(w);
 		}
-		free(s->children[i]);
 	}
 	if (w->gen != 0 && w->gen == arg->a) {
 		core_listing_end(w->core, sim_now(w));
 		shell_drain(w);
 	}
-	free(s);
+	snapshot_free(s);
 	if (w->gen != 0 && w->gen == arg->a)
 		sim_at(w, sim_between(w, 5000, 30000), nomad_listing, (struct arg){.a = arg->a});
 }
@@ -318,7 +327,7 @@ listing_taken(struct world *w, struct arg *arg)
 		if (!w->children[i].purged)
 			s->children[s->n++] = describe(&w->children[i], false);
 	}
-	sim_at(w, sim_between(w, 1, 100), listing_arrives, (struct arg){.a = arg->a, .p = s});
+	sim_at(w, sim_between(w, 1, 100), listing_arrives, (struct arg){.a = arg->a, .p = s, .release = snapshot_free});
 }
 
 void
@@ -429,6 +438,7 @@ torment_child(struct world *w, int i)
 	}
 	if (sim_chance(w, w->mix.operator_stop)) {
 		sim_log(w, "operator: nomad job stop %s", ch->name);
+		ch->by_operator = !ch->stopped && !ch->alloc_stopped;
 		stop_arrives(w, i);
 	} else if (ch->state == CHILD_RUNNING && !ch->stopped && sim_chance(w, w->mix.alloc_stop)) {
 		sim_log(w, "operator: nomad alloc stop in %s", ch->name);

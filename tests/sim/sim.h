@@ -27,10 +27,11 @@
 
 struct world;
 
-struct arg { /* of an event; p is freed by the handler */
+struct arg { /* of an event; p is freed by the handler, or by release (NULL: free) when the world ends first */
 	int a, b;
 	uint64_t u;
 	void *p;
+	void (*release)(void *p);
 };
 typedef void event_fn(struct world *w, struct arg *arg);
 
@@ -54,7 +55,7 @@ struct child {
 	enum run_class class;
 	enum child_state state;
 	bool stopped, crash, oom, alloc_stopped, blocked, purged, late; /* late: made by a copy of a call whose request was done */
-	bool node_lost, was_lost;
+	bool node_lost, was_lost, by_operator;
 	enum child_state before_loss;
 	int alloc, proc, run;    /* run: of a hand-made one, else -1 */
 };
@@ -80,7 +81,7 @@ struct proc { /* a worker process */
 	int only;                /* run of a hand-made dispatch, -1 */
 	bool announced;
 	uint64_t reg, poll, beat; /* callers under way */
-	int64_t reg_ms, poll_ms, beat_ms, acked_ms, cut_until_ms, stop_ms;
+	int64_t reg_ms, poll_ms, beat_ms, acked_ms, acked_before_ms, cut_until_ms, stop_ms;
 	struct held_run held[MAX_HELD];
 	size_t n_held;
 };

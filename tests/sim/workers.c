@@ -146,6 +146,7 @@ take_leases(struct world *w, struct proc *p, const struct answer *a)
 		*h = (struct held_run){.attempt = l->attempt, .outcome = ends[end].outcome, .fail = ends[end].fail};
 		snprintf(h->held.run, sizeof(h->held.run), "%s", l->run);
 		h->held.fence = l->fence;
+		p->acked_ms = w->mono_ms;
 		h->ends_ms = w->mono_ms + sim_between(w, 20, sim_chance(w, 200) ? 90000 : 8000);
 		sim_log(w, "%s: runs %s attempt %u", p->id, l->run, l->attempt);
 	}
@@ -166,6 +167,7 @@ proc_exit(struct world *w, int proc)
 static void
 obey_beat(struct world *w, struct proc *p, const struct answer *a)
 {
+	p->acked_before_ms = p->acked_ms;
 	p->acked_ms = w->mono_ms;
 	for (size_t k = 0; k < a->n_cancel; k++) {
 		for (size_t i = 0; i < p->n_held; i++) {

@@ -172,7 +172,10 @@ world_free(struct world *w)
 	struct event *e;
 
 	while ((e = heap_pop(&w->queue)) != NULL) {
-		free(e->arg.p);
+		if (e->arg.release != NULL)
+			e->arg.release(e->arg.p);
+		else
+			free(e->arg.p);
 		free(e);
 	}
 	heap_release(&w->queue);
