@@ -361,7 +361,7 @@ void
 nomad_proc_ended(struct world *w, int proc, bool crash, bool oom)
 {
 	int i = w->procs[proc].child;
-	struct child *ch = &w->children[i];
+	struct child *ch = i < 0 ? NULL : &w->children[i];
 	struct core_child *dead;
 
 	if (i < 0) { /* of the group: Nomad starts it again in the same allocation, with a new process */

@@ -1,0 +1,137 @@
+/* verticals.c - verticals and their lanes, the health of ledger and Nomad, and what is looked at after every event. */
+#include <stdio.h>
+#include <string.h>
+
+#include "dispatcher/core/core_priv.h"
+
+static bool
+age_less(const void *a, const void *b)
+{
+	const struct run *x = a, *y = b;
+
+	if (x->entry.created_real_ms != y->entry.created_real_ms)
+		return x->entry.created_real_ms < y->entry.created_real_ms;
+	return x->entry.order < y->entry.order;
+}
+
+static void
+age_set_pos(void *run, size_t pos)
+{
+	((struct run *)run)->age_pos = pos;
+}
+
+struct vertical *
+vertical_get(struct core *c, const char *name)
+{
+	struct vertical *v;
+
+	list_each(&c->verticals, l, after) {
+		v = container_of(l, struct vertical, all);
+		if (strcmp(v->name, name) == 0)
+			return v;
+	}
+	v = xcalloc(1, sizeof(*v));
+	snprintf(v->name, sizeof(v->name), "%s", name);
+	timer_init(&v->timer, TIMER_VERTICAL);
+	for (size_t k = 0; k < RUN_CLASSES; k++) {
+		struct lane *lane = &v->lanes[k];
+
+		lane->vertical = v;
+		lane->class = (enum run_class)k;
+		queue_init(&lane->ready);
+		lane->by_age = heap_make(age_less, age_set_pos);
+		list_init(&lane->waiting);
+	}
+	list_add(&c->verticals, &v->all);
+	return v;
+}
+
+void
+vertical_wake(struct core *c, struct vertical *v, int64_t at_mono)
+{
+	if (v->timer.pos == HEAP_NOWHERE || v->timer.at_mono > at_mono)
+		timer_set(c, &v->timer, at_mono);
+}
+
+void
+vertical_wake_ledger(struct core *c, struct vertical *v)
+{
+	if (c->writable)
+		vertical_wake(c, v, c->ledger_hold_mono);
+}
+
+void
+core_set_vertical(struct core *c, struct now now, const struct core_vertical *declared)
+{
+	struct vertical *v = vertical_get(c, declared->name);
+
+	v->window = declared->window;
+	v->dirty = true;
+	core_settle(c, now);
+}
+
+/* What was held back while the ledger or Nomad was away is looked at again. */
+static void
+everything_dirty(struct core *c, struct now now)
+{
+	list_each(&c->verticals, l, after) {
+		struct vertical *v = container_of(l, struct vertical, all);
+
+		v->dirty = true;
+		for (size_t k = 0; k < RUN_CLASSES; k++)
+			v->lanes[k].dirty = true;
+	}
+	list_each(&c->requests, l, after)
+		request_step(c, now, container_of(l, struct request, all));
+}
+
+void
+core_ledger_health(struct core *c, struct now now, bool writable)
+{
+	bool back = writable && !c->writable;
+
+	c->writable = writable;
+	if (back) {
+		c->ledger_hold_mono = now.mono_ms;
+		everything_dirty(c, now);
+		list_each(&c->runs, l, after)
+			run_arm(c, container_of(l, struct run, all));
+	}
+	core_settle(c, now);
+}
+
+void
+core_nomad_health(struct core *c, struct now now, bool reachable, const char *why)
+{
+	bool back = reachable && !c->nomad;
+
+	c->nomad = reachable;
+	snprintf(c->nomad_why, sizeof(c->nomad_why), "%s", reachable || why == NULL ? "" : why);
+	if (back)
+		everything_dirty(c, now);
+	core_settle(c, now);
+}
+
+void
+core_settle(struct core *c, struct now now)
+{
+	if (!c->started)
+		return;
+	list_each(&c->verticals, l, after) {
+		struct vertical *v = container_of(l, struct vertical, all);
+
+		for (size_t k = 0; k < RUN_CLASSES; k++) {
+			struct lane *lane = &v->lanes[k];
+
+			if (lane->dirty) {
+				lane->dirty = false;
+				lane_match(c, now, lane);
+				v->dirty = true;
+			}
+		}
+		if (v->dirty) {
+			v->dirty = false;
+			plan_run(c, now, v, NULL);
+		}
+	}
+}
