@@ -159,30 +159,6 @@ make_parts(struct dispatcher *d)
 	d->target_cache = target_cache_new();
 }
 
-int
-dispatcher_open(struct dispatcher *d, const struct config *c, struct err *e)
-{
-	char logs[4096];
-	int rc;
-
-	d->config = c;
-	if ((rc = file_mkdirs(c->data_dir, 0700, e)) != 0 || (rc = open_auth(d, e)) != 0)
-		return rc;
-	if ((d->loop = loop_new(e)) == NULL)
-		return e->code;
-	if ((rc = open_store(d, e)) != 0 || (rc = open_pools(d, e)) != 0 || (rc = open_ledger(d, e)) != 0)
-		return rc;
-	make_parts(d);
-	if ((rc = file_join(logs, sizeof(logs), c->data_dir, "logs", e)) != 0 ||
-	    (rc = log_spool_new(logs, c->log_tail_bytes, &d->spool, e)) != 0 || (rc = nomad_side_open(d, e)) != 0)
-		return rc;
-	if ((d->uploads = uploads_new(d, c->upload_memory_bytes, e)) == NULL || (d->toolbox = toolbox_new(d, e)) == NULL)
-		return e->code;
-	return 0;
-}
-
-/* --- serving --- */
-
 static void
 housekeeping(void *arg)
 {
@@ -193,17 +169,6 @@ housekeeping(void *arg)
 		log_warn("tokens", "the old ones stay: %s", e.msg);
 	fleet_sweep(d->fleet, d->core, clock_now());
 	loop_timer_set(d->loop, &d->tokens_timer, clock_mono_ms() + HOUSEKEEPING_MS, housekeeping, d);
-}
-
-static int
-write_address(struct dispatcher *d, struct err *e)
-{
-	const char *address = http_server_address(d->http);
-	int fd = open(d->config->data_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
-
-	rc = file_replace(fd, "address", address, strlen(address), 0644, e);
-	close(fd);
-	return rc;
 }
 
 static void
@@ -220,6 +185,53 @@ on_terminate(int signo, void *arg)
 	dispatcher_stop(arg);
 }
 
+/* Before the first thread: each inherits what is blocked, and none shall take a signal that is meant for the loop. */
+static int
+open_loop(struct dispatcher *d, struct err *e)
+{
+	int rc;
+
+	if ((d->loop = loop_new(e)) == NULL)
+		return e->code;
+	if ((rc = loop_signal(d->loop, SIGTERM, on_terminate, d, e)) == 0 &&
+	    (rc = loop_signal(d->loop, SIGINT, on_terminate, d, e)) == 0)
+		rc = loop_signal(d->loop, SIGHUP, on_hangup, d, e);
+	return rc;
+}
+
+int
+dispatcher_open(struct dispatcher *d, const struct config *c, struct err *e)
+{
+	char logs[4096];
+	int rc;
+
+	d->config = c;
+	if ((rc = file_mkdirs(c->data_dir, 0700, e)) != 0 || (rc = open_auth(d, e)) != 0 || (rc = open_loop(d, e)) != 0)
+		return rc;
+	if ((rc = open_store(d, e)) != 0 || (rc = open_pools(d, e)) != 0 || (rc = open_ledger(d, e)) != 0)
+		return rc;
+	make_parts(d);
+	if ((rc = file_join(logs, sizeof(logs), c->data_dir, "logs", e)) != 0 ||
+	    (rc = log_spool_new(logs, c->log_tail_bytes, &d->spool, e)) != 0 || (rc = nomad_side_open(d, e)) != 0)
+		return rc;
+	if ((d->uploads = uploads_new(d, c->upload_memory_bytes, e)) == NULL || (d->toolbox = toolbox_new(d, e)) == NULL)
+		return e->code;
+	return 0;
+}
+
+/* --- serving --- */
+
+static int
+write_address(struct dispatcher *d, struct err *e)
+{
+	const char *address = http_server_address(d->http);
+	int fd = open(d->config->data_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+
+	rc = file_replace(fd, "address", address, strlen(address), 0644, e);
+	close(fd);
+	return rc;
+}
+
 int
 dispatcher_serve(struct dispatcher *d, struct err *e)
 {
@@ -233,10 +245,6 @@ dispatcher_serve(struct dispatcher *d, struct err *e)
 	int rc;
 
 	routes_set(&h, d);
-	if ((rc = loop_signal(d->loop, SIGTERM, on_terminate, d, e)) != 0 ||
-	    (rc = loop_signal(d->loop, SIGINT, on_terminate, d, e)) != 0 ||
-	    (rc = loop_signal(d->loop, SIGHUP, on_hangup, d, e)) != 0)
-		return rc;
 	if ((d->http = http_server_new(d->loop, &h, e)) == NULL)
 		return e->code;
 	core_start(d->core, clock_now());

@@ -115,7 +115,11 @@ check_params(const struct submission *s, const struct workflow *w, json_t **ret,
 	if (size > PARAMS_MAX_BYTES)
 		return err_set(e, ERR_INVALID, "params: more than %d bytes", PARAMS_MAX_BYTES);
 	rc = schema_apply(w->parameters, s->params_in, ret, e);
-	return rc == 0 ? 0 : err_prefix(e, rc, "params");
+	if (rc == 0)
+		return 0;
+	if (e->hint[0] == '\0')
+		err_hint(e, "GET /v1/workflow/%s describes the parameters", w->name);
+	return err_prefix(e, rc, "params");
 }
 
 int
