@@ -128,7 +128,7 @@ enum effect_kind {
 	EFF_COMMIT,   /* write ops in one transaction, conditional on the epoch; then core_committed(txn, …) */
 	EFF_ANSWER,   /* to `caller` */
 	EFF_DISPATCH, /* POST dispatch for request `req` (token from seq); then core_dispatched */
-	EFF_STOP,     /* stop the child of req; outcome is seen by core_child */
+	EFF_STOP,     /* stop the child of req; outcome is seen by core_child; repeated until then */
 	EFF_PURGE,    /* purge the terminal child of req; then core_purged */
 	EFF_INQUIRE,  /* read child and its allocations now; then core_child (or core_inquiry_failed) */
 	EFF_EVENT,    /* tell listeners: run moved (row in `run`) */
@@ -209,6 +209,8 @@ struct core_submission {
 	char *spec;                /* ownership passes */
 	char adopted_child[CORE_CHILD_MAX]; /* "" or the hand-made child that this run is for */
 };
+/* The same adopted run may be submitted again and is answered with what it is; whether it has ended already, the shell asks the
+ * ledger first, since the core forgets ended runs. */
 void core_submit(struct core *c, struct now now, uint64_t caller, struct core_submission *s);
 
 void core_cancel(struct core *c, struct now now, uint64_t caller, const char *run, const char *who);
@@ -285,7 +287,8 @@ void core_child(struct core *c, struct now now, const struct core_child *ch);
 void core_inquiry_failed(struct core *c, struct now now, const char *child);
 void core_purged(struct core *c, struct now now, uint64_t seq, bool ok);
 
-/* A full listing was made that began when core_listing_begin was called: children told by core_child in between are all there
+/* Listings are made at start, after every reconnect and on a timer: what calls and events leave in doubt is settled by them alone.
+ * A full listing was made that began when core_listing_begin was called: children told by core_child in between are all there
  * are; requests that were dispatched before it began and were not told are gone. */
 void core_listing_begin(struct core *c, struct now now);
 void core_listing_end(struct core *c, struct now now);
