@@ -21,7 +21,7 @@
 #define DROPPED_MAX_BYTES (1024 * 1024) /* of a body that nobody wants */
 
 struct http_client {
-	const struct http_tls *tls; /* NULL: none */
+	struct http_tls tls;        /* zeroed: none */
 	CURLM *multi;               /* holds the connection between calls */
 	CURL *easy;
 	char detail[CURL_ERROR_SIZE];
@@ -50,7 +50,8 @@ http_client_new(const struct http_tls *tls)
 	struct http_client *c = xcalloc(1, sizeof(*c));
 
 	pthread_once(&once, init_curl);
-	c->tls = tls;
+	if (tls != NULL)
+		c->tls = *tls;
 	c->multi = curl_multi_init();
 	c->easy = curl_easy_init();
 	if (c->multi == NULL || c->easy == NULL)
@@ -245,7 +246,7 @@ set_server_name(struct http_client *c, struct curl_slist **headers, struct curl_
 	ok = true;
 	if (strcmp(scheme, "https") != 0)
 		goto out;
-	ok = curl_url_set(u, CURLUPART_HOST, c->tls->server_name, 0) == CURLUE_OK &&
+	ok = curl_url_set(u, CURLUPART_HOST, c->tls.server_name, 0) == CURLUE_OK &&
 	    curl_url_get(u, CURLUPART_URL, &url, 0) == CURLUE_OK;
 	if (!ok)
 		goto out;
@@ -355,12 +356,9 @@ set_up(struct http_client *c, struct curl_slist **headers, struct curl_slist **c
 	*headers = curl_slist_append(NULL, "Expect:");
 	for (const char *const *s = call->headers; s != NULL && *s != NULL; s++)
 		*headers = curl_slist_append(*headers, *s);
-	if (c->tls != NULL) {
-		set_tls(h, c->tls);
-		if (c->tls->server_name != NULL && c->tls->server_name[0] != '\0' &&
-		    !set_server_name(c, headers, connect_to))
-			return false;
-	}
+	set_tls(h, &c->tls);
+	if (c->tls.server_name != NULL && c->tls.server_name[0] != '\0' && !set_server_name(c, headers, connect_to))
+		return false;
 	curl_easy_setopt(h, CURLOPT_HTTPHEADER, *headers);
 	curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS,
 	    (long)(call->connect_timeout_ms > 0 ? call->connect_timeout_ms : CONNECT_TIMEOUT_MS));

@@ -16,7 +16,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/* How to reach and trust a server; texts may be NULL or "", are kept by reference, and must outlive the client. */
+/* How to reach and trust a server; texts may be NULL or "", are kept by reference (the struct
+ * itself is copied), and must outlive the client. */
 struct http_tls {
 	const char *ca_cert, *ca_path;        /* files; none: the system's */
 	const char *client_cert, *client_key; /* files */
