@@ -1,0 +1,6 @@
+"""The figures' package lies beside the tests."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))

@@ -1,0 +1,164 @@
+"""The figures as rows: what there is to measure, what was measured, and the file that tells it."""
+
+import dataclasses
+import json
+import math
+import os
+import platform
+import statistics
+import tempfile
+import time
+
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One line of the list below. aim: most that `of` ("ours" or "ratio") may be, None for figures without one."""
+
+    name: str
+    unit: str
+    text: str
+    aim: float | None = None
+    of: str = "ours"
+    variant: str = ""
+
+    @property
+    def key(self):
+        return (self.name, self.variant)
+
+
+# Every row of bench.json, in this order, measured or not.
+FIGURES = (
+    Figure("dispatch_overhead_ms", "ms", "submit → tool starts, beyond a bare dispatch", 40, variant="raw_exec"),
+    Figure("dispatch_overhead_ms", "ms", "submit → tool starts, beyond a bare dispatch", 40, variant="docker"),
+    Figure("submit_per_s", "1/s", "durable submissions, 16 clients"),
+    Figure("submit_p50_ms", "ms", "submission, median"),
+    Figure("submit_p99_ms", "ms", "submission, 99th percentile"),
+    Figure("submit_20k_ratio", "", "submission's 99th percentile with 20,000 queued", 1.5, of="ratio"),
+    Figure("children_max_20k", "jobs", "most live children in Nomad meanwhile", 1.0, of="ratio"),
+    Figure("mem_dispatcher_idle_mb", "MB", "dispatcher's private memory, idle", 20),
+    Figure("mem_dispatcher_20k_mb", "MB", "dispatcher's private memory, 20,000 queued"),
+    Figure("mem_worker_idle_mb", "MB", "worker's private memory, idle", 8),
+    Figure("restart_20k_ms", "ms", "dispatcher's restart, 20,000 runs in the ledger", 1000),
+    Figure("upload_1g_ratio", "s", "1 GiB into MinIO, digest verified", 1.3, of="ratio"),
+    Figure("upload_1g_ratio", "s", "the same, digest not announced", variant="unannounced"),
+    Figure("upload_mem_growth_mb", "MB", "dispatcher's memory growth meanwhile", 32),
+    Figure("demo_s", "s", "make demo", 120),
+)
+
+FIELDS = {
+    "figure": str, "variant": str, "ours": float, "peer": float, "ratio": float, "unit": str, "text": str, "how": str,
+    "aim": float, "aim_of": str, "met": bool, "noise": dict, "beside": dict,
+}
+NULLABLE = ("ours", "peer", "ratio", "aim", "met", "noise")
+
+
+def percentile(values, percent):
+    """The smallest value that at least so many percent of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+def noise(values):
+    """Of how many repetitions, and how far they were apart."""
+    return {"n": len(values), "min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+class Rows:
+    """Collects values by figure; a figure that nobody set says why."""
+
+    def __init__(self, quick=False):
+        self.quick = quick
+        self._rows = {}
+        self._figures = {figure.key: figure for figure in FIGURES}
+
+    def set(self, name, ours, how, variant="", peer=None, ratio=None, noise=None, **beside):
+        """A measured figure. ratio: ours / peer unless given. beside: more numbers that belong to it."""
+        figure = self._figures[(name, variant)]
+        if ratio is None and peer:
+            ratio = ours / peer
+        judged = ours if figure.of == "ours" else ratio
+        met = None if figure.aim is None or judged is None else judged <= figure.aim
+        self._put(figure, ours, peer, ratio, how, met, noise, beside)
+
+    def lack(self, name, reason, variant=""):
+        """A figure that could not be measured, unless it was set before."""
+        figure = self._figures[(name, variant)]
+        if figure.key not in self._rows:
+            self._put(figure, None, None, None, f"not measured: {reason}", None, None, {})
+
+    def _put(self, figure, ours, peer, ratio, how, met, spread, beside):
+        def number(value):
+            return None if value is None else round(float(value), 4)
+
+        def numbers(values):
+            return {name: number(value) for name, value in values.items()}
+
+        self._rows[figure.key] = {
+            "figure": figure.name,
+            "variant": figure.variant,
+            "ours": number(ours),
+            "peer": number(peer),
+            "ratio": number(ratio),
+            "unit": figure.unit,
+            "text": figure.text,
+            "how": how,
+            "aim": number(figure.aim),
+            "aim_of": figure.of,
+            "met": met,
+            "noise": numbers(spread) if spread else None,
+            "beside": numbers(beside),
+        }
+
+    def document(self):
+        for figure in FIGURES:
+            self.lack(figure.name, "nothing measured it", figure.variant)
+        return {
+            "version": VERSION,
+            "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "quick": self.quick,
+            "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "system": platform.machine()},
+            "rows": [self._rows[figure.key] for figure in FIGURES],
+        }
+
+    def write(self, path):
+        """Complete or not at all."""
+        document = self.document()
+        validate(document)
+        folder = os.path.dirname(os.path.abspath(path))
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".bench-", delete=False, encoding="utf-8") as file:
+            json.dump(document, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+        os.rename(file.name, path)
+
+
+def validate(document):
+    """ValueError when the document is not what Rows writes."""
+    if document.get("version") != VERSION:
+        raise ValueError(f"version {document.get('version')}, not {VERSION}")
+    keys = [(row.get("figure"), row.get("variant")) for row in document["rows"]]
+    if keys != [figure.key for figure in FIGURES]:
+        raise ValueError(f"rows {keys} are not the list of figures")
+    for row in document["rows"]:
+        _validate_row(row)
+
+
+def _validate_row(row):
+    if set(row) != set(FIELDS):
+        raise ValueError(f"{row.get('figure')}: fields {sorted(set(row) ^ set(FIELDS))} too many or missing")
+    for name, kind in FIELDS.items():
+        value = row[name]
+        if value is None and name in NULLABLE:
+            continue
+        if kind is float and (isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)):
+            raise ValueError(f"{row['figure']}: {name} is not a finite number: {value!r}")
+        if kind is not float and not isinstance(value, kind):
+            raise ValueError(f"{row['figure']}: {name} is not {kind.__name__}: {value!r}")
+    if not row["how"]:
+        raise ValueError(f"{row['figure']}: does not say how it was measured")
+    if row["ours"] is None and not row["how"].startswith("not measured: "):
+        raise ValueError(f"{row['figure']}: neither a value nor a reason")
