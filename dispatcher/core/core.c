@@ -64,7 +64,7 @@ map_free_values(struct map *m)
 }
 
 void
-vertical_free(struct vertical *v)
+core_vertical_free(struct vertical *v)
 {
 	for (size_t k = 0; k < RUN_CLASSES; k++) {
 		queue_release(&v->lanes[k].ready);
@@ -101,7 +101,7 @@ core_free(struct core *c)
 		request_free(c, r);
 	}
 	list_each(&c->verticals, l, after)
-		vertical_free(container_of(l, struct vertical, all));
+		core_vertical_free(container_of(l, struct vertical, all));
 	while (core_take(c, &e))
 		core_effect_release(&e);
 	map_free(c->run_by_id);

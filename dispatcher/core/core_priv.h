@@ -258,7 +258,7 @@ void core_settle(struct core *c, struct now now);
 /* Reads the config's vertical, making one with window 0 where it is unknown (a run restored before its toolbox is read). */
 struct vertical *vertical_get(struct core *c, const char *name);
 
-void vertical_free(struct vertical *v);
+void core_vertical_free(struct vertical *v);
 
 /* Looks at the vertical again at that time, if not earlier; when the core may commit again (ledger health sees to the rest). */
 void vertical_wake(struct core *c, struct vertical *v, int64_t at_mono);
