@@ -1,0 +1,175 @@
+#include "worker/config.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+#define DAY_MS (24 * 3600 * INT64_C(1000))
+#define TEXT(env, flag, field, def, text) {env, flag, SETTING_TEXT, offsetof(struct config, field), def, 0, 0, NULL, false, text}
+#define SECRET(env, field, text) {env, NULL, SETTING_TEXT, offsetof(struct config, field), "", 0, 0, NULL, true, text}
+#define CHOICE(env, flag, field, def, choices, text) \
+	{env, flag, SETTING_CHOICE, offsetof(struct config, field), def, 0, 0, choices, false, text}
+#define BOOL(env, field, def, text) {env, NULL, SETTING_BOOL, offsetof(struct config, field), def, 0, 0, NULL, false, text}
+#define NUMBER(env, type, field, def, min, max, text) \
+	{env, NULL, SETTING_##type, offsetof(struct config, field), def, min, max, NULL, false, text}
+
+static const struct setting rows[] = {
+	TEXT("DROVER_ADDR", "address", addr, "http://127.0.0.1:8700", "The dispatcher: http(s)://host:port, consul://drover-dispatcher or nomad://SERVICE."),
+	SECRET("DROVER_TOKEN", token, "API token with scope worker."),
+	TEXT("DROVER_CACERT", NULL, ca_cert, "", "CA certificate file to trust for the dispatcher."),
+	TEXT("DROVER_SECRETS_PATH", NULL, secrets_path, "", "Nomad variable that holds DROVER_TOKEN, S3_ACCESS_KEY and S3_SECRET_KEY."),
+	TEXT("DROVER_REQUEST", "once", once, ONCE_NO, "Serve this request for capacity with one run and exit; empty: a run dispatched by hand; '-': keep serving."),
+	CHOICE("LOG_LEVEL", "log-level", log_level, "info", "debug|info|warn|error", "Least level that is logged."),
+
+	TEXT("WORKER_VERTICAL", "vertical", vertical, "", "Vertical whose runs are taken."),
+	CHOICE("WORKER_CLASS", "class", class_word, "normal", "normal|large", "Size of this worker."),
+	NUMBER("MAX_CONCURRENT_ACTIVITIES", INT, slots, "5", 1, 64, "Runs at the same time; a worker for one request has one."),
+	NUMBER("DRAIN_TIMEOUT", DURATION, drain_ms, "15s", 0, DAY_MS, "After SIGTERM runs may go on for so long before they are handed back; keep it 10 s below kill_timeout."),
+	TEXT("DROVER_TOOLCHAINS", NULL, toolchains, "", "Folder with a toolchain per vertical; default ~/.cache/drover/toolchains."),
+	TEXT("DROVER_TOOLBOX", NULL, toolbox, "", "Folder with verticals/NAME/vertical.yaml, whose tools are probed at start."),
+	TEXT("HOME", NULL, home, "", "For the default of DROVER_TOOLCHAINS."),
+	CHOICE("SANDBOX", NULL, sandbox, "require", "require|best-effort|none", "Refuse runs where tools cannot be confined, take what is there, or do not ask."),
+	NUMBER("SANDBOX_UID_BASE", INT, uid_base, "64000", 1000, 4000000000, "As root: tools run as this user id plus their slot's number."),
+	NUMBER("SANDBOX_PROCESSES", INT, processes_max, "512", 16, 100000, "Processes and threads of one step."),
+	NUMBER("LOG_MAX", SIZE, log_max_bytes, "64MiB", 4096, INT64_C(1) << 33, "Log of one run; what is over is dropped."),
+	NUMBER("ARTIFACTS_MAX_SIZE", SIZE, artifacts_max_bytes, "1GiB", 0, INT64_C(1) << 40, "Artifacts of one run together."),
+	NUMBER("ARTIFACTS_MAX", INT, artifacts_max, "1000", 0, 100000, "Artifacts of one run."),
+
+	TEXT("CACHE_DIR", "cache-dir", cache_dir, "/var/cache/drover", "Targets and bundles by content, and workspaces."),
+	NUMBER("CACHE_MAX_SIZE", SIZE, cache_max_bytes, "10GB", 1 << 20, INT64_C(1) << 50, "Size of the cache; evicted from 95 % to 85 %."),
+	NUMBER("CACHE_TTL", DURATION, cache_ttl_ms, "7d", 60000, 3650 * DAY_MS, "Unused for longer: evicted."),
+	NUMBER("CACHE_MIN_FREE", SIZE, cache_min_free_bytes, "512MiB", 0, INT64_C(1) << 50, "Space of the file system that is left free."),
+
+	TEXT("STORE_DIR", "store-dir", store_dir, "", "Directory that stands in for S3 (embedded use)."),
+	TEXT("S3_ENDPOINT", NULL, s3_endpoint, "", "http(s)://host:port, consul://SERVICE or nomad://SERVICE."),
+	TEXT("S3_ACCESS_KEY", NULL, s3_access_key, "", "Access key of the object store."),
+	SECRET("S3_SECRET_KEY", s3_secret_key, "Secret key of the object store."),
+	SECRET("S3_SESSION_TOKEN", s3_session_token, "Session token of temporary credentials."),
+	TEXT("S3_REGION", NULL, s3_region, "us-east-1", "Region that requests are signed for."),
+	TEXT("S3_BUCKET", NULL, s3_targets, "targets", "Bucket of the targets."),
+	TEXT("S3_RESULTS_BUCKET", NULL, s3_results, "results", "Bucket of the results."),
+	TEXT("S3_TOOLBOX_BUCKET", NULL, s3_toolbox, "toolbox", "Bucket of the workflow bundles."),
+	TEXT("S3_CA_CERT", NULL, s3_ca_cert, "", "CA certificate file to trust for S3."),
+	BOOL("S3_SKIP_VERIFY", s3_skip_verify, "false", "Trust any TLS certificate of the object store."),
+	BOOL("S3_VIRTUAL_HOST", s3_virtual_host, "false", "Bucket in the host name in place of the path."),
+
+	TEXT("DROVER_NODE", NULL, node, "", "Name of this node; default the host's."),
+	TEXT("DROVER_NODE_ID", NULL, node_id, "", "Nomad's id of this node."),
+	TEXT("NOMAD_ALLOC_ID", NULL, alloc_id, "", "Set by Nomad."),
+	NUMBER("NOMAD_ALLOC_INDEX", INT, alloc_index, "-1", -1, 1000000, "Set by Nomad."),
+	TEXT("NOMAD_JOB_ID", NULL, job_id, "", "Set by Nomad."),
+	TEXT("NOMAD_SECRETS_DIR", NULL, secrets_dir, "", "Set by Nomad; holds the socket of its API."),
+	TEXT("NOMAD_META_workflow", NULL, meta_workflow, "", "Workflow of a run dispatched by hand."),
+	TEXT("NOMAD_META_target", NULL, meta_target, "", "Its target's id or digest."),
+	TEXT("NOMAD_META_parameters", NULL, meta_parameters, "", "Its parameters, JSON."),
+	TEXT("NOMAD_ADDR", NULL, nomad_addr, "", "Nomad's API, for nomad:// addresses; default the task's socket."),
+	TEXT("NOMAD_REGION", NULL, nomad_region, "", "Nomad region."),
+	TEXT("NOMAD_NAMESPACE", NULL, nomad_namespace, "", "Nomad namespace."),
+	SECRET("NOMAD_TOKEN", nomad_token, "Token of the task's workload identity."),
+	TEXT("NOMAD_CACERT", NULL, nomad_cacert, "", "CA certificate file to trust for Nomad."),
+
+	TEXT("CONSUL_HTTP_ADDR", NULL, consul_addr, "", "Consul's API, for consul:// addresses."),
+	SECRET("CONSUL_HTTP_TOKEN", consul_token, "Consul ACL token."),
+	SECRET("CONSUL_HTTP_AUTH", consul_http_auth, "user:password for a proxy in front of Consul."),
+	BOOL("CONSUL_HTTP_SSL", consul_ssl, "false", "Use https where CONSUL_HTTP_ADDR has no scheme."),
+	BOOL("CONSUL_HTTP_SSL_VERIFY", consul_ssl_verify, "true", "Check Consul's TLS certificate."),
+	TEXT("CONSUL_CACERT", NULL, consul_cacert, "", "CA certificate file to trust for Consul."),
+	TEXT("CONSUL_CAPATH", NULL, consul_capath, "", "Directory of CA certificates to trust for Consul."),
+	TEXT("CONSUL_CLIENT_CERT", NULL, consul_client_cert, "", "Client certificate for Consul."),
+	TEXT("CONSUL_CLIENT_KEY", NULL, consul_client_key, "", "Key of the client certificate for Consul."),
+	TEXT("CONSUL_TLS_SERVER_NAME", NULL, consul_tls_server_name, "", "Name that Consul's certificate must have."),
+	TEXT("CONSUL_NAMESPACE", NULL, consul_namespace, "", "Consul namespace (Enterprise)."),
+};
+
+const struct settings_table config_table = {
+	.program = "drover-worker",
+	.summary = "leases runs, executes their tools in a sandbox, and publishes what they found",
+	.rows = rows,
+	.n = sizeof(rows) / sizeof(rows[0]),
+	.file_env = "DROVER_CONFIG",
+};
+
+bool
+config_once(const struct config *c)
+{
+	return strcmp(c->once, ONCE_NO) != 0;
+}
+
+bool
+config_by_hand(const struct config *c)
+{
+	return c->once[0] == '\0';
+}
+
+static int
+cross_check(struct config *c, struct err *e)
+{
+	if (!vertical_name_valid(c->vertical)) {
+		(void)err_set(e, ERR_INVALID, "WORKER_VERTICAL: '%.40s' is not the name of a vertical", c->vertical);
+		return err_hint(e, "WORKER_VERTICAL=python, for example");
+	}
+	if (c->cache_dir[0] != '/')
+		return err_set(e, ERR_INVALID, "CACHE_DIR: an absolute path");
+	if (config_by_hand(c) && (c->meta_workflow[0] == '\0' || c->meta_target[0] == '\0' || c->job_id[0] == '\0')) {
+		(void)err_set(e, ERR_INVALID, "no request and no workflow or target");
+		return err_hint(e, "nomad job dispatch -meta workflow=NAME -meta target=ID %s", "drover-run-VERTICAL");
+	}
+	(void)run_class_parse(c->class_word, &c->class); /* the table allows its words only */
+	if (config_once(c))
+		c->slots = 1;
+	return 0;
+}
+
+int
+config_load(struct config *c, int argc, char **argv, struct err *e)
+{
+	int rc = settings_load(&config_table, c, argc, argv, NULL, e);
+
+	if (rc != 0)
+		return rc;
+	if (c->toolchains[0] == '\0' && c->home[0] != '\0') {
+		free(c->toolchains);
+		c->toolchains = xasprintf("%s/.cache/drover/toolchains", c->home);
+	}
+	if (c->nomad_addr[0] == '\0' && c->secrets_dir[0] != '\0') {
+		free(c->nomad_addr);
+		c->nomad_addr = xasprintf("unix://%s/api.sock", c->secrets_dir);
+	}
+	rc = cross_check(c, e);
+	if (rc != 0)
+		config_release(c);
+	return rc;
+}
+
+void
+config_release(struct config *c)
+{
+	settings_release(&config_table, c);
+}
+
+int
+config_check_store(const struct config *c, struct err *e)
+{
+	if ((c->store_dir[0] != '\0') == (c->s3_endpoint[0] != '\0')) {
+		(void)err_set(e, ERR_INVALID, "exactly one of S3_ENDPOINT and STORE_DIR must be set");
+		return err_hint(e, "the same as the dispatcher's");
+	}
+	if (c->s3_endpoint[0] != '\0' && (c->s3_access_key[0] == '\0' || c->s3_secret_key[0] == '\0')) {
+		(void)err_set(e, ERR_INVALID, "S3_ENDPOINT needs S3_ACCESS_KEY and S3_SECRET_KEY");
+		return err_hint(e, "set them, or name the Nomad variable that holds them in DROVER_SECRETS_PATH");
+	}
+	return 0;
+}
+
+void
+config_node(const struct config *c, char *out, size_t out_len)
+{
+	char host[64] = "";
+
+	if (c->node[0] == '\0')
+		(void)gethostname(host, sizeof(host) - 1);
+	(void)snprintf(out, out_len, "%.63s", c->node[0] != '\0' ? c->node : host);
+}

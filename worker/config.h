@@ -1,0 +1,50 @@
+/* config.h - the worker's settings. */
+#ifndef WORKER_CONFIG_H
+#define WORKER_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/settings.h"
+#include "proto/run.h"
+
+/* Value of `once` where the worker was not asked to end after one run: "" is a request too, a hand-made dispatch. */
+#define ONCE_NO "-"
+
+struct config { /* fields are described by their rows in config.c */
+	char *addr, *token, *ca_cert, *secrets_path, *once, *log_level;
+	char *vertical, *class_word, *toolchains, *toolbox, *home, *sandbox;
+	int64_t slots, uid_base, drain_ms, log_max_bytes, artifacts_max_bytes, artifacts_max, processes_max;
+	char *cache_dir;
+	int64_t cache_max_bytes, cache_ttl_ms, cache_min_free_bytes;
+	char *store_dir, *s3_endpoint, *s3_access_key, *s3_secret_key, *s3_session_token, *s3_region, *s3_targets, *s3_results,
+	    *s3_toolbox, *s3_ca_cert;
+	bool s3_skip_verify, s3_virtual_host;
+	char *node, *node_id, *alloc_id, *job_id, *secrets_dir, *meta_workflow, *meta_target, *meta_parameters;
+	int64_t alloc_index;
+	char *nomad_addr, *nomad_region, *nomad_namespace, *nomad_token, *nomad_cacert;
+	char *consul_addr, *consul_token, *consul_http_auth, *consul_cacert, *consul_capath, *consul_client_cert,
+	    *consul_client_key, *consul_tls_server_name, *consul_namespace;
+	bool consul_ssl, consul_ssl_verify;
+	enum run_class class;
+};
+
+extern const struct settings_table config_table;
+
+/* Reads and checks all settings. Returns 0 (free with config_release) or ERR_INVALID with the setting's name. What may still come
+ * from a Nomad variable (see secrets.h) is not missed here. */
+int config_load(struct config *c, int argc, char **argv, struct err *e);
+void config_release(struct config *c);
+
+/* Whether the worker ends after one run, and whether someone dispatched it by hand. */
+bool config_once(const struct config *c);
+bool config_by_hand(const struct config *c);
+
+/* What must be known once credentials have been read: exactly one store, with its keys. Returns 0 or ERR_INVALID. */
+int config_check_store(const struct config *c, struct err *e);
+
+/* Name of the node for people: DROVER_NODE, else the host's. */
+void config_node(const struct config *c, char *out, size_t out_len);
+
+#endif

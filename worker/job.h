@@ -1,0 +1,39 @@
+/* job.h - one run at this worker, from its lease to its report, in a thread of its own.
+ *
+ * The loop makes a job, may stop it, asks it what to say in beats, and frees it when it has ended. All functions are for the loop
+ * thread; `ended` is called there.
+ */
+#ifndef WORKER_JOB_H
+#define WORKER_JOB_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "net/loop.h"
+#include "worker/lease.h"
+#include "worker/worker.h"
+
+/* Why a job must stop. The first one counts, except that a job which lost its lease never reports. */
+enum job_stop { JOB_GOES_ON, JOB_CANCELED, JOB_HANDED_BACK, JOB_LOST };
+
+struct job;
+
+/* Starts the job for a lease (borrowed; one that cannot be understood is reported as invalid). slot numbers the jobs that run at
+ * the same time from 0: it chooses the user id of the tools. leaving: the worker ends after this job. NULL if not even run
+ * and fence could be read. */
+struct job *job_start(struct worker *w, struct loop *l, const json_t *lease, unsigned slot, bool leaving,
+    void (*ended)(struct job *j, void *arg), void *arg);
+
+const char *job_run(const struct job *j);
+const char *job_fence(const struct job *j);
+
+/* Has the job stop soon; at most a second until its tools are gone. leaving: the worker ends. May be repeated. */
+void job_stop(struct job *j, enum job_stop why, bool leaving);
+
+/* What a beat or poll says of it: {"run","fence"}, and with `all` also progress and steps. New reference. */
+json_t *job_held(struct job *j, bool all);
+
+/* After `ended` alone. */
+void job_free(struct job *j);
+
+#endif

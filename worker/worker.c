@@ -1,0 +1,171 @@
+#include "worker/worker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/digest.h"
+#include "base/log.h"
+#include "worker/secrets.h"
+#include "worker/ship.h"
+#include "worker/threads.h"
+
+/* One part of the start; they do not depend on each other. */
+struct part {
+	const char *name;
+	int (*run)(struct worker *w, struct err *e);
+	struct worker *w;
+	pthread_t thread;
+	int rc;
+	struct err e;
+};
+
+static int
+open_store(struct worker *w, struct err *e)
+{
+	const struct config *c = &w->config;
+	struct store_s3_config s3 = {.access_key = c->s3_access_key, .secret_key = c->s3_secret_key,
+	    .session_token = c->s3_session_token, .region = c->s3_region, .virtual_host = c->s3_virtual_host,
+	    .ca_cert = c->s3_ca_cert[0] != '\0' ? c->s3_ca_cert : NULL, .skip_verify = c->s3_skip_verify};
+	int rc = config_check_store(c, e);
+
+	if (rc != 0)
+		return rc;
+	if (c->store_dir[0] != '\0') {
+		w->store = store_dir_new(c->store_dir, e);
+		return w->store != NULL ? 0 : ERR_INVALID;
+	}
+	rc = discover_new(c->s3_endpoint, &w->consul, &w->nomad, w->node, &w->s3_at, e);
+	if (rc != 0)
+		return err_prefix(e, rc, "S3_ENDPOINT");
+	s3.endpoints = (struct s3_endpoints){.pick = discover_pick_s3, .failed = discover_failed_s3, .arg = w->s3_at};
+	w->store = store_s3_new(&s3, e);
+	return w->store != NULL ? 0 : ERR_INVALID;
+}
+
+/* Addresses and credentials: the dispatcher's catalogue is asked while Nomad answers for the credentials. */
+static int
+open_links(struct worker *w, struct err *e)
+{
+	int rc = discover_new(w->config.addr, &w->consul, &w->nomad, w->node, &w->dispatcher_at, e);
+
+	if (rc != 0)
+		return err_prefix(e, rc, "DROVER_ADDR");
+	if ((rc = secrets_read(&w->config, e)) != 0 || (rc = open_store(w, e)) != 0)
+		return rc;
+	w->link = link_new(w->dispatcher_at, w->config.token, w->config.ca_cert);
+	w->ship = ship_new(w);
+	return 0;
+}
+
+static int
+open_cache(struct worker *w, struct err *e)
+{
+	const struct config *c = &w->config;
+	struct cache_config cc = {.dir = c->cache_dir, .max_bytes = c->cache_max_bytes, .ttl_ms = c->cache_ttl_ms,
+	    .min_free_bytes = c->cache_min_free_bytes, .uid = (uint32_t)c->uid_base, .gid = (uint32_t)c->uid_base,
+	    .limits = extract_limits_default()};
+	int swept;
+
+	w->cache = cache_open(&cc, e);
+	if (w->cache == NULL)
+		return err_prefix(e, ERR_INVALID, "CACHE_DIR");
+	swept = workspace_sweep(c->cache_dir, e);
+	if (swept < 0)
+		return swept;
+	if (swept > 0)
+		log_info(w->id, "removed the workspaces of %d runs whose worker had died", swept);
+	w->method = workspace_probe(c->cache_dir);
+	return 0;
+}
+
+static int
+look_at_sandbox(struct worker *w, struct err *e)
+{
+	(void)e;
+	sandbox_probe(&w->caps);
+	return 0;
+}
+
+static int
+look_at_tools(struct worker *w, struct err *e)
+{
+	return tools_probe(&w->config, &w->tools, e);
+}
+
+static void *
+run_part(void *arg)
+{
+	struct part *p = arg;
+
+	p->rc = p->run(p->w, &p->e);
+	return NULL;
+}
+
+static void
+fill_names(struct worker *w)
+{
+	const struct config *c = &w->config;
+	uint8_t random[4];
+	char tail[9];
+
+	random_bytes(random, sizeof(random));
+	config_node(c, w->node, sizeof(w->node));
+	(void)snprintf(w->id, sizeof(w->id), "%.40s-%s", c->alloc_id[0] != '\0' ? c->alloc_id : w->node,
+	    hex_encode(random, sizeof(random), tail));
+	w->consul = (struct consul_config){.addr = c->consul_addr, .token = c->consul_token, .http_auth = c->consul_http_auth,
+	    .ca_cert = c->consul_cacert, .ca_path = c->consul_capath, .client_cert = c->consul_client_cert,
+	    .client_key = c->consul_client_key, .tls_server_name = c->consul_tls_server_name, .namespace = c->consul_namespace,
+	    .ssl = c->consul_ssl, .skip_verify = !c->consul_ssl_verify};
+	w->nomad = (struct nomad_config){.addr = c->nomad_addr, .region = c->nomad_region, .namespace = c->nomad_namespace,
+	    .token = c->nomad_token, .ca_cert = c->nomad_cacert};
+	w->give_up_mono_ms = INT64_MAX;
+}
+
+int
+worker_open(struct worker *w, struct err *e)
+{
+	struct part parts[] = {{.name = "links", .run = open_links}, {.name = "cache", .run = open_cache},
+	    {.name = "sandbox", .run = look_at_sandbox}, {.name = "tools", .run = look_at_tools}};
+	const size_t n = sizeof(parts) / sizeof(parts[0]);
+	int rc = 0;
+
+	fill_names(w);
+	for (size_t i = 0; i < n; i++) {
+		parts[i].w = w;
+		thread_start(&parts[i].thread, parts[i].name, run_part, &parts[i]);
+	}
+	for (size_t i = 0; i < n; i++) {
+		pthread_join(parts[i].thread, NULL);
+		if (rc == 0 && parts[i].rc != 0) {
+			rc = parts[i].rc;
+			*e = parts[i].e;
+		}
+	}
+	return rc;
+}
+
+void
+worker_close(struct worker *w)
+{
+	ship_free(w->ship);
+	link_free(w->link);
+	store_free(w->store);
+	discover_free(w->s3_at);
+	discover_free(w->dispatcher_at);
+	cache_close(w->cache);
+	tools_release(&w->tools);
+}
+
+json_t *
+worker_registration(const struct worker *w)
+{
+	const struct config *c = &w->config;
+
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:s, s:s, s:s, s:O, s:O, s:o}", "worker", w->id, "vertical",
+	    c->vertical, "class", run_class_word(c->class), "mode", config_once(c) ? "once" : "loop", "request",
+	    config_once(c) ? c->once : "", "slots", (json_int_t)c->slots, "job_id", c->job_id, "alloc_id", c->alloc_id, "alloc_index",
+	    (json_int_t)c->alloc_index, "node", w->node, "node_id", c->node_id, "version", DROVER_VERSION, "tools", w->tools.found,
+	    "missing", w->tools.missing, "sandbox", sandbox_json(&w->caps));
+}
