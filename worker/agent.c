@@ -21,6 +21,7 @@
 #define HAND_BACK_MS 8000        /* what is left of kill_timeout for killing tools and reporting */
 #define WATCH_MS 1000
 #define ORPHAN_DEFAULT_MS (10 * 60 * 1000)
+#define LEASE_TTL_DEFAULT_MS 30000
 
 /* A call to the dispatcher that is under way in its thread. */
 struct call {
@@ -53,7 +54,7 @@ struct agent {
 	bool had_run;            /* of a one-shot */
 	atomic_bool stop_lease;  /* ends the poll that is under way */
 	atomic_bool stop_beat;
-	int64_t orphan_ms;
+	int64_t orphan_ms, lease_ttl_ms;
 	struct loop_timer watch, grace;
 };
 
@@ -244,6 +245,7 @@ static void
 registered(struct agent *a)
 {
 	json_int_t orphan_ms = json_integer_value(json_object_get(a->lease.answer, "orphan_ms"));
+	json_int_t ttl_ms = json_integer_value(json_object_get(a->lease.answer, "lease_ttl_ms"));
 
 	if (a->lease.rc != 0) {
 		int64_t at_mono_ms = back_off(&a->lease);
@@ -257,6 +259,7 @@ registered(struct agent *a)
 	a->registered = a->ever_registered = true;
 	a->told_to_drain = false;
 	a->orphan_ms = orphan_ms > 0 ? orphan_ms : ORPHAN_DEFAULT_MS;
+	a->lease_ttl_ms = ttl_ms > 0 ? ttl_ms : LEASE_TTL_DEFAULT_MS;
 	log_info(a->w->id, "registered for %s, %s, %lld slots, sandbox rung %d, workspaces by %s", a->w->config.vertical,
 	    run_class_word(a->w->config.class), (long long)a->w->config.slots, (int)a->w->caps.rung, workspace_method_word(a->w->method));
 	fault_point("worker.registered");
@@ -377,6 +380,8 @@ next_beat(struct agent *a)
 {
 	int64_t wait_ms = running(a) > 0 ? BEAT_WAIT_BUSY_MS : BEAT_WAIT_IDLE_MS;
 
+	if (wait_ms > a->lease_ttl_ms / 4)
+		wait_ms = a->lease_ttl_ms / 4;
 	if (a->beat.busy || !a->registered || a->left)
 		return;
 	loop_timer_clear(a->l, &a->beat.timer);
