@@ -77,6 +77,20 @@ check_key(const char *key, struct err *e)
 	return 0;
 }
 
+/* The name that a run sees its single file under; empty: the upload's. */
+static int
+check_name(const char *name, struct err *e)
+{
+	bool dots = name != NULL && (strcmp(name, ".") == 0 || strcmp(name, "..") == 0);
+
+	for (const char *p = name; p != NULL && *p != '\0'; p++)
+		if (*p == '/' || (unsigned char)*p < 0x20 || *p == 0x7f || dots) {
+			err_set(e, ERR_INVALID, "target/name: not a plain file name");
+			return err_hint(e, "the last part of the path, without control characters");
+		}
+	return 0;
+}
+
 static int
 check_kind(const struct submission *s, const struct workflow *w, struct err *e)
 {
@@ -142,7 +156,7 @@ submission_check(struct dispatcher *d, struct submission *s, struct err *e)
 		    t->workflow->vertical);
 	if (s->timeout_ms > t->workflow->timeout_ms)
 		return err_set(e, ERR_INVALID, "timeout_ms: at most the workflow's %lld", (long long)t->workflow->timeout_ms);
-	if ((rc = check_kind(s, t->workflow, e)) != 0 || (rc = check_labels(s->labels, e)) != 0 ||
+	if ((rc = check_name(s->want.name, e)) != 0 || (rc = check_kind(s, t->workflow, e)) != 0 || (rc = check_labels(s->labels, e)) != 0 ||
 	    (rc = check_key(s->key, e)) != 0 || (rc = workflow_class(t->workflow, v, &s->needs.class, e)) != 0 ||
 	    (rc = check_params(s, t->workflow, &params, e)) != 0)
 		return rc;

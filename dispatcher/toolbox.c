@@ -19,7 +19,8 @@
 #include "dispatcher/shell_write.h"
 
 #define SETTLE_MS 300        /* after a change, before the folder is read */
-#define RETRY_MS 5000        /* after the store refused a bundle */
+#define RETRY_FIRST_MS 100   /* after the store refused a bundle: at start its buckets may not be made yet; doubles */
+#define RETRY_MAX_MS 5000
 #define ENTRIES_MAX 1000     /* workflows, verticals */
 #define WATCH_DEPTH 4
 #define WATCH_EVENTS (IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_DELETE_SELF | IN_ATTRIB)
@@ -52,6 +53,7 @@ struct toolbox {
 	int inotify;
 	struct loop_fd *watch;
 	struct loop_timer timer;
+	int64_t retry_ms;
 	bool reading, again, read_once;
 	char state[256];
 };
@@ -291,7 +293,8 @@ read_done(void *arg, bool began)
 	loaded_release(&before);
 	free(r);
 	if (t->again || t->folder.rc != 0)
-		loop_timer_set(t->d->loop, &t->timer, clock_mono_ms() + (t->again ? SETTLE_MS : RETRY_MS), begin_reading, t);
+		loop_timer_set(t->d->loop, &t->timer, clock_mono_ms() + (t->again ? SETTLE_MS : t->retry_ms), begin_reading, t);
+	t->retry_ms = t->folder.rc == 0 ? RETRY_FIRST_MS : t->retry_ms * 2 < RETRY_MAX_MS ? t->retry_ms * 2 : RETRY_MAX_MS;
 	t->again = false;
 }
 
@@ -473,6 +476,7 @@ toolbox_new(struct dispatcher *d, struct err *e)
 
 	t->d = d;
 	t->inotify = -1;
+	t->retry_ms = RETRY_FIRST_MS;
 	t->pushed = map_new();
 	t->by_name = map_new();
 	t->verticals = map_new();

@@ -41,7 +41,7 @@ main() {
 	fi
 	cd "$root"
 	# The rig serves every folder of tests.
-	export PYTHONPATH=$root/tests/cluster
+	export PYTHONPATH=$root/tests/cluster:$root/tests
 	exec "$venv/bin/python" -B -m pytest -p no:cacheprovider "$@"
 }
 

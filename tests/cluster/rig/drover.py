@@ -159,10 +159,26 @@ class Drover(Server):
         return self.call("PUT", "/v1/targets", body=data, headers=names).expect(200, 201).json()["target"]
 
     def submit(self, workflow, target=None, kind="tree", **more):
-        """Submit a run and return it. target: one from upload() (default: a small tree); more: params, priority, …"""
+        """Submit a run and return it. target: one from upload() (default: a small tree); more: params, priority, …
+
+        The toolbox may have been changed just before: waits until the dispatcher has seen the workflow.
+        """
+        self.wait_workflow(workflow)
         target = target or self.upload({"a.txt": "planted\n"})
         body = {"workflow": workflow, "target": {"id": target["id"], "name": target["filename"], "kind": kind}, **more}
         return self.call("POST", "/v1/runs", json=body).expect(200, 201).json()["run"]
+
+    def wait_workflow(self, name, **wanted):
+        """Wait until the dispatcher has loaded this workflow, and its description has these values; the description."""
+
+        def probe():
+            shown = self.get(f"/v1/workflow/{name}")["workflow"]
+            return shown if all(shown[key] == value for key, value in wanted.items()) else None
+
+        def loaded():
+            return self.call("GET", f"/v1/workflow/{name}").status == 200 and probe()
+
+        return wait.until(f"workflow {name} to be loaded", loaded)
 
     def run(self, run_id):
         return self.get(f"/v1/run/{run_id}")["run"]
