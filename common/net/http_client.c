@@ -341,6 +341,22 @@ set_body(struct http_client *c)
 		curl_easy_setopt(h, CURLOPT_BUFFERSIZE, BULK_BUFFER_BYTES);
 }
 
+/* To libcurl "Name:" means to leave that header out; one that is empty, and perhaps signed so, is written "Name;". */
+static struct curl_slist *
+add_header(struct curl_slist *list, const char *line)
+{
+	size_t name_len = strcspn(line, ":");
+	struct curl_slist *longer;
+	char *empty;
+
+	if (line[name_len] != ':' || line[name_len + 1 + strspn(line + name_len + 1, " ")] != '\0')
+		return curl_slist_append(list, line);
+	empty = xasprintf("%.*s;", (int)name_len, line);
+	longer = curl_slist_append(list, empty);
+	free(empty);
+	return longer;
+}
+
 static bool
 set_up(struct http_client *c, struct curl_slist **headers, struct curl_slist **connect_to)
 {
@@ -355,7 +371,7 @@ set_up(struct http_client *c, struct curl_slist **headers, struct curl_slist **c
 	set_body(c);
 	*headers = curl_slist_append(NULL, "Expect:");
 	for (const char *const *s = call->headers; s != NULL && *s != NULL; s++)
-		*headers = curl_slist_append(*headers, *s);
+		*headers = add_header(*headers, *s);
 	set_tls(h, &c->tls);
 	if (c->tls.server_name != NULL && c->tls.server_name[0] != '\0' && !set_server_name(c, headers, connect_to))
 		return false;

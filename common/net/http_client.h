@@ -37,7 +37,7 @@ struct http_call {
 	const char *method;            /* "GET" */
 	const char *url;               /* "http://host:port/path?query", already percent-encoded */
 	const char *unix_socket;       /* path; NULL: TCP */
-	const char *const *headers;    /* NULL-terminated "Name: value"; NULL: none. Never Expect. */
+	const char *const *headers;    /* NULL-terminated "Name: value", or "Name:" for an empty one; NULL: none. Never Expect. */
 	const void *body;              /* NULL: none, or from read_fn */
 	size_t body_len;
 	int64_t body_size;             /* with read_fn: bytes that will come, -1 unknown (chunked) */

@@ -255,7 +255,7 @@ bodies_are_sent_whole(void **state)
 	    {.answer = OK_HELLO, .same = true}, {.answer = OK_HELLO, .same = true}, {.answer = OK_HELLO, .same = true},
 	    {.answer = OK_HELLO, .same = true}, {.answer = OK_HELLO, .same = true}, {.answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"},
 	};
-	static const char *const headers[] = {"X-Token: t", "Content-Type: a/b", NULL};
+	static const char *const headers[] = {"X-Token: t", "Content-Type: a/b", "X-Empty: ", NULL};
 	struct http_client *c = http_client_new(NULL);
 	struct http_call call;
 	int pieces;
@@ -270,6 +270,7 @@ bodies_are_sent_whole(void **state)
 	assert_int_equal(call.sent_bytes, 4);
 	assert_non_null(strstr(t.seen[0], "POST /p?secret=1 HTTP/1.1\r\n"));
 	assert_non_null(strstr(t.seen[0], "X-Token: t\r\n"));
+	assert_non_null(strstr(t.seen[0], "X-Empty:\r\n"));
 	assert_non_null(strstr(t.seen[0], "Content-Length: 4\r\n"));
 	assert_non_null(strstr(t.seen[0], "\r\n\r\nbody"));
 	assert_null(strstr(t.seen[0], "Expect"));
