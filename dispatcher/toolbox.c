@@ -110,7 +110,7 @@ publish(struct toolbox *t, const char *sha256, const struct buf *packed, struct 
 		return 0;
 	key_bundle(sha256, key, sizeof(key));
 	rc = store_head(d->store, d->config->s3_toolbox, key, &info, e);
-	if (rc == ERR_NOTFOUND)
+	if (rc == ERR_NOTFOUND && (rc = store_ensure_bucket(d->store, d->config->s3_toolbox, e)) == 0)
 		rc = store_put_bytes(d->store, d->config->s3_toolbox, key, packed->data, packed->len, NULL, e);
 	if (rc == 0)
 		map_put(t->published, sha256, t);

@@ -639,7 +639,7 @@ def test_health_metrics_workers_queue(d):
     text = d.call("GET", "/metrics").body.decode()
     assert 'drover_queue_depth{vertical="python"} 1' in text and "drover_ledger_writable 1" in text
     assert d.call("POST", "/v1/worker/leave", {"worker": "w1"}).json == {}
-    assert d.call("GET", "/v1/workers").json["workers"] == []
+    wait_for(lambda: d.call("GET", "/v1/workers").json["workers"] == [])
     assert d.call("GET", "/v1/nothing").status == 404
 
 

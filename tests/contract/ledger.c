@@ -1,0 +1,401 @@
+/* Contract of the ledger: what every backend must do. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "dispatcher/ledger.h"
+
+#define TARGET "11111111-2222-8333-8444-555555555555"
+
+struct fixture {
+	char dir[256];
+	struct ledger *l;
+	uint64_t number;
+};
+
+static int
+setup(void **state)
+{
+	struct fixture *f = xcalloc(1, sizeof(*f));
+	struct err e = {0};
+
+	assert_int_equal(file_temp_dir("ledger", f->dir, sizeof(f->dir), &e), 0);
+	assert_int_equal(ledger_sqlite_open(f->dir, &f->l, &e), 0);
+	*state = f;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct fixture *f = *state;
+	struct err e;
+
+	ledger_free(f->l);
+	file_remove_tree(AT_FDCWD, f->dir, &e);
+	free(f);
+	return 0;
+}
+
+static struct ledger_txn
+commit_op(struct fixture *f, struct ledger_op *op)
+{
+	struct ledger_txn t = {.number = ++f->number, .ops = op, .n_ops = 1}, *one = &t;
+	struct err e = {0};
+
+	ledger_commit(f->l, &one, 1, &e);
+	return t;
+}
+
+static void
+put_target(struct fixture *f, const char *id, int64_t expires_real_ms)
+{
+	struct ledger_target t = {.size_bytes = 5, .created_real_ms = 1, .expires_real_ms = expires_real_ms, .tenant = "red"};
+	struct ledger_op op = {.kind = LEDGER_TARGET_PUT, .target = &t};
+
+	snprintf(t.id, sizeof(t.id), "%s", id);
+	memset(t.sha256, 'a', 64);
+	assert_int_equal(commit_op(f, &op).result, LEDGER_OK);
+}
+
+static struct op
+run_op(enum op_kind kind, const char *id, enum run_state state)
+{
+	struct op o = {.kind = kind, .run = {.state = state, .created_real_ms = 1000, .needs = {.priority = 50, .timeout_ms = 9}}};
+
+	snprintf(o.run.id, sizeof(o.run.id), "%s", id);
+	snprintf(o.run.tenant, sizeof(o.run.tenant), "red");
+	snprintf(o.run.workflow, sizeof(o.run.workflow), "echo");
+	snprintf(o.run.needs.vertical, sizeof(o.run.needs.vertical), "python");
+	return o;
+}
+
+/* Inserts a run; key may be NULL. */
+static enum ledger_result
+insert(struct fixture *f, const char *id, const char *target, const char *key)
+{
+	struct op o = run_op(OP_RUN_INSERT, id, RUN_QUEUED);
+	struct ledger_op op = {.kind = LEDGER_CORE, .core = &o};
+	enum ledger_result result;
+
+	o.spec = xasprintf("{\"target\":{\"id\":\"%s\"},\"bundle\":{\"sha256\":\"b1\"},\"labels\":{\"team\":\"red\"}%s%s%s}", target,
+	    key != NULL ? ",\"idem\":{\"digest\":\"d1\",\"key\":\"" : "", key != NULL ? key : "", key != NULL ? "\"}" : "");
+	result = commit_op(f, &op).result;
+	free(o.spec);
+	return result;
+}
+
+static void
+reopen(struct fixture *f)
+{
+	struct err e = {0};
+
+	ledger_free(f->l);
+	f->l = NULL;
+	f->number = 0;
+	assert_int_equal(ledger_sqlite_open(f->dir, &f->l, &e), 0);
+}
+
+static void
+identity_is_made_once_and_the_epoch_rises(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger first = *f->l;
+
+	assert_true(first.fresh);
+	assert_int_equal(first.epoch, 1);
+	reopen(f);
+	assert_false(f->l->fresh);
+	assert_int_equal(f->l->epoch, 2);
+	assert_string_equal(f->l->uuid, first.uuid);
+	assert_memory_equal(f->l->secret, first.secret, sizeof(first.secret));
+}
+
+static void
+one_process_at_a_time(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger *second = NULL;
+	struct err e = {0};
+
+	assert_int_equal(ledger_sqlite_open(f->dir, &second, &e), ERR_CONFLICT);
+	assert_null(second);
+}
+
+static void
+a_run_is_kept_with_every_column(void **state)
+{
+	struct fixture *f = *state;
+	struct op o = run_op(OP_RUN_UPDATE, "echo-0000000000000001", RUN_RUNNING);
+	struct ledger_op op = {.kind = LEDGER_CORE, .core = &o, .node = "n1", .alloc_id = "a1", .job_id = "j1", .detail = "{}"};
+	struct ledger_run r;
+	struct ledger_txn t;
+	struct err e = {0};
+
+	put_target(f, TARGET, 5000);
+	assert_int_equal(insert(f, o.run.id, TARGET, NULL), LEDGER_OK);
+	o.run.attempt = 2;
+	o.run.fence = (struct fence){7, 99};
+	o.run.failures = 3;
+	o.run.crashes = 1;
+	o.run.dead = true;
+	o.run.fail = FAIL_LOST;
+	o.run.needs.class = CLASS_LARGE;
+	o.run.started_real_ms = 4000;
+	snprintf(o.run.worker, sizeof(o.run.worker), "w1");
+	snprintf(o.run.reason, sizeof(o.run.reason), "why");
+	o.want_spec = true;
+	t = commit_op(f, &op);
+	assert_int_equal(t.result, LEDGER_OK);
+	assert_int_equal(t.n_specs, 1);
+	assert_non_null(strstr(t.specs[0], TARGET));
+	free(t.specs[0]);
+	reopen(f);
+	assert_int_equal(f->l->last_seq, 99);
+	assert_int_equal(ledger_run_find(f->l, o.run.id, "red", &r, &e), 0);
+	assert_int_equal(r.row.state, RUN_RUNNING);
+	assert_int_equal(r.row.attempt, 2);
+	assert_true(fence_equal(r.row.fence, o.run.fence));
+	assert_int_equal(r.row.failures, 3);
+	assert_int_equal(r.row.crashes, 1);
+	assert_true(r.row.dead);
+	assert_int_equal(r.row.fail, FAIL_LOST);
+	assert_int_equal(r.row.needs.class, CLASS_LARGE);
+	assert_int_equal(r.row.started_real_ms, 4000);
+	assert_string_equal(r.row.worker, "w1");
+	assert_string_equal(r.row.reason, "why");
+	assert_string_equal(r.node, "n1");
+	assert_string_equal(r.detail, "{}");
+	ledger_run_release(&r);
+}
+
+static void
+ids_and_keys_are_unique_and_disturb_nobody(void **state)
+{
+	struct fixture *f = *state;
+	struct op o[3] = {run_op(OP_RUN_INSERT, "echo-0000000000000002", RUN_QUEUED),
+		run_op(OP_RUN_INSERT, "echo-0000000000000001", RUN_QUEUED), run_op(OP_RUN_INSERT, "echo-0000000000000003", RUN_QUEUED)};
+	struct ledger_op ops[3];
+	struct ledger_txn txns[3], *group[3];
+	char id[RUN_ID_MAX], digest[SHA256_HEX_LEN];
+	struct err e = {0};
+
+	put_target(f, TARGET, 5000);
+	assert_int_equal(insert(f, "echo-0000000000000001", TARGET, "k"), LEDGER_OK);
+	assert_int_equal(insert(f, "echo-0000000000000009", TARGET, "k"), LEDGER_DUPLICATE);
+	assert_int_equal(insert(f, "echo-0000000000000008", "99999999-2222-8333-8444-555555555555", NULL), LEDGER_MISSING);
+	for (size_t i = 0; i < 3; i++) {
+		o[i].spec = "{\"target\":{\"id\":\"" TARGET "\"}}";
+		ops[i] = (struct ledger_op){.kind = LEDGER_CORE, .core = &o[i]};
+		txns[i] = (struct ledger_txn){.number = ++f->number, .ops = &ops[i], .n_ops = 1};
+		group[i] = &txns[i];
+	}
+	assert_int_equal(ledger_commit(f->l, group, 3, &e), 0);
+	assert_int_equal(txns[0].result, LEDGER_OK);
+	assert_int_equal(txns[1].result, LEDGER_DUPLICATE);
+	assert_int_equal(txns[2].result, LEDGER_OK);
+	assert_int_equal(ledger_run_by_key(f->l, "red", "k", id, digest, &e), 0);
+	assert_string_equal(id, "echo-0000000000000001");
+	assert_string_equal(digest, "d1");
+	assert_int_equal(ledger_run_by_key(f->l, "blue", "k", id, digest, &e), ERR_NOTFOUND);
+}
+
+static void
+a_transaction_is_all_or_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct op o[2] = {{.kind = OP_REQ_INSERT, .req = {.seq = 5, .vertical = "python"}},
+		run_op(OP_RUN_INSERT, "echo-0000000000000001", RUN_QUEUED)};
+	struct op other = run_op(OP_RUN_INSERT, "echo-0000000000000002", RUN_QUEUED);
+	struct ledger_op ops[2] = {{.kind = LEDGER_CORE, .core = &o[0]}, {.kind = LEDGER_CORE, .core = &o[1]}};
+	struct ledger_op more = {.kind = LEDGER_CORE, .core = &other};
+	struct ledger_txn bad = {.number = 10, .ops = ops, .n_ops = 2}, good = {.number = 11, .ops = &more, .n_ops = 1};
+	struct ledger_txn *group[] = {&bad, &good};
+	struct err e = {0};
+
+	put_target(f, TARGET, 5000);
+	o[1].spec = other.spec = "{\"target\":{\"id\":\"" TARGET "\"}}";
+	assert_int_equal(insert(f, "echo-0000000000000001", TARGET, NULL), LEDGER_OK);
+	/* Refused at its second operation: the first is undone, the neighbour stands. */
+	assert_int_equal(ledger_commit(f->l, group, 2, &e), 0);
+	assert_int_equal(bad.result, LEDGER_DUPLICATE);
+	assert_int_equal(good.result, LEDGER_OK);
+	reopen(f);
+	assert_int_not_equal(f->l->last_seq, 5);
+}
+
+static void
+a_deposed_writer_can_write_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_target t = {.id = TARGET, .tenant = "red"};
+	struct ledger_op op = {.kind = LEDGER_TARGET_PUT, .target = &t};
+	struct ledger_txn txn = {.number = 1, .ops = &op, .n_ops = 1}, *one = &txn;
+	struct err e = {0};
+
+	f->l->epoch--; /* as if another process had raised it */
+	assert_int_equal(ledger_commit(f->l, &one, 1, &e), ERR_CONFLICT);
+	assert_int_equal(txn.result, LEDGER_FAILED);
+	assert_int_equal(ledger_target_find(f->l, TARGET, NULL, &t, &e), ERR_NOTFOUND);
+}
+
+static void
+the_last_number_settles_what_was_unknown(void **state)
+{
+	struct fixture *f = *state;
+	struct err e = {0};
+	uint64_t last = 77;
+
+	assert_int_equal(ledger_last_number(f->l, &last, &e), 0);
+	assert_int_equal(last, 0);
+	put_target(f, TARGET, 5000);
+	assert_int_equal(ledger_last_number(f->l, &last, &e), 0);
+	assert_int_equal(last, f->number);
+	reopen(f);
+	assert_int_equal(ledger_last_number(f->l, &last, &e), 0);
+	assert_int_equal(last, 0);
+}
+
+static int
+count(void *arg, const struct ledger_run *run)
+{
+	(void)run;
+	++*(size_t *)arg;
+	return 0;
+}
+
+static void
+lists_filter(void **state)
+{
+	struct fixture *f = *state;
+	const struct {
+		struct ledger_filter filter;
+		size_t want;
+	} cases[] = {
+		{{.limit = 10}, 3}, {{.limit = 2}, 2}, {{.limit = 10, .tenant = "red"}, 3}, {{.limit = 10, .tenant = "blue"}, 0},
+		{{.limit = 10, .states = 1u << RUN_QUEUED}, 3}, {{.limit = 10, .states = 1u << RUN_FAILED}, 0},
+		{{.limit = 10, .label_key = "team", .label_value = "red"}, 3}, {{.limit = 10, .label_key = "team", .label_value = "x"}, 0},
+		{{.limit = 10, .before = 2}, 1}, {{.limit = 10, .target = TARGET}, 3}, {{.limit = 10, .since_real_ms = 1001}, 0},
+		{{.limit = 10, .until_real_ms = 1000}, 0}, {{.limit = 10, .workflow = "echo", .vertical = "python"}, 3},
+	};
+	struct ledger_run r;
+	struct err e = {0};
+
+	put_target(f, TARGET, 5000);
+	assert_int_equal(insert(f, "echo-0000000000000001", TARGET, NULL), LEDGER_OK);
+	assert_int_equal(insert(f, "echo-0000000000000002", TARGET, NULL), LEDGER_OK);
+	assert_int_equal(insert(f, "echo-1000000000000003", TARGET, NULL), LEDGER_OK);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		size_t n = 0;
+
+		assert_int_equal(ledger_runs(f->l, &cases[i].filter, count, &n, &e), 0);
+		assert_int_equal(n, cases[i].want);
+	}
+	assert_int_equal(ledger_run_find(f->l, "echo-1", NULL, &r, &e), 0);
+	ledger_run_release(&r);
+	assert_int_equal(ledger_run_find(f->l, "echo-", NULL, &r, &e), ERR_CONFLICT);
+	assert_int_equal(ledger_run_find(f->l, "echo-1", "blue", &r, &e), ERR_NOTFOUND);
+}
+
+static void
+targets_in_use_stay(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_target t = {.id = TARGET};
+	struct ledger_op remove = {.kind = LEDGER_TARGET_REMOVE, .target = &t};
+	struct op done = run_op(OP_RUN_UPDATE, "echo-0000000000000001", RUN_COMPLETED);
+	struct ledger_op finish = {.kind = LEDGER_CORE, .core = &done};
+
+	put_target(f, TARGET, 5000);
+	assert_int_equal(insert(f, "echo-0000000000000001", TARGET, NULL), LEDGER_OK);
+	assert_int_equal(commit_op(f, &remove).result, LEDGER_IN_USE);
+	assert_int_equal(commit_op(f, &finish).result, LEDGER_OK);
+	assert_int_equal(commit_op(f, &remove).result, LEDGER_OK);
+}
+
+static void
+finished_runs_are_pruned(void **state)
+{
+	struct fixture *f = *state;
+	struct op done = run_op(OP_RUN_UPDATE, "echo-0000000000000001", RUN_COMPLETED);
+	struct ledger_op finish = {.kind = LEDGER_CORE, .core = &done};
+	struct ledger_op prune = {.kind = LEDGER_PRUNE, .before_real_ms = 3000, .limit = 10};
+	struct ledger_filter all = {.limit = 10};
+	size_t n = 0;
+	struct err e = {0};
+
+	put_target(f, TARGET, 5000);
+	assert_int_equal(insert(f, "echo-0000000000000001", TARGET, NULL), LEDGER_OK);
+	assert_int_equal(insert(f, "echo-0000000000000002", TARGET, NULL), LEDGER_OK);
+	done.run.finished_real_ms = 2000;
+	assert_int_equal(commit_op(f, &finish).result, LEDGER_OK);
+	assert_int_equal(commit_op(f, &prune).result, LEDGER_OK);
+	assert_int_equal(ledger_runs(f->l, &all, count, &n, &e), 0);
+	assert_int_equal(n, 1);
+}
+
+struct restored {
+	size_t runs, requests;
+};
+
+static void
+restored_run(void *arg, const struct run_row *row)
+{
+	(void)row;
+	((struct restored *)arg)->runs++;
+}
+
+static void
+restored_request(void *arg, const struct request_row *row)
+{
+	assert_string_equal(row->child, "c1");
+	((struct restored *)arg)->requests++;
+}
+
+static void
+what_is_not_over_is_restored(void **state)
+{
+	struct fixture *f = *state;
+	struct op done = run_op(OP_RUN_UPDATE, "echo-0000000000000001", RUN_FAILED);
+	struct op open = {.kind = OP_REQ_INSERT, .req = {.seq = 4, .vertical = "python", .state = REQ_DISPATCHED, .child = "c1"}};
+	struct op over = {.kind = OP_REQ_INSERT, .req = {.seq = 3, .vertical = "python", .state = REQ_DONE}};
+	struct ledger_op ops[] = {{.kind = LEDGER_CORE, .core = &done}, {.kind = LEDGER_CORE, .core = &open},
+		{.kind = LEDGER_CORE, .core = &over}};
+	struct restored r = {0, 0};
+	struct err e = {0};
+
+	put_target(f, TARGET, 5000);
+	assert_int_equal(insert(f, "echo-0000000000000001", TARGET, NULL), LEDGER_OK);
+	assert_int_equal(insert(f, "echo-0000000000000002", TARGET, NULL), LEDGER_OK);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(commit_op(f, &ops[i]).result, LEDGER_OK);
+	reopen(f);
+	assert_int_equal(ledger_restore(f->l, restored_run, restored_request, &r, &e), 0);
+	assert_int_equal(r.runs, 1);
+	assert_int_equal(r.requests, 1);
+	assert_int_equal(f->l->last_seq, 4);
+}
+
+int
+main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		CASE(identity_is_made_once_and_the_epoch_rises), CASE(one_process_at_a_time), CASE(a_run_is_kept_with_every_column),
+		CASE(ids_and_keys_are_unique_and_disturb_nobody), CASE(a_transaction_is_all_or_nothing),
+		CASE(a_deposed_writer_can_write_nothing), CASE(the_last_number_settles_what_was_unknown), CASE(lists_filter),
+		CASE(targets_in_use_stay), CASE(finished_runs_are_pruned), CASE(what_is_not_over_is_restored),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
