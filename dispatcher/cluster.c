@@ -178,7 +178,7 @@ of_other_ledger(const struct cluster_config *c, const json_t *stub, const char *
 		if (strcmp(id, ours) != 0)
 			continue;
 		err_set(e, ERR_CONFLICT, "Nomad's job %s belongs to the ledger %.36s, ours is %.36s", id, theirs, c->ledger_uuid);
-		err_hint(e, "bring the old ledger back, or give this Drover another DROVER_JOB_PREFIX or NOMAD_NAMESPACE");
+		err_hint(e, "mount the volume that holds the old ledger, or give this Drover another DROVER_JOB_PREFIX or NOMAD_NAMESPACE");
 		return true;
 	}
 	return false;
@@ -198,7 +198,7 @@ cluster_check_ledger(const struct cluster_config *c, const char *const *vertical
 	rc = nomad_list(nomad, prefix, &stubs, &index, e);
 	json_array_foreach(stubs, i, stub) {
 		if (rc == 0 && of_other_ledger(c, stub, verticals, n, e))
-			rc = 1;
+			rc = ERR_CONFLICT;
 	}
 	json_decref(stubs);
 	nomad_free(nomad);

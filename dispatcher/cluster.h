@@ -51,8 +51,8 @@ void cluster_perform(struct cluster *c, const struct effect *e);
 /* "ok", or why Nomad cannot be used now; valid until the next event. */
 const char *cluster_state(const struct cluster *c);
 
-/* 1 when Nomad remembers another ledger of this name (its uuid differs in the parents' meta): refuse an empty ledger, *e says
- * why; 0 when not; ERR_* when Nomad cannot be asked. Blocks; before cluster_new. */
+/* ERR_CONFLICT when Nomad remembers another ledger of this name (its uuid differs in the parents' meta): an empty ledger must
+ * not start; 0 when not; another ERR_* when Nomad cannot be asked. Blocks; before cluster_new. */
 int cluster_check_ledger(const struct cluster_config *c, const char *const *verticals, size_t n, struct err *e);
 
 #endif

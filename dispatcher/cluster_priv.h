@@ -13,12 +13,16 @@
 #define CONNECTIONS_MAX 16
 #define JOB_ID_MAX 128
 #define TOKEN_MAX 64
+#define LOOK_ALLOCS_MAX 4 /* of one child: a stopped one and what Nomad started in its place */
 
 struct child { /* what is known of one child, by its job id */
 	uint64_t seq;
 	struct core_child told;   /* what the core was told last */
-	uint64_t alloc_index;     /* ModifyIndex of that */
-	bool has_alloc;
+	struct {                  /* the last allocations that were told, in a ring: facts that are older are late */
+		char id[ALLOC_ID_MAX];
+		uint64_t modify_index;
+	} allocs[LOOK_ALLOCS_MAX];
+	unsigned n_allocs;        /* ever */
 	bool stopped;
 	bool over;                /* dead, and told as ended: nothing more will come */
 	unsigned listing;         /* the last one that it was in */
@@ -102,8 +106,6 @@ void job_id(const struct cluster_config *cfg, const char *vertical, enum run_cla
 void pump_inquire(struct cluster *c, const char *child);
 
 /* --- look.c: pool threads --- */
-
-#define LOOK_ALLOCS_MAX 4
 
 struct look { /* one child as Nomad has it */
 	struct job_fact job;

@@ -61,14 +61,34 @@ tell(struct cluster *c, struct child *ch)
 	core_child(c->cfg.core, clock_now(), &ch->told);
 }
 
+/* Notes the age of a fact; false when a later one about the same allocation was told already (a listing and the stream overlap). */
+static bool
+is_news(struct child *ch, const struct alloc_fact *f)
+{
+	unsigned at = ch->n_allocs % LOOK_ALLOCS_MAX;
+
+	for (unsigned i = 0; i < LOOK_ALLOCS_MAX; i++) {
+		if (strcmp(ch->allocs[i].id, f->id) != 0)
+			continue;
+		if (f->modify_index < ch->allocs[i].modify_index)
+			return false;
+		at = i;
+	}
+	if (at == ch->n_allocs % LOOK_ALLOCS_MAX && strcmp(ch->allocs[at].id, f->id) != 0)
+		ch->n_allocs++;
+	memcpy(ch->allocs[at].id, f->id, sizeof(f->id));
+	ch->allocs[at].modify_index = f->modify_index;
+	return true;
+}
+
 /* One allocation's word; of_listing: with the job's own word, else the job may have been stopped unseen. */
 static void
 tell_alloc(struct cluster *c, struct child *ch, const struct alloc_fact *f, bool of_listing)
 {
 	struct core_child *t = &ch->told;
 
-	ch->has_alloc = true;
-	ch->alloc_index = f->modify_index;
+	if (!is_news(ch, f))
+		return;
 	t->seq = ch->seq;
 	t->state = f->state;
 	t->stopped = ch->stopped;
@@ -130,17 +150,10 @@ reconcile_looked(struct cluster *c, const struct look *l)
 	ch->seq = seq;
 	ch->stopped = l->job.stopped;
 	ch->listing = c->listings;
-	for (size_t i = 0; i < l->n_allocs; i++) {
-		const struct alloc_fact *f = &l->allocs[i];
-		bool stale = strcmp(f->id, ch->told.alloc) == 0 && f->modify_index < ch->alloc_index;
-
-		if (!stale)
-			tell_alloc(c, ch, f, true);
-	}
+	for (size_t i = 0; i < l->n_allocs; i++)
+		tell_alloc(c, ch, &l->allocs[i], true);
 	if (l->n_allocs == 0)
-		tell_unplaced(c, ch, l->job.dead, l->placement, false);
-	else
-		ch->told.partial = false;
+		tell_unplaced(c, ch, l->job.dead || l->job.stopped, l->placement, false); /* stopped: it never gets one */
 	ch->over = l->job.dead && ch->told.state == CHILD_ENDED;
 }
 
@@ -351,7 +364,7 @@ note_job(struct cluster *c, const struct note *note)
 		ch->told.alloc_stopped = false;
 		ch->told.partial = false;
 		/* Without an allocation nothing will ever tell that it has ended. */
-		if (ch->has_alloc)
+		if (ch->n_allocs > 0)
 			tell(c, ch);
 		else
 			pump_inquire(c, job->id);
@@ -364,9 +377,8 @@ note_alloc(struct cluster *c, const struct note *note)
 	struct child *ch = map_get(c->children, note->alloc.job);
 
 	/* A child whose own event was missed is met by the next listing. */
-	if (ch == NULL || note->alloc.modify_index <= ch->alloc_index)
-		return;
-	tell_alloc(c, ch, &note->alloc, false);
+	if (ch != NULL)
+		tell_alloc(c, ch, &note->alloc, false);
 }
 
 static void
@@ -374,7 +386,7 @@ note_eval(struct cluster *c, const struct note *note)
 {
 	struct child *ch = map_get(c->children, note->job.id);
 
-	if (ch != NULL && !ch->has_alloc && !ch->stopped)
+	if (ch != NULL && ch->n_allocs == 0 && !ch->stopped)
 		tell_unplaced(c, ch, false, note->why, true);
 }
 

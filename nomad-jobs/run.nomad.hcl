@@ -188,7 +188,7 @@ job "drover-run" {
 
     task "worker" {
       driver       = var.driver
-      user         = local.is_docker ? "65534:65534" : null
+      user         = local.is_docker ? "65534:65534" : ""
       kill_signal  = "SIGTERM"
       kill_timeout = var.kill_timeout
       env          = var.env
