@@ -47,8 +47,8 @@ struct http_server_config {
 	void (*served)(const struct http_req *r, const struct http_route *route, int status, int64_t took_ms, void *ctx);
 	unsigned max_connections;    /* e.g. 1024 */
 	unsigned max_per_address;    /* 0: no bound */
-	int64_t idle_timeout_ms;     /* connection without traffic while we wait for the client */
-	int64_t min_body_bytes_per_s; /* averaged over 10 s; slower uploads are cut with 408 */
+	int64_t idle_timeout_ms;     /* for a whole request head, and without traffic while we wait for the client */
+	int64_t min_body_bytes_per_s; /* averaged over 10 s (idle_timeout_ms if less); slower uploads are cut with 408 */
 	size_t header_max_bytes;     /* e.g. 16 KiB; over it 431 */
 	size_t write_queue_max_bytes; /* per streamed answer */
 };
@@ -91,7 +91,9 @@ const char *http_remote(const struct http_req *r);
 void http_set_identity(struct http_req *r, void *identity, void (*free_fn)(void *));
 void *http_identity(const struct http_req *r);
 
-/* fn(arg) is called once if the client goes away (or the server stops) before the answer is complete. NULL unsets it. */
+/* fn(arg) is called once if the client goes away (or the server stops) before the answer was given: before http_reply* or
+ * http_stream_end, after which the request is the server's and must not be touched. A client that shuts down its sending
+ * half counts as gone. NULL unsets it. */
 void http_on_gone(struct http_req *r, void (*fn)(void *arg), void *arg);
 
 /* Reads a streamed body: fn is called with each piece and at the end with data NULL, len 0. It returns the number of bytes it
@@ -114,7 +116,8 @@ void http_reply_json(struct http_req *r, int status, const char *json_text);
  * too_big 413, timeout 408, retry 503 (Retry-After: 1), everything else 500. */
 void http_reply_err(struct http_req *r, const struct err *e);
 
-/* An answer of unknown or known length (-1 unknown: chunked) written piecewise. After the last piece call http_stream_end.
+/* An answer of unknown or known length (-1 unknown: chunked) written piecewise, once the whole body of the request is
+ * there. After the last piece call http_stream_end.
  * http_stream_write takes all of data or refuses (ERR_RETRY: queue full, wait for on_room; ERR_CANCELED: the client is gone).
  * on_room is called when the queue has fallen below half. */
 void http_stream_begin(struct http_req *r, int status, const char *content_type, int64_t size, const char *const *headers,

@@ -507,6 +507,26 @@ late_headers_and_idle_connections_are_closed(void **state)
 	close(used);
 }
 
+/* Each byte is traffic, and still the headers have to be there in time. */
+static void
+headers_that_drip_are_cut(void **state)
+{
+	struct timeval pause = {.tv_usec = 50000};
+	int64_t begin_mono_ms = clock_mono_ms();
+	int fd = dial();
+	char c;
+
+	(void)state;
+	say(fd, "GET /hello HTTP/1.1\r\nHost: x\r\nX-Pad: ");
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &pause, sizeof(pause));
+	while (recv(fd, &c, 1, 0) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+		assert_true(clock_mono_ms() - begin_mono_ms < 5000);
+		send(fd, "a", 1, MSG_NOSIGNAL);
+	}
+	assert_true(clock_mono_ms() - begin_mono_ms >= 400);
+	close(fd);
+}
+
 static void
 slow_bodies_are_cut(void **state)
 {
@@ -992,6 +1012,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(one_connection_serves_many_requests, start, end),
 	    cmocka_unit_test_setup_teardown(long_headers_are_refused, start, end),
 	    cmocka_unit_test_setup_teardown(late_headers_and_idle_connections_are_closed, start, end),
+	    cmocka_unit_test_setup_teardown(headers_that_drip_are_cut, start, end),
 	    cmocka_unit_test_setup_teardown(slow_bodies_are_cut, start, end),
 	    cmocka_unit_test_setup_teardown(parked_requests_cost_nothing_and_are_all_answered, start, end),
 	    cmocka_unit_test_setup_teardown(a_client_that_goes_while_parked_is_told_once, start, end),

@@ -262,6 +262,27 @@ note_post(void *arg)
 }
 
 static void
+post_stop(void *arg)
+{
+	loop_post(((struct fixture *)arg)->l, stop, arg);
+}
+
+/* The message that the first one posts is behind the second, and belongs to the next turn. */
+static void
+a_message_may_post_another(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	set_up(&f);
+	loop_post(f.l, post_stop, &f);
+	loop_post(f.l, note_post, &f);
+	loop_run(f.l);
+	assert_int_equal(f.n, 1);
+	loop_free(f.l);
+}
+
+static void
 messages_left_behind_are_run_by_free(void **state)
 {
 	struct fixture f;
@@ -423,6 +444,7 @@ main(void)
 	    cmocka_unit_test(the_events_of_a_handle_can_change),
 	    cmocka_unit_test(signals_arrive_in_the_loop),
 	    cmocka_unit_test(messages_of_each_thread_arrive_once_and_in_order),
+	    cmocka_unit_test(a_message_may_post_another),
 	    cmocka_unit_test(messages_left_behind_are_run_by_free),
 	    cmocka_unit_test(work_runs_and_is_told_after_its_own_messages),
 	    cmocka_unit_test(a_freed_pool_drops_what_has_not_begun),
