@@ -116,7 +116,7 @@ back_off(struct call *c)
 static void
 complain(const struct call *c, const struct agent *a)
 {
-	if (c->failures == 1)
+	if (c->failures == 1 && c->rc != ERR_CANCELED)
 		log_warn(a->w->id, "%s: %s%s%s", c->path, c->e.msg, c->e.hint[0] != '\0' ? " - " : "", c->e.hint);
 }
 

@@ -98,9 +98,11 @@ merge(struct job *j)
 	for (size_t i = 0; i < j->n_steps; i++) {
 		if (j->steps[i].sarif == NULL)
 			continue;
-		if (j->sarif == NULL)
+		/* A file that only says that nothing was scanned would pass for a report. */
+		if (j->sarif == NULL && j->has_findings)
 			j->sarif = sarif_new();
-		left_out += sarif_add(j->sarif, j->steps[i].sarif);
+		if (j->sarif != NULL)
+			left_out += sarif_add(j->sarif, j->steps[i].sarif);
 		json_decref(j->steps[i].sarif);
 		j->steps[i].sarif = NULL;
 	}
@@ -123,6 +125,7 @@ conclude(struct job *j)
 		job_fail(j, RUN_FAILED, FAIL_INFRA, "results could not be stored: %s", e.msg);
 	ship_close(j->shipment, clock_mono_ms() + (j->stop ? 0 : SHIP_LAST_MS));
 	j->shipment = NULL;
+	job_clean_up(j); /* before the report, which may have to wait for a dispatcher that is away */
 	if (j->why != JOB_LOST)
 		job_report(j);
 	else
@@ -153,7 +156,6 @@ job_main(void *arg)
 		job_fail(j, RUN_FAILED, FAIL_INFRA, "%s", e.msg);
 		job_report(j);
 	}
-	job_clean_up(j);
 	loop_post(j->loop, tell_ended, j);
 	return NULL;
 }

@@ -34,7 +34,7 @@ struct running {
 	const struct workflow_step *step;
 	struct step_record *record;
 	char scratch[768];      /* of this step alone, on the host */
-	int64_t deadline_mono_ms;
+	int64_t deadline_mono_ms, limit_ms; /* limit: the step's own, or the run's */
 	struct sandbox_end end;
 	bool late;              /* its time was over */
 };
@@ -229,6 +229,9 @@ step_failed(struct running *r, enum step_state state, enum fail_class fail, cons
 {
 	struct job *j = r->job;
 
+	char text[200];
+
+	why = step_clean_text(text, sizeof(text), why);
 	set_state(r, state, why);
 	run_log_say(j->log, "step %s failed: %s", r->step->name, why);
 	if (r->step->findings != NULL && r->record->sarif == NULL)
@@ -250,7 +253,7 @@ judge(struct running *r)
 	r->record->exit_code = r->end.exited ? r->end.code : -1;
 	rc = take_report(r, well && !r->late, &e);
 	if (r->late) {
-		(void)snprintf(why, sizeof(why), "was stopped when its time was over");
+		(void)snprintf(why, sizeof(why), "stopped at the time limit of %s", num_format_duration(r->limit_ms, limit, sizeof(limit)));
 		step_failed(r, STEP_TIMED_OUT, FAIL_TIMEOUT, why);
 	} else if (v == STEP_OOM) {
 		(void)snprintf(why, sizeof(why), "ran out of memory, its limit is %s",
@@ -275,8 +278,11 @@ run_step(struct job *j, size_t i, int64_t run_deadline_mono_ms, struct err *e)
 	int rc;
 
 	r.deadline_mono_ms = run_deadline_mono_ms;
-	if (r.step->timeout_ms > 0 && began_mono_ms + r.step->timeout_ms < run_deadline_mono_ms)
+	r.limit_ms = j->terms.timeout_ms;
+	if (r.step->timeout_ms > 0 && began_mono_ms + r.step->timeout_ms < run_deadline_mono_ms) {
 		r.deadline_mono_ms = began_mono_ms + r.step->timeout_ms;
+		r.limit_ms = r.step->timeout_ms;
+	}
 	set_state(&r, STEP_RUNNING, "");
 	run_log_say(j->log, "step %s begins", r.step->name);
 	ship_poke(j->shipment);
