@@ -31,6 +31,7 @@ int bundle_from_folder(int dirfd, const char *name, struct bundle *ret, struct e
 /* The same from a tar (plain, gzip or zstd) of the folder's contents. */
 int bundle_from_tar(const char *name, const void *tar, size_t len, struct bundle *ret, struct err *e);
 
+/* Frees what it holds; a zeroed one is fine. */
 void bundle_release(struct bundle *b);
 
 #endif

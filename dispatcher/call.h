@@ -28,8 +28,11 @@ struct call {
 	struct call *next, *prev; /* of all calls */
 };
 
+/* The set of open calls. */
 struct calls *calls_new(void);
-void calls_free(struct calls *cs); /* no call may be left */
+
+/* No call may be left. NULL is allowed. */
+void calls_free(struct calls *cs);
 
 /* A call for a request, with zeroed data of data_size bytes (0: none). */
 struct call *call_new(struct dispatcher *d, struct http_req *r, size_t data_size, void (*data_free)(void *data));

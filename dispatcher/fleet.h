@@ -25,7 +25,10 @@ struct fleet_run { /* of a running attempt */
 	enum fail_class fail;
 };
 
+/* An empty fleet. */
 struct fleet *fleet_new(void);
+
+/* NULL is allowed. */
 void fleet_free(struct fleet *f);
 
 /* Notes a worker (the JSON values are taken over). */

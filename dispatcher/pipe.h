@@ -8,7 +8,10 @@
 
 struct pipe;
 
+/* An empty ring of size bytes. */
 struct pipe *pipe_new(size_t size);
+
+/* Both sides must be done with it. NULL is allowed. */
 void pipe_free(struct pipe *p);
 
 /* Either side. No more bytes will be written; or: both sides give up, whatever is inside is dropped. */

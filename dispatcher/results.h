@@ -4,6 +4,7 @@
 
 #include "dispatcher/call.h"
 
+/* Routes: GET /v1/run/:id/logs, …/findings, …/artifacts, …/artifact/NAME. */
 void run_logs(struct http_req *r, void *ctx);
 void run_findings(struct http_req *r, void *ctx);
 void run_artifacts(struct http_req *r, void *ctx);

@@ -6,7 +6,10 @@
 
 struct target_cache;
 
+/* An empty memory. */
 struct target_cache *target_cache_new(void);
+
+/* NULL is allowed. */
 void target_cache_free(struct target_cache *t);
 
 /* Notes a target that is in the ledger; drops one that is not any more. */

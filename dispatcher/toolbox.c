@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "base/num.h"
 #include "dispatcher/bundle.h"
 #include "dispatcher/meters.h"
 #include "dispatcher/shell_write.h"
@@ -82,18 +83,20 @@ add_broken(struct loaded *l, const char *name, const char *file, const struct er
 {
 	struct broken *b;
 	const char *colon = strchr(e->msg, ':'), *reason = e->msg;
-	char *end;
-	long line = 0;
+	size_t digits = colon == NULL ? 0 : strspn(colon + 1, "0123456789");
+	char number[8];
+	int64_t line = 0;
 
 	l->broken = xrealloc(l->broken, (l->n_broken + 1) * sizeof(l->broken[0]));
 	b = &l->broken[l->n_broken++];
 	*b = (struct broken){.line = 0};
 	snprintf(b->name, sizeof(b->name), "%.63s", name);
 	snprintf(b->file, sizeof(b->file), "%.127s", file);
-	if (colon != NULL && (line = strtol(colon + 1, &end, 10)) > 0 && line < 1000000 && end[0] == ':' && end[1] == ' ') {
+	snprintf(number, sizeof(number), "%.*s", digits < sizeof(number) ? (int)digits : 0, colon == NULL ? "" : colon + 1);
+	if (num_int(number, 1, 1000000, &line, NULL) == 0 && strncmp(colon + 1 + digits, ": ", 2) == 0) {
 		snprintf(b->file, sizeof(b->file), "%.*s", (int)(colon - e->msg), e->msg);
 		b->line = (int)line;
-		reason = end + 2;
+		reason = colon + 1 + digits + 2;
 	}
 	snprintf(b->reason, sizeof(b->reason), "%.255s", reason);
 }

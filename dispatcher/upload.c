@@ -1,5 +1,6 @@
 #include "dispatcher/upload.h"
 
+#include <ctype.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -393,12 +394,11 @@ take_filename(const char *text, char *out, size_t len, struct err *e)
 
 	for (const char *p = text; p != NULL && *p != '\0'; p++) {
 		uint8_t byte = (uint8_t)*p;
-		char two[3] = {p[0] == '%' ? p[1] : '\0', p[0] == '%' && p[1] != '\0' ? p[2] : '\0', '\0'};
-
 		if (*p == '%') {
-			if (strspn(two, "0123456789abcdefABCDEF") != 2)
+			char two[3] = {(char)tolower((unsigned char)p[1]), p[1] != '\0' ? (char)tolower((unsigned char)p[2]) : '\0', '\0'};
+
+			if (!hex_decode(two, 1, &byte))
 				return err_set(e, ERR_INVALID, "X-Drover-Filename: a broken %% escape");
-			byte = (uint8_t)strtoul(two, NULL, 16);
 			p += 2;
 		}
 		if (byte < 0x20 || byte == 0x7f || byte == '/' || n + 1 >= len)

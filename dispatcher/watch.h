@@ -5,8 +5,11 @@
 #include "dispatcher/call.h"
 #include "dispatcher/events.h"
 
+/* Nobody waits yet. */
 struct watchers *watchers_new(void);
-void watchers_free(struct watchers *w); /* nobody may wait any more */
+
+/* Nobody may wait any more. NULL is allowed. */
+void watchers_free(struct watchers *w);
 
 /* If the request has ?index= and nothing happened since (to run, a prefix of an id; NULL: to any), parks the call and returns true: resume(call)
  * is called when it did, or the time is over. False: go on now. ERR_INVALID for bad values, with *ret_parked false. */

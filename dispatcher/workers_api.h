@@ -4,6 +4,7 @@
 
 #include "dispatcher/call.h"
 
+/* Routes: POST /v1/worker/register, …/lease, …/beat, …/report, …/leave, …/adopt, …/logs. */
 void worker_register(struct http_req *r, void *ctx);
 void worker_lease(struct http_req *r, void *ctx);
 void worker_beat(struct http_req *r, void *ctx);
