@@ -55,12 +55,14 @@ class Drover(Server):
         self.settings |= settings or {}
         if not self.embedded:
             rig.nomad.make_namespace(self.namespace)
+            self._put_secrets()
 
     # Settings ----------------------------------------------------------------------------------------------------
 
     def _common_settings(self, toolbox):
         return {
             "DROVER_LISTEN": self.address,
+            "DROVER_ADVERTISE": self.url,
             "DROVER_DATA_DIR": self.data_folder,
             "DROVER_TOOLBOX": toolbox or os.path.join(binaries.ROOT, "toolbox"),
             "DROVER_JOBS_DIR": os.path.join(binaries.ROOT, "nomad-jobs"),
@@ -90,6 +92,14 @@ class Drover(Server):
             "WORKER_COMMAND": binaries.drover("drover-worker"),
             "WORKER_ENV_FILE": path,
         }
+
+    def _put_secrets(self):
+        """What the operator does by hand: each vertical's workers find their S3 keys in a Nomad variable."""
+        names = ("S3_ACCESS_KEY", "S3_SECRET_KEY")
+        for vertical in os.listdir(os.path.join(self.settings["DROVER_TOOLBOX"], "verticals")):
+            for job in (f"drover-run-{vertical}", f"drover-run-{vertical}-large"):
+                items = {name: self.settings[name] for name in names}
+                self.rig.nomad.put_variable(f"nomad/jobs/{job}", items, self.namespace)
 
     # The process -------------------------------------------------------------------------------------------------
 

@@ -271,6 +271,11 @@ class Nomad(Server):
         spec = {"DrainSpec": None, "MarkEligible": True}
         self.server.call("POST", f"/v1/node/{self.node()['ID']}/drain", json=spec).expect(200)
 
+    def put_variable(self, path, items, namespace="default"):
+        """Create or replace a Nomad variable: items is {name: text}."""
+        body = {"Path": path, "Namespace": namespace, "Items": items}
+        self.call("PUT", f"/v1/var/{path}?namespace={namespace}", json=body).expect(200)
+
     def evals(self, job_id, namespace="default"):
         return self.get(f"/v1/job/{_path(job_id)}/evaluations", namespace=namespace)
 
@@ -298,7 +303,7 @@ class Nomad(Server):
         self.call("POST", f"/v1/namespace/{name}", json={"Name": name}).expect(200)
 
     def clear_namespace(self, name, timeout_s=60.0):
-        """Stop and purge every job in the namespace, then delete it (but "default")."""
+        """Stop and purge every job in the namespace, delete its variables, then itself (but "default")."""
 
         def live():
             allocs = self.get("/v1/allocations", namespace=name)
@@ -309,6 +314,8 @@ class Nomad(Server):
         wait.until(f"allocations in {name} to end", lambda: not live(), timeout_s)
         for job in self.jobs(namespace=name):
             self.stop_job(job["ID"], purge=True, namespace=name)
+        for variable in self.get("/v1/vars", namespace=name):
+            self.call("DELETE", f"/v1/var/{variable['Path']}?namespace={name}").expect(204)
         if name != "default":
             wait.until(
                 f"namespace {name} to go",
