@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/num.h"
 
 #define LABEL_BYTES 64
 
@@ -221,9 +222,11 @@ resident_bytes(void)
 {
 	struct buf b = buf_make(256);
 	int64_t pages = 0;
+	char *word, *save = NULL;
 
-	if (file_read(AT_FDCWD, "/proc/self/statm", &b, NULL) == 0 && sscanf(buf_str(&b), "%*d %" SCNd64, &pages) != 1)
-		pages = 0;
+	if (file_read(AT_FDCWD, "/proc/self/statm", &b, NULL) == 0 && b.len > 0 && strtok_r(b.data, " ", &save) != NULL &&
+	    (word = strtok_r(NULL, " ", &save)) != NULL)
+		(void)num_int(word, 0, INT64_MAX, &pages, NULL); /* not a number: 0 */
 	buf_release(&b);
 	return pages * sysconf(_SC_PAGESIZE);
 }
