@@ -40,6 +40,9 @@ static const char *const migrations[] = {
 	"CREATE INDEX targets_expires ON targets (expires);"
 	"CREATE TABLE bundles (sha256 TEXT PRIMARY KEY, workflow TEXT NOT NULL, size_bytes INTEGER NOT NULL,"
 	" created INTEGER NOT NULL, pushed INTEGER NOT NULL, metadata TEXT NOT NULL) WITHOUT ROWID;",
+	"ALTER TABLE runs ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE runs ADD COLUMN accepted_epoch INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE runs ADD COLUMN accepted_seq INTEGER NOT NULL DEFAULT 0;",
 };
 
 #define SCHEMA_VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))

@@ -30,8 +30,9 @@ struct ledger_sqlite {
 /* Columns of a run, in the order that both sides use. */
 #define RUN_COLUMNS \
 	"id, tenant, workflow, vertical, class, execution, priority, timeout_ms, tool_retries, state, attempt, fence_epoch, " \
-	"fence_seq, worker, request, failures, crashes, dead, adopted, fail, reason, created, not_before, started, finished"
-#define RUN_COLUMNS_N 25
+	"fence_seq, worker, request, failures, crashes, dead, adopted, fail, reason, created, not_before, started, finished, suspect, " \
+	"accepted_epoch, accepted_seq"
+#define RUN_COLUMNS_N 28
 
 /* Fills *e from the connection's last error; returns ERR_IO. */
 int sqlite_err(sqlite3 *db, const char *what, struct err *e);

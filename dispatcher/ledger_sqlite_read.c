@@ -118,6 +118,8 @@ take_row(sqlite3_stmt *s, struct run_row *r)
 		.adopted = sqlite3_column_int(s, 18) != 0, .fail = (enum fail_class)sqlite3_column_int(s, 19),
 		.created_real_ms = sqlite3_column_int64(s, 21), .not_before_real_ms = sqlite3_column_int64(s, 22),
 		.started_real_ms = sqlite3_column_int64(s, 23), .finished_real_ms = sqlite3_column_int64(s, 24),
+		.suspect = sqlite3_column_int(s, 25) != 0,
+		.accepted = {(uint64_t)sqlite3_column_int64(s, 26), (uint64_t)sqlite3_column_int64(s, 27)},
 	};
 	take_text(s, 0, r->id, sizeof(r->id));
 	take_text(s, 1, r->tenant, sizeof(r->tenant));

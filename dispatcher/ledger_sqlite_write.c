@@ -14,13 +14,14 @@ static const char *const sql[STATEMENTS] = {
 	[STMT_MARK] = "UPDATE meta SET last_txn = ?1, last_seq = max(last_seq, ?2) WHERE epoch = ?3",
 	[STMT_RUN_INSERT] = "INSERT OR IGNORE INTO runs (" RUN_COLUMNS ", spec, target, bundle, idem_key, idem_digest) VALUES ("
 	                    "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
-	                    "?23, ?24, ?25, ?26, ?26 ->> '$.target.id', ?26 ->> '$.bundle.sha256', ?26 ->> '$.idem.key',"
-	                    "?26 ->> '$.idem.digest')",
+	                    "?23, ?24, ?25, ?26, ?27, ?28, ?29, ?29 ->> '$.target.id', ?29 ->> '$.bundle.sha256',"
+	                    "?29 ->> '$.idem.key', ?29 ->> '$.idem.digest')",
 	[STMT_RUN_UPDATE] = "UPDATE runs SET class = ?5, priority = ?7, state = ?10, attempt = ?11, fence_epoch = ?12,"
 	                    "fence_seq = ?13, worker = ?14, request = ?15, failures = ?16, crashes = ?17, dead = ?18,"
 	                    "fail = ?20, reason = ?21, not_before = ?23, started = ?24, finished = ?25,"
-	                    "node = coalesce(?26, node), alloc_id = coalesce(?27, alloc_id), job_id = coalesce(?28, job_id),"
-	                    "detail = coalesce(?29, detail) WHERE id = ?1",
+	                    "suspect = ?26, accepted_epoch = ?27, accepted_seq = ?28,"
+	                    "node = coalesce(?29, node), alloc_id = coalesce(?30, alloc_id), job_id = coalesce(?31, job_id),"
+	                    "detail = coalesce(?32, detail) WHERE id = ?1",
 	[STMT_RUN_SPEC] = "SELECT spec FROM runs WHERE id = ?",
 	[STMT_RUN_EXISTS] = "SELECT 1 FROM runs WHERE id = ?",
 	[STMT_TARGET_EXISTS] = "SELECT 1 FROM targets WHERE id = ? ->> '$.target.id'",
@@ -100,7 +101,8 @@ bind_run(sqlite3_stmt *s, const struct run_row *r)
 	const int64_t numbers[][2] = {{5, n->class}, {6, n->execution}, {7, n->priority}, {8, n->timeout_ms}, {9, n->tool_retries},
 		{10, r->state}, {11, r->attempt}, {12, (int64_t)r->fence.epoch}, {13, (int64_t)r->fence.seq},
 		{15, (int64_t)r->request}, {16, r->failures}, {17, r->crashes}, {18, r->dead}, {19, r->adopted}, {20, r->fail},
-		{22, r->created_real_ms}, {23, r->not_before_real_ms}, {24, r->started_real_ms}, {25, r->finished_real_ms}};
+		{22, r->created_real_ms}, {23, r->not_before_real_ms}, {24, r->started_real_ms}, {25, r->finished_real_ms},
+		{26, r->suspect}, {27, (int64_t)r->accepted.epoch}, {28, (int64_t)r->accepted.seq}};
 
 	bind_text(s, 1, r->id);
 	bind_text(s, 2, r->tenant);
@@ -127,7 +129,7 @@ run_insert(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op
 		return 0;
 	}
 	bind_run(s, &o->core->run);
-	bind_text(s, 26, o->core->spec);
+	bind_text(s, 29, o->core->spec);
 	rc = run_simple(l, STMT_RUN_INSERT, e);
 	if (rc == 0 && sqlite3_changes(l->writer) == 0)
 		t->result = LEDGER_DUPLICATE;
@@ -141,10 +143,10 @@ run_update(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op
 	int rc;
 
 	bind_run(s, &o->core->run);
-	bind_text(s, 26, o->node);
-	bind_text(s, 27, o->alloc_id);
-	bind_text(s, 28, o->job_id);
-	bind_text(s, 29, o->detail);
+	bind_text(s, 29, o->node);
+	bind_text(s, 30, o->alloc_id);
+	bind_text(s, 31, o->job_id);
+	bind_text(s, 32, o->detail);
 	if ((rc = run_simple(l, STMT_RUN_UPDATE, e)) != 0)
 		return rc;
 	if (sqlite3_changes(l->writer) == 0)

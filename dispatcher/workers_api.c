@@ -457,8 +457,8 @@ report_reread(struct call *c)
 	struct reporting *p = c->data;
 	const struct run_row *row = &p->existing.row;
 
-	if (c->rc == 0 && !fence_equal(row->fence, p->report.held.fence))
-		c->rc = err_set(&c->err, ERR_CONFLICT, "run %s has gone on under another fence", row->id);
+	if (c->rc == 0 && !fence_equal(row->accepted, p->report.held.fence))
+		c->rc = err_set(&c->err, ERR_CONFLICT, "the lease of this attempt has ended; its result is ignored");
 	if (c->rc != 0)
 		call_reply_err(c, &c->err);
 	else

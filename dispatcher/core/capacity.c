@@ -2,7 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "dispatcher/core/core_priv.h"
+#include "dispatcher/core/core_request.h"
+#include "dispatcher/core/core_worker.h"
 #include "dispatcher/core/plan.h"
 
 static void
@@ -10,7 +11,7 @@ count_warm(struct core *c, struct now now, struct vertical *v, struct plan_input
 {
 	list_each(&c->workers, l, after) {
 		const struct worker *w = container_of(l, struct worker, all);
-		size_t idle = w->lane != NULL && w->lane->vertical == v ? worker_idle(w, now) : 0;
+		size_t idle = w->lane != NULL && w->lane->vertical == v ? worker_idle(c, w, now) : 0;
 
 		if (idle == 0)
 			continue;
@@ -29,8 +30,10 @@ gather(struct core *c, struct now now, struct vertical *v, struct plan_input *in
 	for (size_t k = 0; k < RUN_CLASSES; k++) {
 		const struct lane *lane = &v->lanes[k];
 
-		in->lanes[k].ready_any = queue_len(&lane->ready, QUEUE_BIT(QUEUE_ANY) | QUEUE_BIT(QUEUE_ANY_SUSPECT)) + lane->arriving;
-		in->lanes[k].ready_job = queue_len(&lane->ready, QUEUE_BIT(QUEUE_JOB) | QUEUE_BIT(QUEUE_JOB_SUSPECT)) + lane->arriving_job;
+		in->lanes[k].ready_any = queue_len(&lane->ready, QUEUE_BIT(QUEUE_ANY)) + lane->arriving;
+		/* Free slots beside other runs are no use to a suspect, and an empty worker would have taken it. */
+		in->lanes[k].ready_job = queue_len(&lane->ready, QUEUE_BIT(QUEUE_JOB) | QUEUE_BIT(QUEUE_JOB_SUSPECT) |
+		    QUEUE_BIT(QUEUE_ANY_SUSPECT)) + lane->arriving_job;
 	}
 	list_each(&c->requests, l, after) {
 		const struct request *r = container_of(l, struct request, all);

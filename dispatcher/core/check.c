@@ -3,7 +3,9 @@
 #include <assert.h>
 #include <string.h>
 
-#include "dispatcher/core/core_priv.h"
+#include "dispatcher/core/core_request.h"
+#include "dispatcher/core/core_run.h"
+#include "dispatcher/core/core_worker.h"
 
 static void
 check_heap(const struct heap *h)

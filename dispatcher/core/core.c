@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatcher/core/core_priv.h"
+#include "dispatcher/core/core_request.h"
+#include "dispatcher/core/core_run.h"
+#include "dispatcher/core/core_worker.h"
 #include "base/retry.h"
 
 static bool
@@ -47,7 +49,6 @@ core_new(const struct core_config *config)
 		*maps[i] = map_new();
 	c->timers = heap_make(timer_less, timer_set_pos);
 	c->effects_end = &c->effects;
-	c->recent = xcalloc(RECENT_MAX, sizeof(*c->recent));
 	c->scratch = xcalloc(1, sizeof(*c->scratch));
 	return c;
 }
@@ -111,7 +112,6 @@ core_free(struct core *c)
 	map_free_values(c->callers);
 	map_free_values(c->interned);
 	heap_release(&c->timers);
-	free(c->recent);
 	free(c->scratch);
 	free(c);
 }

@@ -50,6 +50,7 @@ struct run_row {
 	enum run_state state;
 	unsigned attempt;         /* 0 until the first lease */
 	struct fence fence;       /* of the current or last attempt */
+	struct fence accepted;    /* of the last attempt that ended by its worker's report; {0, 0} none */
 	char worker[WORKER_ID_MAX]; /* holder while running or canceling */
 	uint64_t request;         /* request (seq) whose one-shot holds or held it; 0 none */
 	unsigned failures;        /* that count against the retry budget */
@@ -185,6 +186,8 @@ void core_effect_release(struct effect *e);
 
 /* When core_tick wants to be called next (monotonic ms), INT64_MAX: never. */
 int64_t core_next_wake(const struct core *c);
+
+/* Lets happen what is due by now; calling it too early or too often does no harm. */
 void core_tick(struct core *c, struct now now);
 
 /* ---- events ---- */
@@ -209,10 +212,13 @@ struct core_submission {
 	char *spec;                /* ownership passes */
 	char adopted_child[CORE_CHILD_MAX]; /* "" or the hand-made child that this run is for */
 };
-/* The same adopted run may be submitted again and is answered with what it is; whether it has ended already, the shell asks the
- * ledger first, since the core forgets ended runs. */
+/* Takes a run in: ANS_SUBMIT once it is durable; ERR_RETRY (queue full, ledger cannot write, commit failed), ERR_CONFLICT (the id
+ * is taken). The same adopted run may be submitted again and is answered with what it is; whether it has ended already, the shell
+ * asks the ledger first, since the core forgets ended runs. Other fields were validated by the shell. */
 void core_submit(struct core *c, struct now now, uint64_t caller, struct core_submission *s);
 
+/* Cancels a run for `who` (a name for people): ANS_CANCEL with the state after, canceled or, while its worker still runs it,
+ * canceling; ERR_NOTFOUND: ask the ledger. */
 void core_cancel(struct core *c, struct now now, uint64_t caller, const char *run, const char *who);
 
 struct core_worker {
@@ -225,7 +231,8 @@ struct core_worker {
 	char child[CORE_CHILD_MAX]; /* Nomad job id when it runs in one */
 	char alloc[40];            /* allocation id, "" outside Nomad */
 };
-/* A worker says who it is; repeated after each restart of either side. */
+/* A worker says who it is, repeated after each restart of either side: ANS_REGISTER; ERR_INVALID without an id or with slots out
+ * of 1..CORE_LEASES_MAX. A poll of it that is open is answered empty. */
 void core_register(struct core *c, struct now now, uint64_t caller, const struct core_worker *w);
 
 struct held { /* a lease that a worker says it holds */
@@ -250,6 +257,9 @@ struct core_report {
 	bool leaving;              /* the worker ends after this */
 	bool inquire;              /* handed back inside a Nomad child: ask whether an operator stopped the child before deciding */
 };
+/* The worker says how an attempt ended: ANS_REPORT with the run's state after, once that is durable. The same report again under
+ * the same fence is answered likewise; ERR_CONFLICT: the lease had ended otherwise; ERR_NOTFOUND: the run is not going on, the
+ * ledger's row tells (run_row.accepted); ERR_RETRY: nothing was written. */
 void core_report(struct core *c, struct now now, uint64_t caller, const struct core_report *r);
 
 /* The worker says goodbye (drained, exiting). Leases it still held end as handed back. */
@@ -261,6 +271,7 @@ void core_caller_gone(struct core *c, struct now now, uint64_t caller);
 /* ---- what Nomad said ---- */
 
 enum dispatch_result { DISPATCH_OK, DISPATCH_RETRY /* may or may not have happened: again, same token */, DISPATCH_REFUSED /* permanent */ };
+/* What EFF_DISPATCH of that request led to. child: the job's id with DISPATCH_OK; why: Nomad's words otherwise, for people. */
 void core_dispatched(struct core *c, struct now now, uint64_t seq, enum dispatch_result r, const char *child, const char *why);
 
 enum child_state {
@@ -283,8 +294,15 @@ struct core_child {
 	char alloc[40];
 	char why[CORE_CAUSE_MAX];  /* placement failure, driver failure, … in Nomad's words */
 };
+
+/* A fact about a child, from an event, a listing or an inquiry; repeats and stale ones do no harm. A child with a token of ours
+ * that no request stands for is stopped and purged. */
 void core_child(struct core *c, struct now now, const struct core_child *ch);
+
+/* EFF_INQUIRE of that child could not be answered: what waited for it is decided without. */
 void core_inquiry_failed(struct core *c, struct now now, const char *child);
+
+/* What EFF_PURGE of that request led to; not ok: tried again later. A child that is not there any more counts as purged. */
 void core_purged(struct core *c, struct now now, uint64_t seq, bool ok);
 
 /* Listings are made at start, after every reconnect and on a timer: what calls and events leave in doubt is settled by them alone.
@@ -299,12 +317,15 @@ void core_nomad_health(struct core *c, struct now now, bool reachable, const cha
 /* ---- reading (for status, queue, workers; valid until the next event) ---- */
 
 struct core_wait { /* why a queued run waits */
-	char code[24];  /* "ready", "backoff", "window", "capacity_requested", "placement", "starting", "no_worker", "nomad_away", "ledger" */
+	char code[24];  /* "ready", "backoff", "window", "capacity_requested", "placement", "starting", "no_worker", "nomad_away",
+	                 * "ledger", "alone" (in a worker that crashed: waits for a worker without other runs) */
 	char text[REASON_MAX];
 	size_t position;  /* 1 = next in its vertical and class */
 };
-/* The run's row while it is not final; NULL otherwise. */
+/* The run's row while it is not final and its submission is durable; NULL otherwise. */
 const struct run_row *core_find(const struct core *c, const char *run);
+
+/* Why the run waits; false if it is not queued. O(queue). */
 bool core_why(const struct core *c, struct now now, const char *run, struct core_wait *ret);
 
 struct core_depth { /* of one vertical and class */
@@ -314,7 +335,7 @@ struct core_depth { /* of one vertical and class */
 	int64_t oldest_ms;
 	size_t workers, slots_free;
 };
-/* Fills up to n entries; returns how many there are. */
+/* One entry per vertical and class that has been declared or used: fills up to n, returns how many there are. */
 size_t core_depths(const struct core *c, struct now now, struct core_depth *out, size_t n);
 
 struct core_worker_view {
@@ -323,6 +344,7 @@ struct core_worker_view {
 	int64_t seen_ms_ago;
 	bool draining, waiting;
 };
+/* One entry per registered worker: fills up to n, returns how many there are. */
 size_t core_workers(const struct core *c, struct now now, struct core_worker_view *out, size_t n);
 
 /* Calls each for every request that is not done (views for reconciling and `drover queue`). */

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatcher/core/core_priv.h"
+#include "dispatcher/core/core_request.h"
+#include "dispatcher/core/core_run.h"
+#include "dispatcher/core/core_worker.h"
 
 /* Kinds of runs that the worker may take. Without a cluster there are no one-shots to insist on. */
 unsigned
@@ -29,10 +31,40 @@ slots_free(const struct worker *w, size_t told)
 	return told < slots ? told : slots;
 }
 
-size_t
-worker_idle(const struct worker *w, struct now now)
+/* The looping worker of the lane with the fewest runs, NULL if there is none. */
+static const struct worker *
+least_loaded(const struct core *c, const struct lane *lane)
 {
-	if (w->who.once || !w->known || w->over || w->leaving)
+	const struct worker *best = NULL;
+
+	list_each(&c->workers, l, after) {
+		const struct worker *w = container_of(l, struct worker, all);
+
+		if (w->lane != lane || !w->known || w->who.once || w->over || w->leaving)
+			continue;
+		if (best == NULL || w->n_grants + w->committing < best->n_grants + best->committing)
+			best = w;
+	}
+	return best;
+}
+
+/* Whether the worker must take nothing beside what it has, because a suspect needs it for itself: one that would be next if it
+ * were no suspect, and for which no worker has fallen empty for a while. The one with the fewest runs is kept free. While the
+ * suspect stays next that least number never rises, whoever has it, and every run ends: so it comes to zero. */
+static bool
+kept_free(const struct core *c, struct now now, const struct worker *w)
+{
+	const struct queue_entry *best = queue_best(&w->lane->ready, queue_mask(c, w));
+
+	if (best == NULL || (QUEUE_BIT(best->kind) & QUEUE_SUSPECTS) == 0)
+		return false;
+	return now.mono_ms - container_of(best, struct run, entry)->due_mono >= SUSPECT_WAIT_MS && least_loaded(c, w->lane) == w;
+}
+
+size_t
+worker_idle(const struct core *c, const struct worker *w, struct now now)
+{
+	if (w->who.once || !w->known || w->over || w->leaving || (w->n_grants > 0 && kept_free(c, now, w)))
 		return 0;
 	if (w->poll.caller != 0)
 		return slots_free(w, w->poll.free);
@@ -108,7 +140,7 @@ take_ready(struct core *c, struct now now, struct txn *t, struct worker *w)
 		struct queue_entry *e = queue_best(&w->lane->ready, company ? mask & ~QUEUE_SUSPECTS : mask);
 		struct run *run;
 
-		if (e == NULL)
+		if (e == NULL || (company && kept_free(c, now, w)))
 			return;
 		run = container_of(e, struct run, entry);
 		lease(c, now, t, w, run);

@@ -12,7 +12,7 @@
 
 struct plan_lane {         /* one class of the vertical */
 	size_t ready_any;  /* ready runs that either kind of worker may take */
-	size_t ready_job;  /* ready runs that insist on a one-shot */
+	size_t ready_job;  /* ready runs that insist on a one-shot, or must run alone */
 	size_t idle_warm;  /* slots of warm workers that wait for a run */
 	size_t coming;     /* one-shots that were asked for and have not taken a run */
 };

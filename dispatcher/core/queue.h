@@ -1,7 +1,7 @@
 /* queue.h - the order in which ready runs of one vertical and class are taken: priority first, then age. Pure.
  *
  * Entries are kept apart by kind, so that a worker that may not take some kinds still finds its best run in O(log n).
- * Ageing and fair share between tenants belong into entry_before alone.
+ * Ageing and fair share between tenants belong into queue_before alone.
  */
 #ifndef DISPATCHER_CORE_QUEUE_H
 #define DISPATCHER_CORE_QUEUE_H

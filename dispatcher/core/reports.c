@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatcher/core/core_priv.h"
+#include "dispatcher/core/core_request.h"
+#include "dispatcher/core/core_run.h"
+#include "dispatcher/core/core_worker.h"
 
 #define BY_OPERATOR "stopped in Nomad by an operator"
 
@@ -20,38 +22,6 @@ run_defer(struct run *run, enum deferred_kind kind, uint64_t caller, const char 
 	d->report = report == NULL ? NULL : xmemdup(report, sizeof(*report));
 	*run->deferred_end = d;
 	run->deferred_end = &d->next;
-}
-
-/* --- accepted fences --- */
-
-/* FNV-1a (Fowler, Noll, Vo): tells runs apart, guards nothing. */
-static uint64_t
-hash_of(const char *s)
-{
-	uint64_t h = 0xcbf29ce484222325u;
-
-	for (; *s != '\0'; s++)
-		h = (h ^ (unsigned char)*s) * 0x100000001b3u;
-	return h;
-}
-
-void
-recent_add(struct core *c, struct fence fence, const char *run)
-{
-	c->recent[c->recent_next] = (struct recent){.fence = fence, .run_hash = hash_of(run)};
-	c->recent_next = (c->recent_next + 1) % RECENT_MAX;
-}
-
-bool
-recent_has(const struct core *c, struct fence fence, const char *run)
-{
-	uint64_t h = hash_of(run);
-
-	for (size_t i = 0; i < RECENT_MAX; i++) {
-		if (c->recent[i].run_hash == h && fence_equal(c->recent[i].fence, fence))
-			return true;
-	}
-	return false;
 }
 
 /* --- reports --- */
@@ -75,7 +45,7 @@ inquire(struct core *c, struct now now, struct run *run, uint64_t caller, const 
 static void
 report_move(struct core *c, struct now now, struct run *run, uint64_t caller, const struct core_report *report, bool by_operator)
 {
-	struct run_cause cause = {.event = EV_LOSE, .fail = report->fail, .reason = report->reason};
+	struct run_cause cause = {.event = EV_LOSE, .fail = report->fail, .reason = report->reason, .reported = true};
 
 	run_event_of_report(report->outcome, &cause.event);
 	if (by_operator) {
@@ -103,12 +73,12 @@ static void
 report_take(struct core *c, struct now now, uint64_t caller, const struct core_report *report)
 {
 	struct run *run = run_get(c, report->held.run);
-	bool known = recent_has(c, report->held.fence, report->held.run), stopped;
+	bool stopped;
 
-	if (known) {
-		core_answer_state(c, caller, ANS_REPORT, report->held.run, report->outcome);
-	} else if (run == NULL) {
+	if (run == NULL) {
 		core_answer_err(c, caller, ANS_REPORT, report->held.run, ERR_NOTFOUND, "no such run is going on");
+	} else if (report->held.fence.seq != 0 && fence_equal(run->accepted, report->held.fence)) {
+		core_answer_state(c, caller, ANS_REPORT, run->id, (enum run_state)run->state); /* its answer got lost */
 	} else if (run_busy(run)) {
 		run_defer(run, DEFER_REPORT, caller, "", report);
 	} else if (run->grant == NULL || !fence_equal(run->fence, report->held.fence)) {

@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatcher/core/core_priv.h"
+#include "dispatcher/core/core_request.h"
+#include "dispatcher/core/core_run.h"
+#include "dispatcher/core/core_worker.h"
 
 static const char *
 seq_key(uint64_t seq, char out[24])

@@ -172,6 +172,8 @@ run_next(const struct run_row *row, const struct run_cause *cause, const struct 
 	assert(run_may(row->state, cause->event));
 	if (cause->event != EV_OFFER && cause->event != EV_SUBMIT)
 		snprintf(next.reason, sizeof(next.reason), "%s", cause->reason);
+	if (cause->reported)
+		next.accepted = row->fence;
 	if (to == JUDGE) {
 		fail(&next, cause, limits, real_ms);
 		return next;

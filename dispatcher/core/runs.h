@@ -31,6 +31,7 @@ struct run_cause { /* what run_next needs to know beside the event */
 	bool crash;             /* EV_LOSE: the worker died with the run inside */
 	bool solo;              /* … and held no other run */
 	bool larger;            /* a larger class exists */
+	bool reported;          /* the worker said so itself: its report is accepted with the change */
 	const char *reason;     /* for people, "" for none */
 	const char *worker;     /* EV_LEASE */
 	uint64_t request;       /* EV_LEASE: of the one-shot, else 0 */

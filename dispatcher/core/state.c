@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatcher/core/core_priv.h"
+#include "dispatcher/core/core_request.h"
+#include "dispatcher/core/core_run.h"
+#include "dispatcher/core/core_worker.h"
 
 struct run *
 run_get(const struct core *c, const char *id)
@@ -64,6 +66,7 @@ run_load(struct core *c, struct now now, struct run *run, const struct run_row *
 	run->fail = (uint8_t)row->fail;
 	run->attempt = row->attempt;
 	run->fence = row->fence;
+	run->accepted = row->accepted;
 	run->request = row->request;
 	run->failures = row->failures;
 	run->crashes = row->crashes;
@@ -133,8 +136,8 @@ run_row_of(const struct run *run, struct run_row *ret)
 	*ret = (struct run_row){
 		.needs = {.class = (enum run_class)run->class, .execution = (enum execution)run->execution,
 		    .priority = run->entry.priority, .timeout_ms = run->timeout_ms, .tool_retries = run->tool_retries},
-		.state = (enum run_state)run->state, .attempt = run->attempt, .fence = run->fence, .request = run->request,
-		.failures = run->failures, .crashes = run->crashes, .suspect = run->suspect, .dead = run->dead,
+		.state = (enum run_state)run->state, .attempt = run->attempt, .fence = run->fence, .accepted = run->accepted,
+		.request = run->request, .failures = run->failures, .crashes = run->crashes, .suspect = run->suspect, .dead = run->dead,
 		.adopted = run->adopted, .fail = (enum fail_class)run->fail, .created_real_ms = run->entry.created_real_ms,
 		.not_before_real_ms = run->not_before_real_ms, .started_real_ms = run->started_real_ms,
 		.finished_real_ms = run->finished_real_ms,
@@ -155,8 +158,10 @@ run_unindex(struct core *c, struct run *run)
 {
 	struct lane *lane = run_lane(c, run);
 
-	if (run->entry.pos != HEAP_NOWHERE)
+	if (run->entry.pos != HEAP_NOWHERE) {
 		queue_remove(&lane->ready, &run->entry);
+		lane->dirty = lane->dirty || run->suspect; /* a worker may have been kept free of other runs for it */
+	}
 	if (run->age_pos != HEAP_NOWHERE)
 		heap_remove(&lane->by_age, run->age_pos);
 	timer_set(c, &run->timer, NEVER);

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatcher/core/core_priv.h"
+#include "dispatcher/core/core_request.h"
+#include "dispatcher/core/core_run.h"
+#include "dispatcher/core/core_worker.h"
 
 #define LEDGER_FAILED "the ledger could not write; nothing was changed, try again"
 
@@ -112,8 +114,6 @@ apply_run(struct core *c, struct now now, struct txn *t, const struct run_change
 		return true;
 	}
 	core_emit(c, EFF_EVENT)->run = change->next;
-	if (t->answer == ANS_REPORT && t->caller != 0 && held)
-		recent_add(c, run->fence, run->id);
 	run_load(c, now, run, &change->next);
 	if (held && !holds)
 		grant_detach(c, now, run);

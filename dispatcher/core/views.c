@@ -2,7 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "dispatcher/core/core_priv.h"
+#include "dispatcher/core/core_request.h"
+#include "dispatcher/core/core_run.h"
+#include "dispatcher/core/core_worker.h"
 
 const struct run_row *
 core_find(const struct core *c, const char *id)
@@ -88,11 +90,13 @@ core_why(const struct core *c, struct now now, const char *id, struct core_wait 
 	list_each(&lane->waiting, l, after) {
 		const struct worker *w = container_of(l, struct worker, waiting);
 
-		if (worker_idle(w, now) > 0 && (queue_mask(c, w) & QUEUE_BIT(run->entry.kind)) != 0)
+		if (worker_idle(c, w, now) > 0 && (queue_mask(c, w) & QUEUE_BIT(run->entry.kind)) != 0 && (!run->suspect || w->n_grants == 0))
 			return say(ret, "ready", "a worker is taking it");
 	}
 	if (c->config.cluster && run->execution != EXEC_WARM)
 		return why_cluster(c, now, run, lane, ret);
+	if (run->suspect && lane->running > 0)
+		return say(ret, "alone", "a worker crashed with it: it waits for one that runs nothing else");
 	return say(ret, "no_worker", "no worker of its vertical has a free slot");
 }
 
@@ -104,7 +108,7 @@ depth_workers(const struct core *c, struct now now, const struct lane *lane, str
 
 		if (w->known && w->lane == lane) {
 			d->workers++;
-			d->slots_free += worker_idle(w, now);
+			d->slots_free += worker_idle(c, w, now);
 		}
 	}
 }

@@ -148,7 +148,8 @@ a_run_is_kept_with_every_column(void **state)
 	o.run.fence = (struct fence){7, 99};
 	o.run.failures = 3;
 	o.run.crashes = 1;
-	o.run.dead = true;
+	o.run.dead = o.run.suspect = true;
+	o.run.accepted = (struct fence){6, 98};
 	o.run.fail = FAIL_LOST;
 	o.run.needs.class = CLASS_LARGE;
 	o.run.started_real_ms = 4000;
@@ -168,7 +169,8 @@ a_run_is_kept_with_every_column(void **state)
 	assert_true(fence_equal(r.row.fence, o.run.fence));
 	assert_int_equal(r.row.failures, 3);
 	assert_int_equal(r.row.crashes, 1);
-	assert_true(r.row.dead);
+	assert_true(r.row.dead && r.row.suspect);
+	assert_true(fence_equal(r.row.accepted, o.run.accepted));
 	assert_int_equal(r.row.fail, FAIL_LOST);
 	assert_int_equal(r.row.needs.class, CLASS_LARGE);
 	assert_int_equal(r.row.started_real_ms, 4000);

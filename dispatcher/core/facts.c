@@ -2,7 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "dispatcher/core/core_priv.h"
+#include "dispatcher/core/core_request.h"
+#include "dispatcher/core/core_run.h"
+#include "dispatcher/core/core_worker.h"
 
 #define BY_OPERATOR "stopped in Nomad by an operator"
 

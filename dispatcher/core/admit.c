@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatcher/core/core_priv.h"
+#include "dispatcher/core/core_request.h"
+#include "dispatcher/core/core_run.h"
+#include "dispatcher/core/core_worker.h"
 
 /* The same adopted run announced once more: it exists, or its first announcement failed. */
 void
