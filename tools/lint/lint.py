@@ -59,7 +59,8 @@ BANNED = {
 }
 BANNED_ALLOWED = {
     "common/base/num.c": ["strto"], "common/base/mem.c": ["malloc", "calloc", "realloc", "strdup", "strndup"],
-    "storage/cache.c": ["nanosleep"],  # flock cannot be waited for and canceled at the same time "common/base/settings.c": ["getenv"],
+    "storage/cache.c": ["nanosleep"],  # flock cannot be waited for and canceled at the same time
+    "common/base/settings.c": ["getenv"],
     "common/base/fault.c": ["getenv"], "common/base/file.c": ["getenv"], "common/proto/yaml_json.c": [],
 }
 
@@ -184,7 +185,7 @@ def check_design_lists():
         if not page.exists():
             yield f"{folder}/DESIGN.md", 1, "is missing"
             continue
-        items = re.findall(r"^- (`[^–]*`) –|^- (`[\w./]+\.[ch]`)", page.read_text(), flags=re.M)
+        items = re.findall(r"^- (`[^—]*`) —|^- (`[\w./]+\.[ch]`)", page.read_text(), flags=re.M)
         listed = {name for item in items for name in re.findall(r"`([\w./]+\.[ch])`", item[0] or item[1])}
         present = {str(p.relative_to(ROOT / folder)) for p in (ROOT / folder).rglob("*.[ch]")}
         for name in sorted(present - listed):
