@@ -1,0 +1,146 @@
+/* drover workers, queue, version: the dispatcher's view of capacity. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "base/num.h"
+#include "cli/cli.h"
+#include "cli/render.h"
+
+static char *
+joined(const json_t *list)
+{
+	struct buf b = buf_make(65536);
+	size_t i;
+	json_t *v;
+
+	json_array_foreach(list, i, v)
+		buf_addf(&b, "%s%s", i > 0 ? ", " : "", json_string_value(v) != NULL ? json_string_value(v) : "?");
+	return buf_take(&b);
+}
+
+static int
+show_workers(struct cli *c, const json_t *answer)
+{
+	static const struct column columns[] = {{"WORKER", TABLE_SHRINK, NULL}, {"VERTICAL", 0, NULL}, {"CLASS", 0, NULL},
+		{"MODE", 0, NULL}, {"RUNS", TABLE_RIGHT, NULL}, {"NODE", TABLE_SHRINK, NULL}, {"SEEN", TABLE_RIGHT, NULL},
+		{"SANDBOX", 0, NULL}, {"NOTES", TABLE_SHRINK, NULL}};
+	struct table *t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
+	size_t i;
+	json_t *w;
+
+	json_array_foreach(json_object_get(answer, "workers"), i, w)
+	{
+		char runs[48], seen[32], rung[32] = "";
+		char *missing = joined(json_object_get(w, "missing")), *notes;
+
+		snprintf(runs, sizeof(runs), "%lld/%lld", (long long)json_number(w, "leases"), (long long)json_number(w, "slots"));
+		num_format_duration(json_number(w, "seen_ms") / 1000 * 1000, seen, sizeof(seen));
+		if (json_is_object(json_object_get(w, "sandbox")))
+			snprintf(rung, sizeof(rung), "rung %lld", (long long)json_number(json_object_get(w, "sandbox"), "rung"));
+		notes = xasprintf("%s%s%s%s", json_is_true(json_object_get(w, "draining")) ? "draining" : "",
+		    json_is_true(json_object_get(w, "draining")) && missing[0] != '\0' ? "; " : "",
+		    missing[0] != '\0' ? "missing: " : "", missing);
+		table_add(t, (const char *const[]){json_text(w, "id"), json_text(w, "vertical"), json_text(w, "class"), json_text(w, "mode"),
+		    runs, json_text(w, "node"), seen, rung, notes});
+		free(notes);
+		free(missing);
+	}
+	cli_print_table(c, t, "No workers.");
+	return EXIT_FINE;
+}
+
+int
+cmd_workers(struct cli *c)
+{
+	return cli_show(c, "/v1/workers", show_workers);
+}
+
+static void
+print_depths(struct cli *c, const json_t *verticals)
+{
+	static const struct column columns[] = {{"VERTICAL", 0, NULL}, {"CLASS", 0, NULL}, {"QUEUED", TABLE_RIGHT, NULL},
+		{"READY", TABLE_RIGHT, NULL}, {"RUNNING", TABLE_RIGHT, NULL}, {"OLDEST", TABLE_RIGHT, NULL}, {"WORKERS", TABLE_RIGHT, NULL},
+		{"FREE", TABLE_RIGHT, NULL}, {"REQUESTS", TABLE_RIGHT, NULL}, {"WINDOW", TABLE_RIGHT, NULL}};
+	static const char *const numbers[] = {"queued", "ready", "running", NULL, "workers", "slots_free", "requests", "window"};
+	struct table *t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
+	size_t i;
+	json_t *v;
+
+	json_array_foreach(verticals, i, v)
+	{
+		char texts[8][32];
+		const char *cells[10] = {json_text(v, "vertical"), json_text(v, "class")};
+
+		for (size_t k = 0; k < 8; k++) {
+			if (numbers[k] == NULL)
+				num_format_duration(json_number(v, "oldest_ms") / 1000 * 1000, texts[k], sizeof(texts[k]));
+			else
+				snprintf(texts[k], sizeof(texts[k]), "%lld", (long long)json_number(v, numbers[k]));
+			cells[k + 2] = texts[k];
+		}
+		table_add(t, cells);
+	}
+	cli_print_table(c, t, "Nothing is queued.");
+}
+
+static void
+print_requests(struct cli *c, const json_t *requests)
+{
+	static const struct column columns[] = {{"REQUEST", TABLE_RIGHT, NULL}, {"VERTICAL", 0, NULL}, {"CLASS", 0, NULL}, {"STATE", 0, NULL},
+		{"AGE", TABLE_RIGHT, NULL}, {"JOB", TABLE_SHRINK, NULL}};
+	struct table *t;
+	size_t i;
+	json_t *r;
+
+	if (json_array_size(requests) == 0)
+		return;
+	t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
+	json_array_foreach(requests, i, r)
+	{
+		char seq[24], age[32];
+
+		snprintf(seq, sizeof(seq), "%lld", (long long)json_number(r, "seq"));
+		num_format_duration(json_number(r, "age_ms") / 1000 * 1000, age, sizeof(age));
+		table_add(t, (const char *const[]){seq, json_text(r, "vertical"), json_text(r, "class"), json_text(r, "state"), age,
+		    json_text(r, "job_id")});
+	}
+	printf("\n");
+	cli_print_table(c, t, "");
+}
+
+static int
+show_queue(struct cli *c, const json_t *answer)
+{
+	const json_t *nomad = json_object_get(answer, "nomad");
+	char *state = xasprintf("%s%s%s", json_text(nomad, "state"), json_text(nomad, "reason")[0] != '\0' ? ": " : "",
+	    json_text(nomad, "reason"));
+
+	print_depths(c, json_object_get(answer, "verticals"));
+	print_requests(c, json_object_get(answer, "requests"));
+	printf("\n");
+	cli_print_field(c, "Nomad", state, NULL);
+	free(state);
+	return EXIT_FINE;
+}
+
+int
+cmd_queue(struct cli *c)
+{
+	return cli_show(c, "/v1/queue", show_queue);
+}
+
+int
+cmd_version(struct cli *c)
+{
+	json_t *v;
+
+	if (c->settings.json) {
+		v = json_pack("{s:s}", "version", DROVER_VERSION);
+		cli_print_json(v);
+		json_decref(v);
+	} else {
+		printf("Drover v%s\n", DROVER_VERSION);
+	}
+	return EXIT_FINE;
+}

@@ -1,0 +1,89 @@
+/* The table of commands: what drover can do, one row each. */
+#include "cli/cli.h"
+
+#define OPTIONS(rows) (rows), sizeof(rows) / sizeof((rows)[0])
+#define LIMIT {"limit", NULL, "N", false, "At most so many (default 20; 0: all)."}
+
+static const struct option init_options[] = {
+	{"data-dir", NULL, "DIR", false, "The dispatcher's data directory (default /var/lib/drover)."},
+	{"force", NULL, NULL, false, "Replace tokens that are there: all old ones stop working."},
+	{"tenant", NULL, "NAME", false, "Tenant of the tokens (default \"default\")."},
+};
+static const struct option dev_options[] = {
+	{"data-dir", NULL, "DIR", false, "Where everything is kept (default $XDG_DATA_HOME/drover/dev)."},
+	{"ephemeral", NULL, NULL, false, "Keep everything in a temporary directory that is removed at the end."},
+	{"listen", NULL, "ADDR", false, "Address of the API (default 127.0.0.1:8700; port 0: any free one)."},
+	{"toolbox", NULL, "DIR", false, "Folder with verticals/ and workflows/."},
+	{"slots", NULL, "N", false, "Runs at the same time in each vertical (default: one per two processors)."},
+	{"sandbox", NULL, "HOW", false, "require (default), best-effort or none: how tools are confined."},
+};
+static const struct option run_options[] = {
+	{"p", "param", "KEY=VALUE", true, "A parameter; a list takes several."},
+	{"params-file", NULL, "FILE", false, "Parameters as a JSON object (\"-\": stdin); -p is stronger."},
+	{"wait", NULL, NULL, false, "Wait for the end and show the findings."},
+	{"detach", NULL, NULL, false, "Only print the run's id (default without -wait: say more)."},
+	{"fail-on", NULL, "LEVEL", false, "Exit with 1 on findings at or above error, warning, note or info (all); none is the default. Waits."},
+	{"sarif", "export-sarif", "FILE", false, "Write the findings as SARIF (\"-\": stdout). Waits."},
+	{"priority", NULL, "N", false, "0 to 100 (default 50); more is sooner."},
+	{"timeout", NULL, "TIME", false, "Stop the run after this time, such as 30m."},
+	{"label", NULL, "KEY=VALUE", true, "A label to find it by."},
+	{"idempotency-key", NULL, "KEY", false, "The same key gives the same run."},
+	{"kind", NULL, "KIND", false, "tree or file: how an archive is taken (default: as the workflow wants it)."},
+};
+static const struct option runs_options[] = {
+	{"state", NULL, "STATES", false, "queued, running, canceling, completed, failed, timed_out, canceled; a comma between."},
+	{"workflow", NULL, "NAME", false, "Of this workflow."},
+	{"vertical", NULL, "NAME", false, "Of this vertical."},
+	{"target", NULL, "ID", false, "On this target."},
+	{"label", NULL, "KEY=VALUE", false, "With this label."},
+	{"since", NULL, "WHEN", false, "Submitted since this time: 2026-01-31T12:00:00Z, or 2h ago as \"2h\"."},
+	LIMIT,
+};
+static const struct option status_options[] = {
+	{"watch", NULL, NULL, false, "Follow it until it ends."},
+};
+static const struct option logs_options[] = {
+	{"f", "follow", NULL, false, "Go on until the run ends."},
+	{"attempt", NULL, "N", false, "Of an older attempt."},
+};
+static const struct option findings_options[] = {
+	{"sarif", "export-sarif", "FILE", false, "Write SARIF (\"-\": stdout) in place of the table."},
+	{"severity", NULL, "LEVEL", false, "Only error; warning and above; note and above."},
+	LIMIT,
+};
+static const struct option artifacts_options[] = {
+	{"o", "output", "DIR", false, "Fetch into this directory (default, with NAME or -all: here)."},
+	{"all", NULL, NULL, false, "Fetch all of them."},
+};
+static const struct option cancel_options[] = {
+	{"reason", NULL, "TEXT", false, "Kept with the run."},
+};
+static const struct option events_options[] = {
+	{"f", "follow", "RUN", false, "Of this run, until it ends."},
+};
+static const struct option targets_options[] = {LIMIT};
+
+const struct command cli_commands[] = {
+	{"artifacts", "RUN [NAME...]", 1, -1, "list or fetch what a run left behind", OPTIONS(artifacts_options), cmd_artifacts},
+	{"cancel", "RUN...", 1, -1, "stop runs", OPTIONS(cancel_options), cmd_cancel},
+	{"dev", "", 0, 0, "start everything on this machine: dispatcher, store and workers, no Nomad", OPTIONS(dev_options), cmd_dev},
+	{"events", "", 0, 0, "follow what happens", OPTIONS(events_options), cmd_events},
+	{"findings", "RUN", 1, 1, "show what a run found", OPTIONS(findings_options), cmd_findings},
+	{"init", "", 0, 0, "make the first API tokens", OPTIONS(init_options), cmd_init},
+	{"logs", "RUN", 1, 1, "show a run's log", OPTIONS(logs_options), cmd_logs},
+	{"queue", "", 0, 0, "show what waits, for what, and what was asked of Nomad", NULL, 0, cmd_queue},
+	{"run", "WORKFLOW TARGET", 2, 2, "run a workflow on a directory, file, archive or known target", OPTIONS(run_options), cmd_run},
+	{"runs", "", 0, 0, "list runs", OPTIONS(runs_options), cmd_runs},
+	{"status", "RUN", 1, 1, "show a run: state, why it waits, steps, history", OPTIONS(status_options), cmd_status},
+	{"targets", "", 0, 0, "list targets", OPTIONS(targets_options), cmd_targets_list},
+	{"targets list", "", 0, 0, "list targets", OPTIONS(targets_options), cmd_targets_list},
+	{"targets rm", "TARGET...", 1, -1, "remove targets", NULL, 0, cmd_targets_rm},
+	{"targets show", "TARGET", 1, 1, "show a target", NULL, 0, cmd_targets_show},
+	{"version", "", 0, 0, "print the version", NULL, 0, cmd_version},
+	{"workers", "", 0, 0, "list workers", NULL, 0, cmd_workers},
+	{"workflow list", "", 0, 0, "list workflows, broken ones with the reason", NULL, 0, cmd_workflow_list},
+	{"workflow push", "DIR", 1, 1, "send a workflow's folder to the dispatcher", NULL, 0, cmd_workflow_push},
+	{"workflow show", "NAME", 1, 1, "show a workflow and its parameters", NULL, 0, cmd_workflow_show},
+	{"workflow validate", "DIR...", 1, -1, "check workflows' folders, without a dispatcher", NULL, 0, cmd_workflow_validate},
+};
+const size_t cli_n_commands = sizeof(cli_commands) / sizeof(cli_commands[0]);

@@ -1,0 +1,62 @@
+/* --help, from the tables of commands, options and settings. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static void
+print_option(const char *name, const char *alias, const char *value, const char *text)
+{
+	char head[80];
+
+	snprintf(head, sizeof(head), "-%s%s%s%s%s", name, alias != NULL ? ", -" : "", alias != NULL ? alias : "",
+	    value != NULL ? " " : "", value != NULL ? value : "");
+	printf("  %-26s %s\n", head, text);
+}
+
+static void
+print_shared(void)
+{
+	char text[256];
+
+	printf("\nOptions of every command:\n");
+	for (size_t i = 0; i < cli_settings_table.n; i++) {
+		const struct setting *s = &cli_settings_table.rows[i];
+
+		if (s->flag == NULL)
+			continue;
+		snprintf(text, sizeof(text), "%s (%s)", s->text, s->env);
+		print_option(s->flag, NULL, s->type == SETTING_BOOL ? NULL : "TEXT", text);
+	}
+}
+
+static void
+print_program(void)
+{
+	printf("Usage: drover COMMAND [options] [words]\n\nCommands:\n");
+	for (size_t i = 0; i < cli_n_commands; i++)
+		if (strcmp(cli_commands[i].name, "targets list") != 0) /* the same as `targets` */
+			printf("  %-20s %s\n", cli_commands[i].name, cli_commands[i].summary);
+	print_shared();
+	printf("\nOptions take one dash or two. `drover COMMAND --help` says more.\n"
+	       "Exit codes: 0 fine, 1 a failed run or findings at or above -fail-on, 2 usage or connection, 130 Ctrl-C.\n");
+}
+
+void
+help_print(const struct command *command)
+{
+	if (command == NULL) {
+		print_program();
+		return;
+	}
+	printf("Usage: drover %s%s%s%s\n\n%s.\n", command->name, command->n_options > 0 ? " [options]" : "",
+	    command->usage[0] != '\0' ? " " : "", command->usage, command->summary);
+	if (command->n_options > 0)
+		printf("\nOptions:\n");
+	for (size_t i = 0; i < command->n_options; i++) {
+		const struct option *o = &command->options[i];
+
+		print_option(o->name, o->alias, o->value, o->text);
+	}
+	print_shared();
+}

@@ -1,0 +1,155 @@
+#include "cli/table.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "cli/text.h"
+
+#define GAP 2
+#define SHRINK_MIN 8 /* columns that a shrinking column keeps at least */
+#define HARD_MIN 3   /* and any column, where even that is too much */
+
+struct table {
+	const struct column *columns;
+	size_t n;
+	char **cells; /* rows * n */
+	size_t rows, room;
+};
+
+struct table *
+table_new(const struct column *columns, size_t n)
+{
+	struct table *t = xcalloc(1, sizeof(*t));
+
+	assert(n >= 1 && n <= TABLE_COLUMNS_MAX);
+	t->columns = columns;
+	t->n = n;
+	return t;
+}
+
+void
+table_free(struct table *t)
+{
+	if (t == NULL)
+		return;
+	for (size_t i = 0; i < t->rows * t->n; i++)
+		free(t->cells[i]);
+	free(t->cells);
+	free(t);
+}
+
+void
+table_add(struct table *t, const char *const *cells)
+{
+	if (t->rows == t->room) {
+		t->room = t->room == 0 ? 16 : t->room * 2;
+		t->cells = xrealloc(t->cells, t->room * t->n * sizeof(*t->cells));
+	}
+	for (size_t i = 0; i < t->n; i++)
+		t->cells[t->rows * t->n + i] = text_safe(cells[i]);
+	t->rows++;
+}
+
+size_t
+table_rows(const struct table *t)
+{
+	return t->rows;
+}
+
+static int
+sum(const int *widths, size_t n)
+{
+	int total = GAP * ((int)n - 1);
+
+	for (size_t i = 0; i < n; i++)
+		total += widths[i];
+	return total;
+}
+
+/* Takes one column of width after the other from the widest that may still give, until the line fits. */
+static void
+shrink(const struct table *t, int *widths, int width, bool all, int least)
+{
+	while (sum(widths, t->n) > width) {
+		size_t widest = t->n;
+
+		for (size_t i = 0; i < t->n; i++)
+			if ((all || (t->columns[i].flags & TABLE_SHRINK) != 0) && widths[i] > least &&
+			    (widest == t->n || widths[i] > widths[widest]))
+				widest = i;
+		if (widest == t->n)
+			return;
+		widths[widest]--;
+	}
+}
+
+static void
+measure(const struct table *t, int width, int widths[TABLE_COLUMNS_MAX])
+{
+	for (size_t i = 0; i < t->n; i++) {
+		widths[i] = text_width(t->columns[i].title);
+		for (size_t r = 0; r < t->rows; r++) {
+			int w = text_width(t->cells[r * t->n + i]);
+
+			widths[i] = w > widths[i] ? w : widths[i];
+		}
+	}
+	if (width <= 0)
+		return;
+	shrink(t, widths, width, false, SHRINK_MIN);
+	shrink(t, widths, width, true, HARD_MIN);
+}
+
+static void
+pad(struct buf *b, int n)
+{
+	while (n-- > 0)
+		buf_addc(b, ' ');
+}
+
+static void
+render_cell(struct buf *b, const struct column *c, const char *cell, int width, bool is_last, const char *style)
+{
+	int missing = width - text_width(cell);
+
+	if ((c->flags & TABLE_RIGHT) != 0)
+		pad(b, missing);
+	if (style != NULL)
+		buf_addf(b, "\033[%sm", style);
+	(void)text_clip(b, cell, width, (c->flags & TABLE_CLIP_LEFT) != 0);
+	if (style != NULL)
+		buf_adds(b, "\033[0m");
+	if (is_last)
+		return;
+	pad(b, (c->flags & TABLE_RIGHT) != 0 ? GAP : (missing > 0 ? missing : 0) + GAP);
+}
+
+/* Ends a line without the blanks that nobody sees. */
+static void
+end_line(struct buf *b)
+{
+	while (b->len > 0 && b->data[b->len - 1] == ' ')
+		b->data[--b->len] = '\0';
+	buf_addc(b, '\n');
+}
+
+void
+table_render(const struct table *t, int width, bool color, struct buf *b)
+{
+	int widths[TABLE_COLUMNS_MAX];
+
+	measure(t, width, widths);
+	for (size_t i = 0; i < t->n; i++)
+		render_cell(b, &t->columns[i], t->columns[i].title, widths[i], i + 1 == t->n, color ? "1" : NULL);
+	end_line(b);
+	for (size_t r = 0; r < t->rows; r++) {
+		for (size_t i = 0; i < t->n; i++) {
+			const char *cell = t->cells[r * t->n + i];
+			const char *style = color && t->columns[i].style != NULL ? t->columns[i].style(cell) : NULL;
+
+			render_cell(b, &t->columns[i], cell, widths[i], i + 1 == t->n, style);
+		}
+		end_line(b);
+	}
+}

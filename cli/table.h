@@ -1,0 +1,39 @@
+/* table.h - lists for people: columns that fit the terminal's width. Pure; cells are made safe by text_safe. */
+#ifndef CLI_TABLE_H
+#define CLI_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+
+#define TABLE_COLUMNS_MAX 12
+
+enum {
+	TABLE_RIGHT = 1 << 0,     /* flush right: numbers */
+	TABLE_SHRINK = 1 << 1,    /* gives way first where the width does not do */
+	TABLE_CLIP_LEFT = 1 << 2, /* where it is cut the end stays: paths */
+};
+
+struct column {
+	const char *title;
+	unsigned flags;
+	const char *(*style)(const char *cell); /* the cell's SGR parameters ("31"), or NULL for plain; NULL: never styled */
+};
+
+struct table;
+
+/* A table of n <= TABLE_COLUMNS_MAX columns, kept by reference; never NULL. table_free(NULL) is allowed. */
+struct table *table_new(const struct column *columns, size_t n);
+void table_free(struct table *t);
+
+/* Adds a row of n cells, copied; NULL stands for "". */
+void table_add(struct table *t, const char *const *cells);
+
+/* Number of rows. */
+size_t table_rows(const struct table *t);
+
+/* Appends the title line and the rows, each at most `width` columns wide (0: as wide as they are). */
+void table_render(const struct table *t, int width, bool color, struct buf *b);
+
+#endif
