@@ -406,7 +406,8 @@ check_end(struct agent *a)
 	a->stop_lease = true;
 	if (a->lease.busy)
 		return;
-	a->left = a->stop_beat = true;
+	a->left = true;
+	a->stop_beat = true;
 	loop_timer_clear(a->l, &a->lease.timer);
 	if (a->registered)
 		call(&a->lease, "/v1/worker/leave", json_pack("{s:s}", "worker", a->w->id), LEAVE_TIMEOUT_MS, NULL, gone);
@@ -432,7 +433,8 @@ agent_drain(struct agent *a)
 		grace_over(a);
 	}
 	if (!a->leaving) {
-		a->leaving = a->stop_lease = true;
+		a->leaving = true;
+		a->stop_lease = true;
 		log_info(a->w->id, "draining: %zu runs may go on for %lld ms", running(a), (long long)a->w->config.drain_ms);
 		loop_timer_set(a->l, &a->grace, clock_mono_ms() + a->w->config.drain_ms, grace_over, a);
 	}
