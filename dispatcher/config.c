@@ -19,7 +19,7 @@
 
 static const struct setting rows[] = {
 	TEXT("DROVER_LISTEN", "listen", listen, "127.0.0.1:8700", "Address and port of the API; port 0 takes any free one."),
-	TEXT("DROVER_ADVERTISE", "advertise", advertise, "", "URL under which workers reach this dispatcher, or consul://drover-dispatcher."),
+	TEXT("DROVER_ADVERTISE", "advertise", advertise, "", "URL under which workers reach this dispatcher; empty: through Consul where it registers, else DROVER_LISTEN."),
 	TEXT("DROVER_DATA_DIR", "data-dir", data_dir, "/var/lib/drover", "Holds the ledger, tokens and log tails; keep it on a durable disk."),
 	TEXT("DROVER_TOOLBOX", "toolbox", toolbox, "", "Folder with verticals/ and workflows/; watched for changes."),
 	TEXT("DROVER_JOBS_DIR", "jobs-dir", jobs_dir, "nomad-jobs", "Folder with the job files that are registered in Nomad."),
@@ -71,6 +71,7 @@ static const struct setting rows[] = {
 	CHOICE("DROVER_DRIVER", NULL, driver, "", "|docker|raw_exec", "Task driver for all verticals; empty: each one's own."),
 	TEXT("WORKER_COMMAND", NULL, worker_command, "drover-worker", "Path of drover-worker on the nodes (raw_exec)."),
 	TEXT("CACHE_VOLUME", NULL, cache_volume, "", "Nomad host volume for the workers' cache."),
+	TEXT("DOCKER_NETWORK", NULL, docker_network, "", "Network mode of docker tasks, such as host; empty: docker's own default."),
 	TEXT("WORKER_ENV_FILE", NULL, worker_env_file, "", "NAME=value lines that are added to the workers' environment."),
 	TEXT("DROVER_JOB_PREFIX", NULL, job_prefix, "drover", "First part of the names of jobs in Nomad."),
 	NUMBER("NOMAD_CONNECTIONS", INT, nomad_connections, "4", 1, 16, "Calls to Nomad at the same time."),

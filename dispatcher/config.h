@@ -21,7 +21,7 @@ struct config {
 	char *consul_addr, *consul_token, *consul_token_file, *consul_http_auth, *consul_cacert, *consul_capath,
 	    *consul_client_cert, *consul_client_key, *consul_tls_server_name, *consul_namespace;
 	bool consul_ssl, consul_ssl_verify, consul_register;
-	char *datacenters, *driver, *worker_command, *cache_volume, *worker_env_file, *job_prefix;
+	char *datacenters, *driver, *worker_command, *cache_volume, *docker_network, *worker_env_file, *job_prefix;
 	int64_t nomad_connections, reconcile_ms, request_ttl_ms, window;
 	int64_t lease_ttl_ms, orphan_ms, queue_max, max_lost, max_crashes, max_infra, backoff_base_ms, backoff_cap_ms;
 	int64_t run_retention_ms, target_retention_ms, result_retention_ms;

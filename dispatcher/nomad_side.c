@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,13 +44,26 @@ add_file(json_t *env, const char *file, struct err *e)
 	return rc == 0 ? 0 : err_prefix(e, rc, "WORKER_ENV_FILE");
 }
 
+/* Where workers find this dispatcher when nobody said it: through Consul where it registers there, else where it listens. */
+static const char *
+own_address(const struct config *c, char *out, size_t len)
+{
+	bool registers = c->consul_register && c->consul_addr[0] != '\0';
+
+	if (c->advertise[0] != '\0')
+		return c->advertise;
+	snprintf(out, len, "%s%s", registers ? "consul://" : "http://", registers ? "drover-dispatcher" : c->listen);
+	return out;
+}
+
 int
 nomad_worker_env(const struct config *c, json_t **ret, struct err *e)
 {
+	char own[300];
 	const struct {
 		const char *name, *value;
 	} always[] = {
-		{"DROVER_ADDR", c->advertise}, {"S3_ENDPOINT", c->s3_endpoint}, {"S3_REGION", c->s3_region},
+		{"DROVER_ADDR", own_address(c, own, sizeof(own))}, {"S3_ENDPOINT", c->s3_endpoint}, {"S3_REGION", c->s3_region},
 		{"S3_BUCKET", c->s3_targets}, {"S3_RESULTS_BUCKET", c->s3_results}, {"S3_TOOLBOX_BUCKET", c->s3_toolbox},
 		{"STORE_DIR", c->store_dir}, {"CONSUL_HTTP_ADDR", c->consul_addr},
 	};
@@ -122,7 +136,7 @@ nomad_side_open(struct dispatcher *d, struct err *e)
 	struct cluster_config cc = {
 		.loop = d->loop, .core = d->core, .nomad = config_nomad(c), .jobs_dir = c->jobs_dir, .ledger_uuid = d->ledger->uuid,
 		.datacenters = c->datacenters, .driver = c->driver, .worker_command = c->worker_command,
-		.cache_volume = c->cache_volume, .job_prefix = c->job_prefix, .connections = (unsigned)c->nomad_connections,
+		.cache_volume = c->cache_volume, .docker_network = c->docker_network, .job_prefix = c->job_prefix, .connections = (unsigned)c->nomad_connections,
 		.reconcile_ms = c->reconcile_ms, .changed = changed, .arg = d,
 	};
 	int rc;
