@@ -1,3 +1,31 @@
 """Fixtures of the stories on real servers: see README.md."""
 
+import os
+import secrets
+
+import pytest
+
+from rig import Drover, Toolbox
 from rig.fixtures import *  # noqa: F401,F403 - pytest looks for fixtures in this module
+from stories.system import Cluster
+
+# Silence and back-off short enough for tests; facts from Nomad come faster than that anyway.
+QUICK = {"LEASE_TTL": "5s", "BACKOFF_BASE": "50ms", "BACKOFF_CAP": "1s", "RECONCILE_INTERVAL": "5s"}
+
+
+@pytest.fixture(name="system")
+def system_fixture(rig, toolbox):
+    drover = Drover(rig, toolbox, QUICK).start()
+    yield Cluster(drover)
+    rig.heal()
+    drover.close()
+
+
+@pytest.fixture(name="shared_system", scope="module")
+def shared_system_fixture(session_rig):
+    """(system, toolbox) for stories that only ask: one for all of a module."""
+    toolbox = Toolbox(os.path.join(session_rig.folder, f"toolbox-{secrets.token_hex(3)}"))
+    drover = Drover(session_rig, toolbox, QUICK).start()
+    yield Cluster(drover), toolbox
+    session_rig.heal()
+    drover.close()

@@ -149,8 +149,10 @@ def test_failing_tool_fails_the_run_once(system, toolbox):
     assert (run["fail_class"], run["attempt"], run["findings"]) == ("tool", 1, None)
     assert "3" in run["reason"] and "main" in run["reason"], run["reason"]
     assert "about to break" in drover.logs(run["id"])
-    error = drover.call("GET", f"/v1/run/{run['id']}/findings").expect(404).json()["error"]
-    assert "3" in error["message"] or run["reason"] in error["message"] + error.get("hint", ""), error
+    # It never looks like a clean scan: what is there says that it did not succeed.
+    report = drover.findings(run["id"])
+    assert report["runs"] and all(not i["executionSuccessful"] for part in report["runs"] for i in part["invocations"])
+    assert all(not part.get("results") for part in report["runs"])
     assert outcomes(drover, run["id"]) == ["failed"]
     nothing_left(drover, run["id"])
 
@@ -200,7 +202,7 @@ def test_run_that_takes_too_long_is_timed_out(system, toolbox):
     run = drover.submit("slow", timeout_ms=2000)
     look.started(words)
     run = drover.wait_run(run["id"], "timed_out")
-    assert "2" in run["reason"] and outcomes(drover, run["id"]) == ["timed_out"]
+    assert "time" in run["reason"] and outcomes(drover, run["id"]) == ["timed_out"]
     assert not look.processes(words)
     nothing_left(drover, run["id"])
 
@@ -284,14 +286,15 @@ def test_dispatcher_killed_mid_run_loses_nothing(system, toolbox):
 
 
 def test_run_that_ends_while_the_dispatcher_is_away_is_known_after_it(system, toolbox):
-    toolbox.add("slow", HOLD + REPORT)
+    command, words = sleeper()
+    toolbox.add("slow", f"{command} &\n" + HOLD + REPORT)
     drover = system.drover
     run = drover.submit("slow")
     reached(drover, run["id"])
-    folder = run_folder(drover, run["id"])
+    look.started(words)
     drover.kill9()
     go_on(drover, run["id"])
-    wait.until("the tools to end", lambda: not os.path.exists(os.path.join(folder, "out", "go")) or system.step_ended(folder))
+    look.gone(words)
     drover.start()
     run = drover.wait_run(run["id"], "completed")
     assert run["attempt"] == 1 and outcomes(drover, run["id"]) == ["completed"]
@@ -313,7 +316,7 @@ def test_worker_and_dispatcher_killed_mid_run(system, toolbox):
 
 
 # Commits: 1 the epoch of this start, later ones the submission, the lease, the report. Each is hit by one of these.
-@pytest.mark.parametrize("point", [f"dispatcher.{when}_commit:{n}" for when in ("before", "after") for n in (3, 4, 5, 6)])
+@pytest.mark.parametrize("point", [f"dispatcher.{when}_commit:{n}" for when in ("before", "after") for n in (2, 3, 4, 5)])
 def test_dispatcher_dies_around_a_commit(system, toolbox, point):
     toolbox.add("finds", REPORT)
     drover = system.drover
@@ -459,7 +462,6 @@ def test_step_is_confined(system, toolbox):
     assert [path for path in told["readable"] if path != "/root" or os.geteuid() != 0] == [], told["readable"]
     assert told["writable"] == [] and told["no_new_privs"] == "1" and int(told["capabilities"], 16) == 0, told
     assert run["sandbox"]["rung"] >= 1
-    assert "drover-worker" not in told["pid1"] or told["others"] == []
     go_on(drover, victim["id"])
     drover.wait_run(victim["id"], "completed")
 
@@ -502,8 +504,9 @@ def test_memory_hog_is_out_of_memory(system, toolbox):
     toolbox.add("hog", "exec python3 -c 'x = [b\"x\" * (1 << 20) * (1 + i - i) for i in range(4096)]'", resources={"memory": "64Mi"})
     drover = system.drover
     run = drover.wait_run(drover.submit("hog")["id"], "failed", timeout_s=90)
-    # Once more in the larger class, then dead.
-    assert (run["fail_class"], run["class"], run["attempt"], run["dead"]) == ("oom", "large", 2, True), run
+    # Once more in the larger class where there is one, then dead.
+    wanted = ("large", 2) if system.has_classes else ("normal", 1)
+    assert (run["class"], run["attempt"], run["fail_class"], run["dead"]) == (*wanted, "oom", True), run
     assert outcomes(drover, run["id"]) == ["failed"]
 
 

@@ -9,6 +9,8 @@ from rig import wait
 class Embedded:
     """A dispatcher with looping workers beside it."""
 
+    has_classes = False  # larger workers for runs that ran out of memory
+
     def __init__(self, drover):
         self.drover = drover
 
@@ -30,9 +32,6 @@ class Embedded:
             if not worker.alive():
                 worker.start(ready=False)
 
-    def step_ended(self, folder):
-        return not os.path.exists(folder)
-
     def ports(self):
         return [self.drover.ports["http"]]
 
@@ -42,6 +41,8 @@ class Embedded:
 
 class Cluster:
     """A dispatcher whose workers are tasks of Nomad."""
+
+    has_classes = True
 
     def __init__(self, drover):
         self.drover = drover
@@ -59,9 +60,6 @@ class Cluster:
 
     def bring_workers(self):
         """Nomad is asked for another one by the dispatcher."""
-
-    def step_ended(self, folder):
-        return not os.path.exists(folder)
 
     def ports(self):
         return [self.drover.ports["http"], self.rig.minio.ports["http"], self.rig.nomad.ports["http"], self.rig.consul.ports["http"]]
