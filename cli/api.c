@@ -133,14 +133,14 @@ api_may_pass(int rc)
 	return rc == ERR_RETRY || rc == ERR_TIMEOUT || rc == ERR_IO;
 }
 
-/* Says where the failed call went, and what may help. */
+/* Says in our words that nobody is there, and what may help. */
 static int
 explain(const struct api *a, int rc, struct err *e)
 {
-	if (rc == ERR_RETRY && e->hint[0] == '\0') {
-		(void)err_prefix(e, rc, "%s", a->shown);
-		(void)err_hint(e, "is a dispatcher running there? set -address or DROVER_ADDR; `drover dev` starts one here");
-	}
+	if (rc != ERR_RETRY || e->hint[0] != '\0')
+		return rc;
+	(void)err_set(e, rc, "no dispatcher answers at %s", a->shown);
+	(void)err_hint(e, "-address or DROVER_ADDR says where it is; `drover dev` starts one here");
 	return rc;
 }
 
