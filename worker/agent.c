@@ -47,11 +47,13 @@ struct agent {
 	struct job *jobs[SLOTS_MAX];
 	char only[RUN_ID_MAX];   /* the adopted run */
 	bool registered, ever_registered;
+	bool refused;            /* what was dispatched by hand makes no run */
 	bool told_to_drain;      /* by the dispatcher, who may take it back */
 	bool leaving;            /* by a signal, or a one-shot that is done: for good */
 	bool hand_back;          /* the grace is over */
 	bool left;               /* `leave` was sent */
 	bool had_run;            /* of a one-shot */
+	bool adopt_unknown;      /* adopting was answered "not found" once: it may have meant us */
 	atomic_bool stop_lease;  /* ends the poll that is under way */
 	atomic_bool stop_beat;
 	int64_t orphan_ms, lease_ttl_ms;
@@ -60,6 +62,7 @@ struct agent {
 
 static void next_lease(struct agent *a);
 static void next_beat(struct agent *a);
+static void lease_again(void *arg);
 static void check_end(struct agent *a);
 
 /* --- calls --- */
@@ -216,11 +219,21 @@ adopted(struct agent *a)
 	if (a->lease.rc == 0 && run != NULL && run_id_valid(run)) {
 		(void)snprintf(a->only, sizeof(a->only), "%s", run);
 		log_info(a->w->id, "dispatched by hand: run %s", run);
-	} else if (a->lease.rc == ERR_INVALID || a->lease.rc == ERR_DENIED || a->lease.rc == ERR_CONFLICT) {
+	} else if (a->lease.rc == ERR_NOTFOUND && !a->adopt_unknown) {
+		a->adopt_unknown = true;
+		a->registered = false;
+	} else if (a->lease.rc == ERR_INVALID || a->lease.rc == ERR_DENIED || a->lease.rc == ERR_CONFLICT || a->lease.rc == ERR_NOTFOUND) {
 		log_error(a->w->id, "dispatched by hand, but refused: %s%s%s", a->lease.e.msg, a->lease.e.hint[0] != '\0' ? " - " : "",
 		    a->lease.e.hint);
-		a->ever_registered = false; /* exit 1: the operator sees a failed task */
+		a->refused = true;
 		a->leaving = true;
+	} else {
+		int64_t at_mono_ms = back_off(&a->lease);
+
+		complain(&a->lease, a);
+		loop_timer_set(a->l, &a->lease.timer, at_mono_ms, lease_again, a);
+		check_end(a);
+		return;
 	}
 	next_lease(a);
 	check_end(a);
@@ -233,12 +246,6 @@ adopt(struct agent *a)
 
 	call(&a->lease, "/v1/worker/adopt", json_pack("{s:s, s:s, s:s, s:s, s:s}", "worker", a->w->id, "job_id", c->job_id, "workflow",
 	    c->meta_workflow, "target", c->meta_target, "parameters", c->meta_parameters), CALL_TIMEOUT_MS, &a->stop_lease, adopted);
-}
-
-static void
-lease_again(void *arg)
-{
-	next_lease(arg);
 }
 
 static void
@@ -310,6 +317,12 @@ static bool
 wants_lease(const struct agent *a)
 {
 	return !a->leaving && !a->told_to_drain && free_slots(a) > 0 && !(config_once(&a->w->config) && a->had_run);
+}
+
+static void
+lease_again(void *arg)
+{
+	next_lease(arg);
 }
 
 /* The next call on the first thread: register where the dispatcher does not know us, else ask for work. */
@@ -456,7 +469,7 @@ watch(void *arg)
 int
 agent_status(const struct agent *a)
 {
-	return !config_once(&a->w->config) || a->ever_registered ? 0 : 1;
+	return a->refused || (config_once(&a->w->config) && !a->ever_registered) ? 1 : 0;
 }
 
 static bool

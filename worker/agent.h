@@ -18,7 +18,8 @@ struct agent *agent_new(struct worker *w, struct loop *l, struct err *e);
  * second time. */
 void agent_drain(struct agent *a);
 
-/* The exit status: 0 unless a worker for one request ended without ever reaching the dispatcher. */
+/* The exit status: 0 unless a worker for one request ended without ever reaching the dispatcher, or what was
+ * dispatched by hand was refused. */
 int agent_status(const struct agent *a);
 
 /* After the loop. NULL is allowed. */

@@ -24,6 +24,7 @@ struct job;
 struct job *job_start(struct worker *w, struct loop *l, const json_t *lease, unsigned slot, bool leaving,
     void (*ended)(struct job *j, void *arg), void *arg);
 
+/* Its run and fence, in the words of the lease; valid until job_free. */
 const char *job_run(const struct job *j);
 const char *job_fence(const struct job *j);
 

@@ -1,0 +1,181 @@
+"""The worker program by itself: one-shots, limits, missing tools, broken objects, and what it does when it is left alone."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from rig import Drover, binaries, wait
+from rig.drover import pack
+from rig.process import environment
+from stories import look
+from stories.steps import HOLD, REPORT, announce, go_on, reached, run_folder, sleeper
+
+QUICK = {"LEASE_TTL": "2s", "BACKOFF_BASE": "50ms", "BACKOFF_CAP": "200ms"}
+
+
+@pytest.fixture(name="start")
+def start_fixture(embedded_rig, toolbox):
+    """start(settings of the dispatcher): a dispatcher without workers."""
+    started = []
+
+    def start(**settings):
+        started.append(Drover(embedded_rig, toolbox, {**QUICK, **settings}).start())
+        return started[-1]
+
+    yield start
+    for drover in started:
+        drover.close()
+
+
+def once(drover, request, timeout_s=60, **settings):
+    """Run drover-worker --once REQUEST to its end: a CompletedProcess."""
+    env = {
+        "DROVER_ADDR": drover.url,
+        "WORKER_VERTICAL": "story",
+        "CACHE_DIR": drover.cache_folder,
+        "STORE_DIR": drover.settings["STORE_DIR"],
+        "DROVER_TOOLBOX": drover.settings["DROVER_TOOLBOX"],
+        **settings,
+    }
+    return subprocess.run([binaries.drover("drover-worker"), "--once", request], env=environment(drover.rig, env),
+                          capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def by_hand(drover, child, workflow, target):
+    return once(drover, "", NOMAD_META_workflow=workflow, NOMAD_META_target=target["id"], NOMAD_META_parameters="", NOMAD_JOB_ID=child)
+
+
+def files_below(folder):
+    return [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
+
+
+def test_dispatch_by_hand_becomes_one_run(start, toolbox):
+    toolbox.add("finds", "echo to-the-task-log\n" + REPORT)
+    drover = start()
+    drover.wait_workflow("finds")
+    target = drover.upload({"a.txt": "planted\n"})
+    done = by_hand(drover, "drover-run-story/dispatch-1-abc", "finds", target)
+    assert done.returncode == 0 and "main | to-the-task-log" in done.stdout, done.stderr
+    (run,) = drover.runs()
+    assert (run["state"], run["adopted"], run["attempt"]) == ("completed", True, 1)
+    # A child that Nomad starts again finds the same run, which is over.
+    assert by_hand(drover, "drover-run-story/dispatch-1-abc", "finds", target).returncode == 0
+    assert len(drover.runs()) == 1
+
+
+def test_dispatch_by_hand_of_nonsense_is_a_failed_task(start):
+    drover = start()
+    target = drover.upload({"a.txt": "planted\n"})
+    done = by_hand(drover, "drover-run-story/dispatch-1-abc", "unknown", target)
+    assert done.returncode == 1 and "unknown" in done.stderr
+    assert drover.runs() == []
+
+
+@pytest.mark.parametrize("settings,words", [
+    ({"WORKER_VERTICAL": ""}, ["WORKER_VERTICAL"]),
+    ({"STORE_DIR": ""}, ["S3_ENDPOINT", "STORE_DIR"]),
+    ({"MAX_CONCURRENT_ACTIVITIES": "65"}, ["MAX_CONCURRENT_ACTIVITIES", "64"]),
+    ({"CACHE_DIR": "relative"}, ["CACHE_DIR"]),
+    ({"DROVER_ADDR": "gopher://x"}, ["DROVER_ADDR"]),
+], ids=lambda value: next(iter(value)))
+def test_settings_that_cannot_work_are_named(start, settings, words):
+    done = once(start(), "x", **settings)
+    assert done.returncode == 2 and all(word in done.stderr for word in words), done.stderr
+
+
+def test_idle_worker_is_small(start):
+    worker = start().add_worker("story")
+    with open(f"/proc/{worker.process.pid}/smaps_rollup", encoding="ascii") as file:
+        private = sum(int(kib) for kib in re.findall(r"^Private_\w+: +(\d+) kB$", file.read(), re.M))
+    assert private <= 8 * 1024, f"{private} KiB"
+
+
+def test_missing_tool_is_no_clean_scan(start, toolbox):
+    toolbox.add("finds", REPORT)
+    path = os.path.join(toolbox.folder, "verticals", "story", "vertical.yaml")
+    with open(path, encoding="utf-8") as file:
+        vertical = json.load(file)
+    vertical["tools"] = [{"name": "scanner", "probe": ["scanner-that-is-not-there"]}]
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(vertical, file)
+    drover = start(MAX_INFRA="1")
+    drover.add_worker("story")
+    run = drover.wait_run(drover.submit("finds")["id"], "failed")
+    assert run["fail_class"] == "infra" and "scanner" in run["reason"] and "install.sh" in run["reason"], run["reason"]
+    assert drover.get("/v1/workers")["workers"][0]["missing"] == ["scanner"]
+
+
+def test_broken_object_is_refused(start, toolbox):
+    toolbox.add("finds", REPORT)
+    drover = start()
+    data = pack({"a.txt": "planted\n"})
+    target = drover.upload(data)
+    broken = 0
+    for path in files_below(os.path.join(drover.settings["STORE_DIR"], "targets")):
+        with open(path, "rb") as file:
+            stored = file.read()
+        if data in stored:
+            with open(path, "wb") as file:
+                file.write(stored.replace(data, data[:-1] + bytes([data[-1] ^ 1])))
+            broken += 1
+    assert broken == 1
+    drover.add_worker("story")
+    run = drover.wait_run(drover.submit("finds", target)["id"], "failed")
+    assert (run["fail_class"], run["attempt"]) == ("invalid", 1), run
+    kept = [path for path in files_below(os.path.join(drover.cache_folder, "objects")) if target["sha256"] in path and "blob" in path]
+    assert not kept
+
+
+def test_log_is_cut_at_its_limit(start, toolbox):
+    toolbox.add("loud", "yes 0123456789abcdef | head -c 1000000\n" + REPORT)
+    drover = start()
+    drover.add_worker("story", LOG_MAX="64KiB")
+    run = drover.wait_run(drover.submit("loud")["id"], "completed")
+    log = drover.artifact(run["id"], "run.log")
+    assert 64 * 1024 <= len(log) <= 64 * 1024 + 200 and b"LOG_MAX" in log[-100:]
+
+
+def test_worker_that_is_cut_off_kills_its_tools(start, toolbox):
+    command, words = sleeper()
+    toolbox.add("slow", announce("holding") + command)
+    drover = start(ORPHAN_LIMIT="1s")
+    worker = drover.add_worker("story")
+    run = drover.submit("slow")
+    look.started(words)
+    folder = run_folder(drover, run["id"])
+    drover.kill9()
+    wait.until("the tool to be gone", lambda: not look.processes(words) and not os.path.exists(folder))
+    assert worker.alive()
+
+
+def test_run_may_finish_while_its_worker_drains(start, toolbox):
+    toolbox.add("slow", HOLD + REPORT)
+    toolbox.add("other", REPORT)
+    drover = start()
+    worker = drover.add_worker("story", DRAIN_TIMEOUT="1h")
+    run = drover.submit("slow")
+    reached(drover, run["id"])
+    worker.process.signal(signal.SIGTERM)
+    wait.until("the drain", lambda: "draining" in worker.process.log_tail())
+    other = drover.submit("other")
+    go_on(drover, run["id"])
+    assert drover.wait_run(run["id"], "completed")["attempt"] == 1
+    assert worker.process.wait(20) == 0
+    assert drover.run(other["id"])["state"] == "queued"
+
+
+def test_second_signal_hands_back_at_once(start, toolbox):
+    toolbox.add("slow", HOLD + REPORT)
+    drover = start()
+    worker = drover.add_worker("story", DRAIN_TIMEOUT="1h")
+    run = drover.submit("slow")
+    reached(drover, run["id"])
+    worker.process.signal(signal.SIGTERM)
+    wait.until("the drain", lambda: "draining" in worker.process.log_tail())
+    worker.process.signal(signal.SIGTERM)
+    assert worker.process.wait(20) == 0
+    assert [row["state"] for row in drover.run(run["id"])["history"]][-1] == "queued"
