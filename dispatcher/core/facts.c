@@ -119,7 +119,7 @@ stray_new(struct core *c, const struct core_child *ch)
 static void
 follow(struct core *c, struct now now, const struct core_child *ch, struct request *r)
 {
-	bool replaced = ch->alloc_stopped && !ch->stopped;
+	bool replaced = ch->alloc_stopped && !ch->stopped, ended_before = r->ended;
 
 	request_set_child(c, r, ch->child);
 	if (r->row.adopted && r->reserved != NULL && ch->stopped)
@@ -137,6 +137,8 @@ follow(struct core *c, struct now now, const struct core_child *ch, struct reque
 	} else if (r->ended && ch->state != CHILD_ENDED && !ch->partial && !r->calling && r->txn == NULL) {
 		r->ended = false;
 	}
+	if (r->ended && !ended_before)
+		r->next_call_mono = 0; /* the stop need not be repeated: its place in the window is cleared now */
 	r->child_state = ch->state;
 	r->child_told = true;
 	if (ch->why[0] != '\0' || ch->state >= CHILD_RUNNING)

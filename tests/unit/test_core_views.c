@@ -1,0 +1,274 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core_rig.h"
+
+#define A "scan-000000000000000a"
+#define B "scan-000000000000000b"
+#define CHILD "drover-run-python/dispatch-1-a"
+
+/* --- why a run waits: one way into each word --- */
+
+static void
+wanted(struct rig *r)
+{
+	rig_submit(r, A, 0);
+}
+
+static void
+retried(struct rig *r)
+{
+	rig_submit(r, A, 0);
+	core_dispatched(r->core, r->now, rig_effect(r, EFF_DISPATCH)->req.seq, DISPATCH_RETRY, "", "500 no leader");
+	rig_pump(r);
+}
+
+static void
+refused(struct rig *r)
+{
+	rig_submit(r, A, 0);
+	core_dispatched(r->core, r->now, rig_effect(r, EFF_DISPATCH)->req.seq, DISPATCH_REFUSED, "", "job not found");
+	rig_pump(r);
+}
+
+static void
+accepted(struct rig *r)
+{
+	rig_submit(r, A, 0);
+	rig_dispatched(r, CHILD);
+}
+
+static void
+unplaced(struct rig *r)
+{
+	rig_submit(r, A, 0);
+	rig_child(r, (struct core_child){.seq = rig_dispatched(r, CHILD), .state = CHILD_PENDING, .why = "no node has docker"}, CHILD);
+}
+
+static void
+pulling(struct rig *r)
+{
+	rig_submit(r, A, 0);
+	rig_child(r, (struct core_child){.seq = rig_dispatched(r, CHILD), .state = CHILD_STARTING, .why = "pulling the image"}, CHILD);
+}
+
+static void
+windowed(struct rig *r)
+{
+	uint64_t seq;
+
+	rig_submit(r, B, 0);
+	seq = rig_dispatched(r, CHILD);
+	rig_register(r, "o", 1, CHILD, seq);
+	assert_non_null(rig_take(r, "o"));
+	rig_submit(r, A, 0);
+}
+
+static void
+closed(struct rig *r)
+{
+	core_set_vertical(r->core, r->now, &(struct core_vertical){.name = RIG_VERTICAL});
+	rig_submit(r, A, 0);
+}
+
+static void
+insists_on_warm(struct rig *r)
+{
+	rig_submit_as(r, A, (struct run_needs){.execution = EXEC_WARM}, 0, "");
+}
+
+static void
+between_two_polls(struct rig *r)
+{
+	rig_register(r, "w", 1, "", 0);
+	rig_submit(r, A, 0);
+}
+
+static void
+cut_off(struct rig *r)
+{
+	core_nomad_health(r->core, r->now, false, "connection refused");
+	rig_submit(r, A, 0);
+}
+
+static void
+disk_full(struct rig *r)
+{
+	rig_submit(r, A, 0);
+	core_ledger_health(r->core, r->now, false);
+}
+
+static void
+delayed(struct rig *r)
+{
+	rig_submit_as(r, A, (struct run_needs){0}, r->now.real_ms + 60000, "");
+}
+
+static void
+handmade(struct rig *r)
+{
+	rig_submit_as(r, A, (struct run_needs){0}, 0, CHILD);
+}
+
+static void
+after_a_crash(struct rig *r)
+{
+	rig_register(r, "w", 1, "", 0);
+	rig_register(r, "v", 2, "", 0);
+	rig_submit_as(r, A, (struct run_needs){.execution = EXEC_WARM}, 0, "");
+	assert_non_null(rig_take(r, "w"));
+	rig_submit_as(r, B, (struct run_needs){.execution = EXEC_WARM}, 0, "");
+	assert_non_null(rig_take(r, "v"));
+	rig_crash(r, "w");
+	rig_advance(r, 2000);
+	assert_null(rig_take(r, "v")); /* a slot is free there, but beside another run */
+}
+
+static void
+each_reason_has_its_word(void **state)
+{
+	static const struct {
+		void (*make)(struct rig *r);
+		const char *code, *text;
+	} cases[] = {
+		{wanted, "capacity_requested", "is being asked"},
+		{retried, "capacity_requested", "500 no leader"},
+		{accepted, "capacity_requested", "has not placed it"},
+		{refused, "placement", "job not found"},
+		{unplaced, "placement", "no node has docker"},
+		{pulling, "starting", "pulling the image"},
+		{handmade, "starting", "its own Nomad job"},
+		{windowed, "window", "are busy"},
+		{closed, "no_worker", "no one-shot jobs"},
+		{insists_on_warm, "no_worker", "has a free slot"},
+		{between_two_polls, "ready", "next in line"},
+		{cut_off, "nomad_away", "connection refused"},
+		{disk_full, "ledger", "cannot write"},
+		{delayed, "backoff", "not before"},
+		{after_a_crash, "alone", "runs nothing else"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct rig *r = rig_new(true, 1);
+
+		cases[i].make(r);
+		rig_waits(r, A, cases[i].code, cases[i].text);
+		rig_free(r);
+	}
+}
+
+static void
+only_what_is_queued_waits(void **state)
+{
+	struct rig *r = rig_new(false, 0);
+	struct core_wait w;
+
+	(void)state;
+	assert_false(core_why(r->core, r->now, A, &w));
+	rig_submit(r, A, 0);
+	rig_register(r, "w", 1, "", 0);
+	assert_non_null(rig_take(r, "w"));
+	assert_false(core_why(r->core, r->now, A, &w));
+	rig_free(r);
+}
+
+static void
+positions_follow_the_order(void **state)
+{
+	static const struct {
+		const char *id;
+		int priority;
+		size_t want;
+	} runs[] = {{"scan-0000000000000001", 5, 3}, {"scan-0000000000000002", 50, 1}, {"scan-0000000000000003", 5, 4}, {"scan-0000000000000004", 9, 2}};
+	struct rig *r = rig_new(false, 0);
+	struct core_wait w;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+		rig_submit(r, runs[i].id, runs[i].priority);
+		rig_advance(r, 1);
+	}
+	rig_submit_as(r, A, (struct run_needs){.priority = 100}, r->now.real_ms + 1000, "");
+	for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+		assert_true(core_why(r->core, r->now, runs[i].id, &w));
+		assert_int_equal(w.position, runs[i].want);
+	}
+	assert_true(core_why(r->core, r->now, A, &w));
+	assert_int_equal(w.position, 0); /* not in line before its time */
+	rig_free(r);
+}
+
+/* --- depths and workers --- */
+
+static void
+depths_count_what_is_there(void **state)
+{
+	struct rig *r = rig_new(true, 3);
+	struct core_depth d[4];
+
+	(void)state;
+	rig_submit(r, A, 0);
+	rig_dispatched(r, CHILD);
+	rig_advance(r, 5000);
+	rig_submit_as(r, B, (struct run_needs){0}, r->now.real_ms + 60000, "");
+	rig_submit_as(r, "scan-000000000000000c", (struct run_needs){.class = CLASS_LARGE}, 0, "");
+	assert_int_equal(core_depths(r->core, r->now, d, 0), 2);
+	assert_int_equal(core_depths(r->core, r->now, d, 4), 2);
+	assert_string_equal(d[0].vertical, RIG_VERTICAL);
+	assert_true(d[0].class == CLASS_NORMAL && d[1].class == CLASS_LARGE);
+	assert_true(d[0].queued == 2 && d[0].ready == 1 && d[0].running == 0 && d[0].requests == 1 && d[0].window == 3);
+	assert_int_equal(d[0].oldest_ms, 5000);
+	assert_true(d[1].queued == 1 && d[1].ready == 1 && d[1].requests == 1);
+	rig_register(r, "w", 3, "", 0);
+	assert_non_null(rig_take(r, "w"));
+	core_depths(r->core, r->now, d, 4);
+	assert_true(d[0].queued == 1 && d[0].ready == 0 && d[0].running == 1 && d[0].workers == 1 && d[0].slots_free == 2);
+	assert_true(d[1].workers == 0 && d[1].slots_free == 0);
+	rig_free(r);
+}
+
+static void
+workers_show_what_they_do(void **state)
+{
+	struct rig *r = rig_new(false, 0);
+	struct core_worker_view v[2];
+
+	(void)state;
+	assert_int_equal(core_workers(r->core, r->now, v, 2), 0);
+	rig_submit(r, A, 0);
+	rig_register(r, "w", 2, "", 0);
+	assert_non_null(rig_take(r, "w"));
+	rig_advance(r, 700);
+	assert_int_equal(core_workers(r->core, r->now, v, 2), 1);
+	assert_string_equal(v[0].worker.id, "w");
+	assert_true(v[0].leases == 1 && v[0].seen_ms_ago == 700 && !v[0].waiting && !v[0].draining);
+	assert_null(rig_take(r, "w"));
+	core_workers(r->core, r->now, v, 2);
+	assert_true(v[0].waiting && v[0].seen_ms_ago == 0);
+	core_leave(r->core, r->now, "w");
+	rig_pump(r);
+	core_workers(r->core, r->now, v, 2);
+	assert_true(v[0].draining);
+	rig_advance(r, 1); /* its lease is handed back by then */
+	assert_int_equal(rig_run(r, A)->state, RUN_QUEUED);
+	rig_advance(r, 2 * RIG_TTL_MS);
+	assert_int_equal(core_workers(r->core, r->now, v, 2), 0);
+	rig_free(r);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_reason_has_its_word),   cmocka_unit_test(only_what_is_queued_waits),
+		cmocka_unit_test(positions_follow_the_order), cmocka_unit_test(depths_count_what_is_there),
+		cmocka_unit_test(workers_show_what_they_do),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
