@@ -88,10 +88,10 @@ class World:
         return toolbox
 
     def docker_image(self):
-        """An image with the worker, a shell and the stamp program, made from this machine's files."""
+        """An image of this machine's files: the worker, what it probes with, and the stamp program."""
         files = {"/usr/local/bin/drover-worker": binaries.drover("drover-worker"), "/usr/local/bin/stamp": self.tools.stamp}
         name = f"drover-bench-{self.rig.id}:1"
-        self.rig.docker.image_from_host(name, ["sh", binaries.drover("drover-worker")], files=files)
+        self.rig.docker.image_from_host(name, ["sh", "true", binaries.drover("drover-worker")], files=files)
         self.rig.on_teardown(lambda: self.rig.docker("rmi", "-f", name, check=False))
         return name
 
