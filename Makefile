@@ -40,6 +40,9 @@ obj_of   = $(patsubst %.c,$(OBJ)/%.o,$(1))
 LIB_OBJ  := $(call obj_of,$(LIB_SRC))
 LIBRARY  := $(BUILD)/libcommon.a
 
+# Objects of tests are kept between calls.
+.SECONDARY:
+
 .PHONY: all
 all: $(addprefix $(BIN)/,$(PROGRAMS))
 

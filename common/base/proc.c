@@ -72,14 +72,15 @@ set_up_fds(struct launch *l)
 	return close_range(CHILD_FDS, ~0u, CLOSE_RANGE_CLOEXEC);
 }
 
+/* By the kernel's own call: the C library hides the two signals that it uses itself, and a parent may have left them ignored. */
 static void
 reset_signals(void)
 {
-	struct sigaction plain = {.sa_handler = SIG_DFL};
+	static const unsigned long plain[4]; /* the kernel's struct: SIG_DFL, no flags, no restorer, empty mask */
 	sigset_t none;
 
 	for (int signo = 1; signo < NSIG; signo++)
-		sigaction(signo, &plain, NULL); /* refused for those that cannot be changed anyway */
+		(void)syscall(SYS_rt_sigaction, signo, plain, NULL, sizeof(unsigned long)); /* refused for KILL and STOP */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
