@@ -11,6 +11,10 @@ BUILD    ?= build
 SANITIZE ?=
 SEEDS    ?= 1000
 FUZZ_S   ?= 20
+# V=1 shows the commands.
+V        ?=
+Q        := $(if $(V),,@)
+say      = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
 BIN      := $(BUILD)/bin
 OBJ      := $(BUILD)/obj
 TESTS    := $(BUILD)/tests
@@ -52,20 +56,24 @@ help: ## list the targets
 
 $(OBJ)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CPPFLAGS) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CPPFLAGS) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
 
 $(LIBRARY): $(LIB_OBJ)
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)$(AR) rcs $@ $^
 
 define program_rules
 $(BUILD)/lib$(1).a: $(call obj_of,$(filter-out %/main.c,$(call src_of,$(1))))
 	@rm -f $$@
-	$(AR) rcs $$@ $$^
+	$$(call say,AR,$$@)
+	$$(Q)$(AR) rcs $$@ $$^
 $(BIN)/$(1): $(call obj_of,$(filter %/main.c,$(call src_of,$(1)))) $(BUILD)/lib$(1).a $(LIBRARY)
 	@mkdir -p $$(@D)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $$@ $$^ $$(LIBS)
+	$$(call say,LD,$$@)
+	$$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $$@ $$^ $$(LIBS)
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program_rules,$(p))))
 
@@ -76,17 +84,21 @@ PROGRAM_LIBS := $(foreach p,$(PROGRAMS),$(BUILD)/lib$(p).a)
 
 $(TESTS)/unit_%: $(OBJ)/tests/unit/test_%.o $(PROGRAM_LIBS) $(LIBRARY)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
 $(TESTS)/contract_%: $(OBJ)/tests/contract/%.o $(PROGRAM_LIBS) $(LIBRARY)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
 $(TESTS)/extract_driver: $(OBJ)/tests/hostile/extract_driver.o $(LIBRARY)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 SIM_OBJ  := $(call obj_of,$(wildcard tests/sim/*.c))
 $(TESTS)/sim: $(SIM_OBJ) $(BUILD)/libdrover-dispatcher.a $(LIBRARY)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
 include tools/make/check.mk tools/make/fuzz.mk tools/make/install.mk

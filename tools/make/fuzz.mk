@@ -9,7 +9,8 @@ fuzzers:
 	+@$(MAKE) --no-print-directory CC=$(FUZZ_CC) BUILD=$(FUZZ_BUILD) SANITIZE=fuzzer-no-link,address,undefined CFLAGS="-O1 -g" $(FUZZERS)
 
 $(FUZZ_BUILD)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(PROGRAM_LIBS) $(LIBRARY)
-	$(CC) $(CFLAGS_ALL) -pie -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) -pie -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS)
 
 fuzz-smoke: fuzzers ## every fuzz harness for FUZZ_S seconds
 	@tools/fuzz.sh $(FUZZ_BUILD) $(FUZZ_S)
