@@ -8,7 +8,7 @@ FUZZERS    := $(patsubst tests/fuzz/fuzz_%.c,$(FUZZ_BUILD)/fuzz_%,$(wildcard tes
 fuzzers:
 	+@$(MAKE) --no-print-directory CC=$(FUZZ_CC) BUILD=$(FUZZ_BUILD) SANITIZE=fuzzer-no-link,address,undefined CFLAGS="-O1 -g" $(FUZZERS)
 
-$(FUZZ_BUILD)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(PROGRAM_LIBS) $(LIBRARY)
+$(BUILD)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(PROGRAM_LIBS) $(LIBRARY)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS_ALL) -pie -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS)
 
