@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -21,38 +22,30 @@
 
 /* --- idmapped mounts --- */
 
-/* A child that only holds a user namespace until its pipe is closed. */
+/* A child that only holds a user namespace until it is killed. Not until a pipe is closed: children that other threads fork at the
+ * same time have copies of its ends, and would keep each other. */
 static pid_t
-hold_userns(int *ret_pipe)
+hold_userns(void)
 {
-	int fds[2], ready[2];
+	int ready[2];
 	char byte;
-	pid_t pid;
+	pid_t parent = getpid(), pid;
 
-	if (pipe2(fds, O_CLOEXEC) != 0)
+	if (pipe2(ready, O_CLOEXEC) != 0)
 		return -1;
-	if (pipe2(ready, O_CLOEXEC) != 0) {
-		close(fds[0]);
-		close(fds[1]);
-		return -1;
-	}
 	pid = fork();
 	if (pid == 0) {
-		close(fds[1]);
-		if (unshare(CLONE_NEWUSER) == 0 && write(ready[1], "x", 1) == 1)
-			(void)!read(fds[0], &byte, 1);
+		if (unshare(CLONE_NEWUSER) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent &&
+		    write(ready[1], "x", 1) == 1)
+			(void)pause();
 		_exit(0);
 	}
-	close(fds[0]);
 	close(ready[1]);
-	if (pid < 0 || read(ready[0], &byte, 1) != 1) {
-		close(fds[1]);
-		if (pid > 0)
-			waitpid(pid, NULL, 0);
+	if (pid > 0 && read(ready[0], &byte, 1) != 1) {
+		waitpid(pid, NULL, 0);
 		pid = -1;
 	}
 	close(ready[0]);
-	*ret_pipe = fds[1];
 	return pid;
 }
 
@@ -77,15 +70,15 @@ static int
 userns_for(uint32_t from_uid, uint32_t to_uid, uint32_t from_gid, uint32_t to_gid)
 {
 	char path[64];
-	int hold, fd = -1;
-	pid_t pid = hold_userns(&hold);
+	int fd = -1;
+	pid_t pid = hold_userns();
 
 	if (pid < 0)
 		return -1;
 	snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
 	if (write_map(pid, "uid_map", from_uid, to_uid) == 0 && write_map(pid, "gid_map", from_gid, to_gid) == 0)
 		fd = open(path, O_RDONLY | O_CLOEXEC);
-	close(hold);
+	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	return fd;
 }

@@ -144,7 +144,7 @@ def test_workflow_push_from_the_command_line(system, toolbox):
     folder = os.path.join(toolbox.folder, "aside", "pushed")
     os.makedirs(folder)
     with open(os.path.join(folder, "metadata.yaml"), "w", encoding="utf-8") as file:
-        file.write("name: pushed\nversion: '1.0'\nvertical: story\nsteps:\n  - name: main\n    run: [sh, '${WORKFLOW_DIR}/main.sh']\n")
+        file.write("name: pushed\nversion: '1.0'\nvertical: story\ndescription: Comes by push.\nsteps:\n  - name: main\n    run: [sh, '${WORKFLOW_DIR}/main.sh']\n")
     with open(os.path.join(folder, "main.sh"), "w", encoding="utf-8") as file:
         file.write("echo came-by-push\n")
     drover = system.drover
@@ -234,6 +234,18 @@ def small_disk(path, size="4m"):
     """A file system of its own that can be full or read-only; the test is skipped where we may not mount."""
     if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], check=False).returncode:
         pytest.skip("needs to mount a small file system")
+
+
+def fill_up(path):
+    """Write until the file system is full."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        while os.write(file, b"x" * 4096):
+            pass
+    except OSError:
+        pass
+    finally:
+        os.close(file)
 
 
 @pytest.fixture(name="on_small_disk")
@@ -388,13 +400,7 @@ def test_fullest_disk_of_the_ledger_is_a_clear_answer(embedded_rig, toolbox):
         drover.add_worker("story")
         target = drover.upload({"a.txt": "planted"})
         drover.wait_workflow("finds")
-        with open(filler, "wb") as file:
-            try:
-                while True:
-                    file.write(b"x" * 4096)
-                    file.flush()
-            except OSError:
-                pass
+        fill_up(filler)
         body = {"workflow": "finds", "target": {"id": target["id"], "kind": "tree"}}
         acknowledged = []
         for _ in range(200):
