@@ -1,6 +1,7 @@
 /* stamp - both ends of a measured way, by one program and one clock (CLOCK_MONOTONIC, nanoseconds):
  *
  *   stamp                           prints "drover-stamp NS": when its main began. The tool whose start is measured
+ *   stamp to FILE                   the same into a new file: Nomad may miss what a container printed that ends at once
  *   stamp post ADDRESS PATH         sends standard input as JSON: prints "SENT_NS ANSWERED_NS STATUS" and the answer's body
  *   stamp wait ADDRESS PATH MS      asks every millisecond until the answer is 200: prints the time of that
  *
@@ -66,22 +67,32 @@ wait_for(struct connection *c, const char *address, const char *path, int64_t li
 	return 1;
 }
 
+static int
+tell(FILE *f, int64_t began_ns)
+{
+	if (f == NULL || fprintf(f, "drover-stamp %lld\n", (long long)began_ns) < 0 || fclose(f) != 0) {
+		perror("stamp");
+		return 1;
+	}
+	return 0;
+}
+
 int
 main(int argc, char **argv)
 {
 	const int64_t began_ns = now_ns();
 	static struct connection c;
 
-	if (argc == 1) {
-		printf("drover-stamp %lld\n", (long long)began_ns);
-		return fflush(stdout) == 0 ? 0 : 1;
-	}
+	if (argc == 1)
+		return tell(stdout, began_ns);
+	if (argc == 3 && strcmp(argv[1], "to") == 0)
+		return tell(fopen(argv[2], "w"), began_ns);
 	if (argc >= 4 && connection_init(&c, argv[2]) != 0)
 		return complain(&c);
 	if (argc == 4 && strcmp(argv[1], "post") == 0)
 		return post(&c, argv[2], argv[3]);
 	if (argc == 5 && strcmp(argv[1], "wait") == 0)
 		return wait_for(&c, argv[2], argv[3], strtol(argv[4], NULL, 10));
-	fprintf(stderr, "usage: stamp | stamp post ADDRESS PATH | stamp wait ADDRESS PATH MS\n");
+	fprintf(stderr, "usage: stamp [to FILE] | stamp post ADDRESS PATH | stamp wait ADDRESS PATH MS\n");
 	return 2;
 }

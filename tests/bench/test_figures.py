@@ -80,6 +80,13 @@ def test_stamp_tells_when_it_began(tools):
     assert instruments.stamp_in("no stamp") is None
 
 
+def test_stamp_goes_into_a_file(tools, tmp_path):
+    before_ns = time.monotonic_ns()
+    subprocess.run([tools.stamp, "to", str(tmp_path / "stamp")], check=True)
+    assert before_ns < instruments.stamp_in((tmp_path / "stamp").read_text()) < time.monotonic_ns()
+    assert subprocess.run([tools.stamp, "to", "/nowhere/stamp"], capture_output=True, check=False).returncode == 1
+
+
 def test_stamp_is_before_the_request_arrives(tools, server):
     before_ns = time.monotonic_ns()
     sent_ns, answer = tools.post(server.address, "/x", {"a": 1})
