@@ -29,13 +29,17 @@ struct call {
 	struct link_line *line;
 	struct work_pool *pool;
 	const char *path;
-	json_t *body, *answer;
+	json_t *body;
 	int64_t timeout_ms;
 	const atomic_bool *stop;
 	void (*answered)(struct agent *a);
 	bool busy;
-	int rc;
-	struct err e;
+	struct outcome {
+		int rc;
+		struct err e;
+		json_t *answer;
+	} arriving;        /* the thread's, while busy */
+	struct outcome is; /* the loop's: what `answered` reads, also when it makes the next call */
 	uint32_t failures; /* in a row */
 	struct loop_timer timer;
 };
@@ -72,21 +76,24 @@ perform(void *arg)
 {
 	struct call *c = arg;
 
-	c->rc = link_post(c->line, c->path, c->body, c->timeout_ms, c->stop, &c->answer, &c->e);
+	c->arriving.rc = link_post(c->line, c->path, c->body, c->timeout_ms, c->stop, &c->arriving.answer, &c->arriving.e);
 }
 
 static void
 performed(void *arg, bool began)
 {
 	struct call *c = arg;
+	json_t *answer;
 
 	c->busy = false;
 	json_decref(c->body);
 	c->body = NULL;
+	c->is = c->arriving;
+	c->arriving = (struct outcome){.answer = NULL};
+	answer = c->is.answer;
 	if (began)
 		c->answered(c->agent);
-	json_decref(c->answer);
-	c->answer = NULL;
+	json_decref(answer);
 }
 
 /* Takes the body. One call at a time per thread. */
@@ -99,7 +106,6 @@ call(struct call *c, const char *path, json_t *body, int64_t timeout_ms, const a
 	c->stop = stop;
 	c->answered = answered;
 	c->busy = true;
-	c->e = (struct err){.code = 0};
 	work_submit(c->pool, perform, performed, c);
 }
 
@@ -119,8 +125,8 @@ back_off(struct call *c)
 static void
 complain(const struct call *c, const struct agent *a)
 {
-	if (c->failures == 1 && c->rc != ERR_CANCELED)
-		log_warn(a->w->id, "%s: %s%s%s", c->path, c->e.msg, c->e.hint[0] != '\0' ? " - " : "", c->e.hint);
+	if (c->failures == 1 && c->is.rc != ERR_CANCELED)
+		log_warn(a->w->id, "%s: %s%s%s", c->path, c->is.e.msg, c->is.e.hint[0] != '\0' ? " - " : "", c->is.e.hint);
 }
 
 /* --- jobs --- */
@@ -214,17 +220,17 @@ start_job(struct agent *a, const json_t *lease)
 static void
 adopted(struct agent *a)
 {
-	const char *run = json_string_value(json_object_get(a->lease.answer, "run"));
+	const char *run = json_string_value(json_object_get(a->lease.is.answer, "run"));
 
-	if (a->lease.rc == 0 && run != NULL && run_id_valid(run)) {
+	if (a->lease.is.rc == 0 && run != NULL && run_id_valid(run)) {
 		(void)snprintf(a->only, sizeof(a->only), "%s", run);
 		log_info(a->w->id, "dispatched by hand: run %s", run);
-	} else if (a->lease.rc == ERR_NOTFOUND && !a->adopt_unknown) {
+	} else if (a->lease.is.rc == ERR_NOTFOUND && !a->adopt_unknown) {
 		a->adopt_unknown = true;
 		a->registered = false;
-	} else if (a->lease.rc == ERR_INVALID || a->lease.rc == ERR_DENIED || a->lease.rc == ERR_CONFLICT || a->lease.rc == ERR_NOTFOUND) {
-		log_error(a->w->id, "dispatched by hand, but refused: %s%s%s", a->lease.e.msg, a->lease.e.hint[0] != '\0' ? " - " : "",
-		    a->lease.e.hint);
+	} else if (a->lease.is.rc == ERR_INVALID || a->lease.is.rc == ERR_DENIED || a->lease.is.rc == ERR_CONFLICT || a->lease.is.rc == ERR_NOTFOUND) {
+		log_error(a->w->id, "dispatched by hand, but refused: %s%s%s", a->lease.is.e.msg, a->lease.is.e.hint[0] != '\0' ? " - " : "",
+		    a->lease.is.e.hint);
 		a->refused = true;
 		a->leaving = true;
 	} else {
@@ -251,10 +257,10 @@ adopt(struct agent *a)
 static void
 registered(struct agent *a)
 {
-	json_int_t orphan_ms = json_integer_value(json_object_get(a->lease.answer, "orphan_ms"));
-	json_int_t ttl_ms = json_integer_value(json_object_get(a->lease.answer, "lease_ttl_ms"));
+	json_int_t orphan_ms = json_integer_value(json_object_get(a->lease.is.answer, "orphan_ms"));
+	json_int_t ttl_ms = json_integer_value(json_object_get(a->lease.is.answer, "lease_ttl_ms"));
 
-	if (a->lease.rc != 0) {
+	if (a->lease.is.rc != 0) {
 		int64_t at_mono_ms = back_off(&a->lease);
 
 		complain(&a->lease, a);
@@ -280,16 +286,16 @@ registered(struct agent *a)
 static void
 leased(struct agent *a)
 {
-	const json_t *leases = json_object_get(a->lease.answer, "leases");
+	const json_t *leases = json_object_get(a->lease.is.answer, "leases");
 	json_t *lease;
 	size_t i;
 
-	if (a->lease.rc == ERR_NOTFOUND) {
+	if (a->lease.is.rc == ERR_NOTFOUND) {
 		a->registered = false;
 		next_lease(a);
-	} else if (a->lease.rc == ERR_CANCELED) {
+	} else if (a->lease.is.rc == ERR_CANCELED) {
 		next_lease(a);
-	} else if (a->lease.rc != 0) {
+	} else if (a->lease.is.rc != 0) {
 		int64_t at_mono_ms = back_off(&a->lease);
 
 		complain(&a->lease, a);
@@ -304,8 +310,8 @@ leased(struct agent *a)
 		}
 		if (a->hand_back)
 			stop_jobs(a, JOB_HANDED_BACK);
-		a->told_to_drain = json_is_true(json_object_get(a->lease.answer, "drain"));
-		if (json_is_true(json_object_get(a->lease.answer, "exit")))
+		a->told_to_drain = json_is_true(json_object_get(a->lease.is.answer, "drain"));
+		if (json_is_true(json_object_get(a->lease.is.answer, "exit")))
 			a->leaving = true;
 		next_beat(a);
 		next_lease(a);
@@ -351,7 +357,7 @@ stop_named(struct agent *a, const char *list, enum job_stop why)
 	json_t *run;
 	size_t i;
 
-	json_array_foreach(json_object_get(a->beat.answer, list), i, run)
+	json_array_foreach(json_object_get(a->beat.is.answer, list), i, run)
 	{
 		struct job *j = find_job(a, json_string_value(run));
 
@@ -371,15 +377,15 @@ beaten(struct agent *a)
 {
 	int64_t next_mono_ms = clock_mono_ms() + BEAT_PAUSE_MS;
 
-	if (a->beat.rc == 0) {
+	if (a->beat.is.rc == 0) {
 		a->beat.failures = 0;
 		stop_named(a, "cancel", JOB_CANCELED);
 		stop_named(a, "lost", JOB_LOST);
-		a->told_to_drain = json_is_true(json_object_get(a->beat.answer, "drain"));
+		a->told_to_drain = json_is_true(json_object_get(a->beat.is.answer, "drain"));
 		a->stop_lease = a->stop_lease || a->told_to_drain;
 	} else {
 		next_mono_ms = back_off(&a->beat);
-		if (a->beat.rc == ERR_NOTFOUND)
+		if (a->beat.is.rc == ERR_NOTFOUND)
 			a->registered = false;
 		else
 			complain(&a->beat, a);

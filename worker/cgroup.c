@@ -1,9 +1,12 @@
 #include "worker/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +19,7 @@
 #define PROBE_BYTES (64ll * 1024 * 1024)
 #define LEAF "drover-worker" /* v2: where the worker itself moves, since inner groups must be empty */
 #define REMOVE_TRIES 50
+#define PREFIX "drover-"
 
 static const char *const v1_controllers[CGROUP_DIRS_MAX] = {"memory", "pids", "cpu"};
 
@@ -102,7 +106,7 @@ make_v1(const char *name, struct cgroup *g)
 		char own[400];
 
 		if (own_dir(v1_controllers[i], own, sizeof(own)) != 0 ||
-		    snprintf(g->dirs[i], sizeof(g->dirs[i]), "%s/drover-%s", own, name) >= (int)sizeof(g->dirs[i]) ||
+		    snprintf(g->dirs[i], sizeof(g->dirs[i]), "%s/" PREFIX "%d-%s", own, (int)getpid(), name) >= (int)sizeof(g->dirs[i]) ||
 		    (mkdir(g->dirs[i], 0755) != 0 && errno != EEXIST))
 			g->dirs[i][0] = '\0'; /* only memory is indispensable */
 	}
@@ -129,7 +133,7 @@ make_v2(const char *name, struct cgroup *g)
 	if (put(own, "cgroup.subtree_control", "+memory +pids +cpu") != 0)
 		return -1;
 	g->n = 1;
-	if (snprintf(g->dirs[0], sizeof(g->dirs[0]), "%s/drover-%s", own, name) >= (int)sizeof(g->dirs[0]))
+	if (snprintf(g->dirs[0], sizeof(g->dirs[0]), "%s/" PREFIX "%d-%s", own, (int)getpid(), name) >= (int)sizeof(g->dirs[0]))
 		return -1;
 	return mkdir(g->dirs[0], 0755) == 0 || errno == EEXIST ? 0 : -1;
 }
@@ -194,6 +198,44 @@ cgroup_oom_killed(const struct cgroup *g)
 	if (g->version == 0)
 		return false;
 	return get_number(g->dirs[0], g->version == 2 ? "memory.events" : "memory.oom_control", "oom_kill") > 0;
+}
+
+/* Removes what carries the number of a process that is not there any more; the kernel refuses where one still runs. */
+static void
+sweep_below(const char *own)
+{
+	DIR *d = opendir(own);
+	struct dirent *entry;
+
+	while (d != NULL && (entry = readdir(d)) != NULL) {
+		char *end;
+		long pid;
+
+		if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) != 0)
+			continue;
+		pid = strtol(entry->d_name + strlen(PREFIX), &end, 10);
+		if (*end == '-' && pid > 0 && (pid == getpid() || (kill((pid_t)pid, 0) != 0 && errno == ESRCH)))
+			(void)unlinkat(dirfd(d), entry->d_name, AT_REMOVEDIR);
+	}
+	if (d != NULL)
+		closedir(d);
+}
+
+void
+cgroup_sweep(int version)
+{
+	char own[400], *cut;
+
+	for (size_t i = 0; version == 1 && i < CGROUP_DIRS_MAX; i++) {
+		if (own_dir(v1_controllers[i], own, sizeof(own)) == 0)
+			sweep_below(own);
+	}
+	if (version == 2 && own_dir("", own, sizeof(own)) == 0) {
+		cut = strstr(own, "/" LEAF);
+		if (cut != NULL)
+			*cut = '\0';
+		sweep_below(own);
+	}
 }
 
 void

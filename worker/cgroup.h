@@ -13,6 +13,7 @@
 #include "base/err.h"
 
 #define CGROUP_DIRS_MAX 3
+#define CGROUP_PIDS 1 /* of dirs in version 1 */
 
 struct cgroup {
 	int version;                       /* 0: none */
@@ -23,7 +24,10 @@ struct cgroup {
 /* The version in which a group with a memory limit can be made below our own; 0: none. Tries it. */
 int cgroup_probe(void);
 
-/* Makes the group "drover-<name>" (name: [A-Za-z0-9_-]). Returns 0, or ERR_IO (nothing is left). */
+/* Removes the empty groups that dead workers have left below our own. Best effort. */
+void cgroup_sweep(int version);
+
+/* Makes the group "drover-<our pid>-<name>" (name: [A-Za-z0-9_-]). Returns 0, or ERR_IO (nothing is left). */
 int cgroup_make(int version, const char *name, int64_t memory_bytes, int64_t cpu_millis, int64_t processes,
     struct cgroup *ret, struct err *e);
 

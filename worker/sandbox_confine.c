@@ -55,6 +55,17 @@ failed(struct err *e, const char *what)
 	return err_set(e, ERR_IO, "sandbox: %s: %s", what, strerror(errno));
 }
 
+/* The kernel counts the processes of a uid, in a user namespace those of the uid there: right where that is the step's alone. A
+ * control group counts exactly; uids may be shared by workers on one node, which must not hold each other up. */
+static rlim_t
+process_limit(const struct box *b)
+{
+	bool grouped = b->cgroup.version == 2 || (b->cgroup.version == 1 && b->cgroup.dirs[CGROUP_PIDS][0] != '\0');
+	bool own_uid = b->caps.rung == RUNG_USER || (b->caps.rung == RUNG_ROOT && !grouped);
+
+	return own_uid ? (rlim_t)b->limits.processes : RLIM_INFINITY;
+}
+
 int
 box_set_limits(const struct box *b, struct err *e)
 {
@@ -64,8 +75,7 @@ box_set_limits(const struct box *b, struct err *e)
 	} limits[] = {
 		{RLIMIT_CORE, 0}, {RLIMIT_FSIZE, (rlim_t)b->limits.file_bytes}, {RLIMIT_NOFILE, (rlim_t)b->limits.open_files},
 		{RLIMIT_MEMLOCK, 64 * 1024}, {RLIMIT_MSGQUEUE, 0},
-		/* Counts all processes of the uid, so it is only set where the uid is the slot's own. */
-		{RLIMIT_NPROC, b->caps.rung == RUNG_ROOT ? (rlim_t)b->limits.processes : RLIM_INFINITY},
+		{RLIMIT_NPROC, process_limit(b)},
 	};
 
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
@@ -99,7 +109,7 @@ box_drop_rights(const struct box *b, struct err *e)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return failed(e, "set no_new_privs");
 	if (geteuid() == 0 || getegid() == 0)
-		return err_set(e, ERR_IO, "sandbox: refused to run a tool as root");
+		return err_set(e, ERR_IO, "sandbox: refused to run a tool as root: the worker needs CAP_SYS_ADMIN, or to be a plain user");
 	return 0;
 }
 
@@ -152,7 +162,8 @@ static int
 allow_paths(const struct box *b, int ruleset, uint64_t all, struct err *e)
 {
 	static const char *const system[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/proc", "/opt"};
-	bool own_root = b->caps.rung != RUNG_CONTAINER;
+	static const char *const devices[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"};
+	bool own_root = b->caps.rung == RUNG_USER || b->caps.rung == RUNG_ROOT;
 	const struct {
 		const char *path;
 		uint64_t access;
@@ -161,11 +172,15 @@ allow_paths(const struct box *b, int ruleset, uint64_t all, struct err *e)
 		{own_root ? SANDBOX_OUT : b->paths.out, all}, {own_root ? SANDBOX_SCRATCH : b->paths.scratch, all},
 		{own_root ? "/" : b->paths.workflow, FS_READ}, {own_root ? "" : b->paths.params, FS_READ},
 		{own_root ? "" : b->paths.toolchain, FS_READ}, {own_root ? "/tmp" : "", all}, {"/dev/shm", own_root ? all : 0},
-		{"/dev", FS_READ | FS_WRITE_FILE | (all & (FS_IOCTL_DEV | FS_TRUNCATE))},
 	};
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
 		if (own[i].access != 0 && allow(ruleset, own[i].path, own[i].access, e) != 0)
+			return ERR_IO;
+	}
+	/* Devices one by one: what else a container has in /dev is shared by all that run in it. */
+	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
+		if (allow(ruleset, devices[i], FS_READ_FILE | FS_WRITE_FILE | (all & (FS_IOCTL_DEV | FS_TRUNCATE)), e) != 0)
 			return ERR_IO;
 	}
 	for (size_t i = 0; !own_root && i < sizeof(system) / sizeof(system[0]); i++) {

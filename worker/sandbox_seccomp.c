@@ -1,5 +1,8 @@
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/netlink.h>
 #include <linux/sched.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <string.h>
@@ -7,6 +10,8 @@
 #include <sys/socket.h>
 
 #include "worker/sandbox_wire.h"
+
+#define LOW_HALF 0xffffffff /* of an argument that the kernel takes as an int */
 
 /* A list of what is denied, not of what is allowed: fuzzers and interpreters use almost everything else. What is here either
  * needs a capability that a tool does not have (a second lock on that door), or is a known way to attack the kernel. */
@@ -27,21 +32,100 @@ static const int denied[] = {
 	SCMP_SYS(vhangup), SCMP_SYS(iopl), SCMP_SYS(ioperm), SCMP_SYS(settimeofday), SCMP_SYS(clock_settime), SCMP_SYS(adjtimex),
 	SCMP_SYS(clock_adjtime), SCMP_SYS(sethostname), SCMP_SYS(setdomainname), SCMP_SYS(nfsservctl),
 	/* other processes' memory */
-	SCMP_SYS(process_vm_writev), SCMP_SYS(kcmp),
+	SCMP_SYS(process_vm_writev), SCMP_SYS(kcmp), SCMP_SYS(pidfd_getfd),
 };
 
-/* Socket families that a sandboxed program may never make; on top, all of the internet's where it has no network but its
- * worker's (rung 2). */
-static const int denied_families[] = {AF_PACKET, AF_VSOCK, AF_ALG, AF_BLUETOOTH, AF_CAN, AF_TIPC, AF_RDS, AF_KCM, AF_XDP};
-static const int internet_families[] = {AF_INET, AF_INET6, AF_NETLINK};
+/* Socket families that a program may make; the rest is attack surface. */
+static const int families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
 
-static int
-deny_families(scmp_filter_ctx ctx, const int *families, size_t n)
+static bool
+family_allowed(const struct box *b, int family)
 {
+	bool own_root = b->caps.rung == RUNG_USER || b->caps.rung == RUNG_ROOT;
+
+	/* No Landlock keeps a program from connecting to a socket file that it can name, and only from ABI 6 on from an abstract
+	 * one: where those of the host can be named, there are only socket pairs. */
+	if (family == AF_UNIX)
+		return own_root && (!b->egress || b->caps.landlock_abi >= 6);
+	/* Where there is no network but the worker's. */
+	if (!b->egress && !b->caps.netns)
+		return false;
+	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
+		if (families[i] == family)
+			return true;
+	}
+	return false;
+}
+
+/* Landlock's port rules see connect() on plain TCP alone: a multipath or SCTP socket, or data sent together with the opening of a
+ * connection, would reach every port. */
+static int
+close_side_doors(scmp_filter_ctx ctx)
+{
+	static const struct {
+		int call;
+		unsigned arg;
+	} sends[] = {{SCMP_SYS(sendto), 3}, {SCMP_SYS(sendmsg), 2}, {SCMP_SYS(sendmmsg), 3}};
+	static const int internet[] = {AF_INET, AF_INET6};
 	int rc = 0;
 
-	for (size_t i = 0; rc == 0 && i < n; i++)
-		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0));
+	for (size_t i = 0; rc == 0 && i < sizeof(sends) / sizeof(sends[0]); i++) {
+		struct scmp_arg_cmp fast_open = {sends[i].arg, SCMP_CMP_MASKED_EQ, MSG_FASTOPEN, MSG_FASTOPEN};
+
+		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EOPNOTSUPP), sends[i].call, 1, fast_open);
+	}
+	for (size_t i = 0; rc == 0 && i < sizeof(internet) / sizeof(internet[0]); i++) {
+		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPROTONOSUPPORT), SCMP_SYS(socket), 2,
+		    SCMP_A0(SCMP_CMP_MASKED_EQ, LOW_HALF, (scmp_datum_t)internet[i]), SCMP_A2(SCMP_CMP_GT, IPPROTO_ICMPV6, 0));
+		if (rc == 0)
+			rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPROTONOSUPPORT), SCMP_SYS(socket), 2,
+			    SCMP_A0(SCMP_CMP_MASKED_EQ, LOW_HALF, (scmp_datum_t)internet[i]), SCMP_A2(SCMP_CMP_MASKED_EQ, LOW_HALF, IPPROTO_DCCP));
+	}
+	return rc;
+}
+
+/* The families are numbered up to AF_MAX; the kernel looks at the low half of the argument, and so do we. */
+static int
+add_socket_rules(scmp_filter_ctx ctx, const struct box *b)
+{
+	int rc = close_side_doors(ctx);
+
+	for (int family = 0; rc == 0 && family < AF_MAX; family++) {
+		if (!family_allowed(b, family))
+			rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(socket), 1,
+			    SCMP_A0(SCMP_CMP_MASKED_EQ, LOW_HALF, (scmp_datum_t)family));
+	}
+	/* Of the kernel's own protocols, names and addresses only: not its audit, firewall or key tables. */
+	if (rc == 0)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPROTONOSUPPORT), SCMP_SYS(socket), 2,
+		    SCMP_A0(SCMP_CMP_MASKED_EQ, LOW_HALF, AF_NETLINK), SCMP_A2(SCMP_CMP_GT, NETLINK_ROUTE, 0));
+	return rc;
+}
+
+/* Where an old Landlock leaves gaps, or where nothing else bounds what can be had. */
+static int
+add_gap_rules(scmp_filter_ctx ctx, const struct box *b)
+{
+	static const struct {
+		int call;
+		unsigned arg;
+	} opens[] = {{SCMP_SYS(open), 1}, {SCMP_SYS(openat), 2}};
+	int rc = 0;
+
+	/* Memory of files without a name is in no process's resident set: without a control group nobody would see it. */
+	if (b->caps.cgroup == 0)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(memfd_create), 0);
+	if (rc != 0 || b->caps.landlock_abi == 0 || b->caps.landlock_abi >= 3)
+		return rc;
+	/* Before ABI 3 who may read a file may cut it. */
+	rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(truncate), 0);
+	if (rc == 0)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(openat2), 0);
+	for (size_t i = 0; rc == 0 && i < sizeof(opens) / sizeof(opens[0]); i++) {
+		struct scmp_arg_cmp cut = {opens[i].arg, SCMP_CMP_MASKED_EQ, O_ACCMODE | O_TRUNC, O_RDONLY | O_TRUNC};
+
+		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), opens[i].call, 1, cut);
+	}
 	return rc;
 }
 
@@ -63,11 +147,11 @@ add_rules(scmp_filter_ctx ctx, const struct box *b)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	/* Typing into the terminal that started the worker. */
 	if (rc == 0)
-		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, TIOCSTI));
+		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_MASKED_EQ, LOW_HALF, TIOCSTI));
 	if (rc == 0)
-		rc = deny_families(ctx, denied_families, sizeof(denied_families) / sizeof(denied_families[0]));
-	if (rc == 0 && !b->egress && !b->caps.netns)
-		rc = deny_families(ctx, internet_families, sizeof(internet_families) / sizeof(internet_families[0]));
+		rc = add_socket_rules(ctx, b);
+	if (rc == 0)
+		rc = add_gap_rules(ctx, b);
 	return rc;
 }
 
