@@ -81,7 +81,7 @@ print_tokens(const char *dir, char tokens[N_ROLES][TOKEN_MAX])
 	printf("\nFor the workers that Nomad starts, for each vertical (and again for drover-run-VERTICAL-large where it is used):\n\n"
 	       "  nomad var put nomad/jobs/drover-run-VERTICAL \\\n      DROVER_TOKEN=%s \\\n"
 	       "      S3_ACCESS_KEY=\"$S3_ACCESS_KEY\" S3_SECRET_KEY=\"$S3_SECRET_KEY\"\n", tokens[2]);
-	printf("\nA running dispatcher takes them up by itself.\n");
+	printf("\nA running dispatcher takes them up within seconds.\n");
 }
 
 int
