@@ -98,11 +98,9 @@ merge(struct job *j)
 	for (size_t i = 0; i < j->n_steps; i++) {
 		if (j->steps[i].sarif == NULL)
 			continue;
-		/* A file that only says that nothing was scanned would pass for a report. */
-		if (j->sarif == NULL && j->has_findings)
+		if (j->sarif == NULL)
 			j->sarif = sarif_new();
-		if (j->sarif != NULL)
-			left_out += sarif_add(j->sarif, j->steps[i].sarif);
+		left_out += sarif_add(j->sarif, j->steps[i].sarif);
 		json_decref(j->steps[i].sarif);
 		j->steps[i].sarif = NULL;
 	}

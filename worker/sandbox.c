@@ -143,7 +143,7 @@ sandbox_wait(struct sandbox *s, int64_t deadline_mono_ms, struct sandbox_end *re
 	if (m.failed != 0)
 		return err_set(e, m.failed, "%.*s", (int)sizeof(m.text), m.text);
 	*ret_end = (struct sandbox_end){.exited = m.exited, .code = m.code, .signo = m.signo,
-	    .oom = m.oom || cgroup_oom_killed(&s->cgroup), .stopped = s->stopped, .user_ms = m.user_ms, .system_ms = m.system_ms,
+	    .oom = m.oom || cgroup_oom_killed(&s->cgroup), .disk = m.disk, .stopped = s->stopped, .user_ms = m.user_ms, .system_ms = m.system_ms,
 	    .max_rss_bytes = m.max_rss_bytes};
 	return 0;
 }

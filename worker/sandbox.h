@@ -46,16 +46,18 @@ struct sandbox_caps { /* what works here; probed once at start by trying it */
 struct sandbox_paths { /* host paths; "" where absent */
 	const char *target;        /* the tree, or the directory that holds the single file */
 	bool target_read_only;
-	const char *lower, *upper, *work; /* overlay to be mounted on target in the user namespace; NULL: it is ready */
+	const char *lower, *work; /* overlay to be mounted on target in the user namespace; NULL: it is ready */
+	const char *upper;        /* of an overlay: where what is written to target ends up; NULL: in target */
 	const char *out, *scratch; /* writable */
 	const char *workflow;      /* the bundle, read-only */
 	const char *params;        /* file, read-only */
 	const char *toolchain;     /* read-only, seen at the same path inside */
 };
 
-struct sandbox_limits { /* all > 0 */
+struct sandbox_limits { /* all > 0 but disk_bytes */
 	int64_t memory_bytes, cpu_millis, processes, file_bytes, open_files;
 	int64_t grace_ms; /* between SIGTERM and SIGKILL when stopped */
+	int64_t disk_bytes; /* all that it writes to out, scratch and target, looked at about twice a second; 0: no limit */
 };
 
 struct sandbox_spec {
@@ -76,6 +78,7 @@ struct sandbox_end {
 	bool exited;      /* code is valid; else killed by signo */
 	int code, signo;
 	bool oom;         /* over memory_bytes */
+	bool disk;        /* over disk_bytes */
 	bool stopped;     /* sandbox_stop was called before it ended by itself */
 	int64_t user_ms, system_ms, max_rss_bytes;
 };

@@ -134,7 +134,7 @@ make_namespaces(const struct box *b, struct err *e)
 static void
 become_program(const struct box *b, int report_fd)
 {
-	const char *cwd = b->paths.target[0] == '\0' ? "/" : b->caps.rung == RUNG_CONTAINER ? b->paths.target : SANDBOX_TARGET;
+	const char *cwd = b->paths.target[0] == '\0' ? "/" : b->caps.rung == RUNG_USER || b->caps.rung == RUNG_ROOT ? SANDBOX_TARGET : b->paths.target;
 	struct err e = {0};
 	sigset_t none;
 
@@ -197,6 +197,8 @@ struct watch {
 	pid_t program;
 	bool inside;       /* in a pid namespace of our own */
 	bool ended, stopping;
+	pid_t worker;      /* rung 2: our parent as long as it lives; else 0 */
+	struct disk_watch disk;
 	struct box_end end;
 };
 
@@ -230,18 +232,28 @@ reap(struct watch *w)
 	}
 }
 
-static void
-watch_memory(struct watch *w)
+/* Where no control group bounds memory and processes. */
+static bool
+over_memory(const struct watch *w)
 {
-	if (w->b->cgroup.version != 0 || w->end.oom)
-		return;
-	if (tree_resident_bytes(getpid()) > w->b->limits.memory_bytes) {
-		w->end.oom = true;
-		signal_all(w, SIGKILL);
-	}
+	size_t processes;
+
+	return tree_resident_bytes(getpid(), &processes) > w->b->limits.memory_bytes;
 }
 
-/* Until the program has ended: reaps, watches memory, passes a wish to stop on. */
+/* Ends everything when it takes more than its share. */
+static void
+watch_shares(struct watch *w)
+{
+	if (!w->end.oom && w->b->cgroup.version == 0)
+		w->end.oom = over_memory(w);
+	if (!w->end.disk)
+		w->end.disk = disk_is_over(&w->disk);
+	if (w->end.oom || w->end.disk)
+		signal_all(w, SIGKILL);
+}
+
+/* Until the program has ended: reaps, watches its shares, passes a wish to stop on. */
 static void
 watch_program(struct watch *w, const sigset_t *set)
 {
@@ -250,8 +262,9 @@ watch_program(struct watch *w, const sigset_t *set)
 
 	while (!w->ended) {
 		int signo = sigtimedwait(set, NULL, &tick);
+		bool orphaned = w->worker != 0 && getppid() != w->worker;
 
-		if (signo == SIGTERM && !w->stopping) {
+		if ((signo == SIGTERM || orphaned) && !w->stopping) {
 			w->stopping = true;
 			kill_at_mono_ms = clock_mono_ms() + w->b->limits.grace_ms;
 			signal_all(w, SIGTERM);
@@ -260,7 +273,7 @@ watch_program(struct watch *w, const sigset_t *set)
 			signal_all(w, SIGKILL);
 		reap(w);
 		if (!w->ended)
-			watch_memory(w);
+			watch_shares(w);
 	}
 }
 
@@ -268,9 +281,10 @@ watch_program(struct watch *w, const sigset_t *set)
 static int
 run_init(const struct box *b, const sigset_t *set, bool inside)
 {
-	struct watch w = {.b = b, .inside = inside};
+	struct watch w = {.b = b, .inside = inside, .worker = inside ? 0 : getppid()};
 	struct err e = {0};
 
+	disk_open(&w.disk, b); /* the host's paths, before they are out of sight */
 	if (inside && box_build_root(b, &e) != 0)
 		return tell_failure(LINK_FD, &e);
 	if (inside && b->caps.netns && !b->egress)
@@ -324,6 +338,18 @@ run_namespaces(const struct box *b, const sigset_t *set)
 	return 0;
 }
 
+/* Without a pid namespace the program does not die with us: a worker that is killed must leave us the time to end all of it. */
+static int
+run_subreaper(const struct box *b, const sigset_t *set)
+{
+	struct err e = {0};
+
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) == 0 && prctl(PR_SET_PDEATHSIG, SIGTERM) == 0)
+		return run_init(b, set, false);
+	err_set(&e, ERR_IO, "sandbox: become a subreaper: %s", strerror(errno));
+	return tell_failure(LINK_FD, &e);
+}
+
 int
 sandbox_helper_main(int argc, char **argv)
 {
@@ -349,10 +375,8 @@ sandbox_helper_main(int argc, char **argv)
 		rc = tell_failure(LINK_FD, &e);
 	else if (b.caps.rung == RUNG_USER || b.caps.rung == RUNG_ROOT)
 		rc = run_namespaces(&b, &set);
-	else if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
-		rc = 1;
 	else
-		rc = run_init(&b, &set, false);
+		rc = run_subreaper(&b, &set);
 	box_release(&b);
 	return rc;
 }

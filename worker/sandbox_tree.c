@@ -111,14 +111,17 @@ read_below(pid_t root, size_t *ret_n)
 }
 
 int64_t
-tree_resident_bytes(pid_t root)
+tree_resident_bytes(pid_t root, size_t *ret_processes)
 {
 	size_t n;
 	struct process *all = read_below(root, &n);
 	int64_t pages = 0;
 
-	for (size_t i = 0; i < n; i++)
+	*ret_processes = 0;
+	for (size_t i = 0; i < n; i++) {
+		*ret_processes += all[i].below;
 		pages += all[i].below && all[i].resident_pages > 0 ? all[i].resident_pages : 0;
+	}
 	free(all);
 	return pages * sysconf(_SC_PAGESIZE);
 }

@@ -42,6 +42,7 @@ static const struct {
 	{"memory_bytes", offsetof(struct sandbox_limits, memory_bytes)}, {"cpu_millis", offsetof(struct sandbox_limits, cpu_millis)},
 	{"processes", offsetof(struct sandbox_limits, processes)}, {"file_bytes", offsetof(struct sandbox_limits, file_bytes)},
 	{"open_files", offsetof(struct sandbox_limits, open_files)}, {"grace_ms", offsetof(struct sandbox_limits, grace_ms)},
+	{"disk_bytes", offsetof(struct sandbox_limits, disk_bytes)},
 };
 
 #define N_LIMITS (sizeof(limit_fields) / sizeof(limit_fields[0]))

@@ -30,7 +30,7 @@ struct box_end {
 	uint32_t magic;
 	int32_t failed;     /* 0, or an ERR_* of the set-up with text */
 	char text[240];
-	int32_t exited, code, signo, oom;
+	int32_t exited, code, signo, oom, disk;
 	int64_t user_ms, system_ms, max_rss_bytes;
 };
 
@@ -54,10 +54,30 @@ int box_landlock_abi(void);
 /* --- sandbox_seccomp.c --- */
 int box_seccomp(const struct box *b, struct err *e);
 
+/* --- sandbox_disk.c: how much the program has written to its folders --- */
+#define DISK_FOLDERS_MAX 3
+
+struct disk_watch {
+	int fds[DISK_FOLDERS_MAX]; /* -1: none */
+	int64_t limit_bytes;       /* 0: nothing is watched */
+	int64_t before_bytes;      /* what was there before the program */
+	int64_t next_mono_ms;
+	/* Of the measuring that goes on. */
+	int64_t sum_bytes, stop_at_bytes;
+	size_t entries;
+	bool called;
+};
+
+/* Opens the folders while the host's paths are still known, and takes the measure of what is there. */
+void disk_open(struct disk_watch *w, const struct box *b);
+
+/* Whether more than the limit was written since; looks only now and then. A SIGTERM that waits (blocked) cuts it short. */
+bool disk_is_over(struct disk_watch *w);
+
 /* --- sandbox_tree.c: processes below us, for rungs without a pid namespace or a cgroup --- */
 
-/* Resident bytes of all processes below (not of) the process `root`; 0 when /proc cannot be read. */
-int64_t tree_resident_bytes(pid_t root);
+/* Resident bytes of all processes below (not of) the process `root`, and how many there are; 0 when /proc cannot be read. */
+int64_t tree_resident_bytes(pid_t root, size_t *ret_processes);
 
 /* Kills all processes below us with SIGKILL and reaps them, until none is left (we must be a subreaper). */
 void tree_kill_all(void);

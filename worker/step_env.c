@@ -114,6 +114,10 @@ step_judge(const struct workflow_step *s, const struct sandbox_end *end, char *w
 		(void)snprintf(why, why_len, "ran out of memory");
 		return STEP_OOM;
 	}
+	if (end->disk) {
+		(void)snprintf(why, why_len, "wrote more than its limit to disk");
+		return STEP_DISK;
+	}
 	if (end->exited)
 		(void)snprintf(why, why_len, "exit code %d is neither ok nor findings", end->code);
 	else

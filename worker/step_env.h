@@ -30,7 +30,7 @@ int step_argv(char *const *argv, char *const *env, char ***ret, struct err *e);
 void step_list_free(char **list);
 
 /* What the end of a program means for its step. */
-enum step_verdict { STEP_CLEAN, STEP_FINDINGS, STEP_FAULT, STEP_OOM };
+enum step_verdict { STEP_CLEAN, STEP_FINDINGS, STEP_FAULT, STEP_OOM, STEP_DISK };
 
 /* why (160 bytes): a sentence unless clean or findings. */
 enum step_verdict step_judge(const struct workflow_step *s, const struct sandbox_end *end, char *why, size_t why_len);

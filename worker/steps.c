@@ -137,10 +137,11 @@ fill_spec(const struct running *r, char **argv, char **env, const struct streams
 	    .argv = (const char *const *)argv,
 	    .env = (const char *const *)env,
 	    .paths = {.target = j->ws.tree, .target_read_only = j->ws.read_only, .lower = userns ? j->ws.lower : NULL,
-	        .upper = userns ? j->ws.upper : NULL, .work = userns ? j->ws.work : NULL, .out = j->ws.out, .scratch = r->scratch,
+	        .upper = userns || j->ws.method == WORKSPACE_OVERLAY ? j->ws.upper : NULL, .work = userns ? j->ws.work : NULL, .out = j->ws.out, .scratch = r->scratch,
 	        .workflow = cache_pin_tree(j->bundle), .params = j->params_path, .toolchain = j->worker->tools.toolchain},
 	    .limits = {.memory_bytes = j->terms.memory_bytes, .cpu_millis = j->terms.cpu_millis, .processes = c->processes_max,
-	        .file_bytes = j->terms.disk_bytes, .open_files = OPEN_FILES, .grace_ms = GRACE_MS},
+	        .file_bytes = j->terms.disk_bytes, .open_files = OPEN_FILES, .grace_ms = GRACE_MS,
+	        .disk_bytes = j->terms.disk_bytes},
 	    .uid = (uid_t)c->uid_base + 1 + j->slot,
 	    .gid = (gid_t)c->uid_base,
 	    .egress = j->terms.egress,
@@ -259,6 +260,10 @@ judge(struct running *r)
 		(void)snprintf(why, sizeof(why), "ran out of memory, its limit is %s",
 		    num_format_size(r->job->terms.memory_bytes, limit, sizeof(limit)));
 		step_failed(r, STEP_FAILED, FAIL_OOM, why);
+	} else if (v == STEP_DISK) {
+		(void)snprintf(why, sizeof(why), "wrote more than its limit of %s to disk (resources.disk)",
+		    num_format_size(r->job->terms.disk_bytes, limit, sizeof(limit)));
+		step_failed(r, STEP_FAILED, FAIL_TOOL, why);
 	} else if (!well) {
 		step_failed(r, STEP_FAILED, FAIL_TOOL, why);
 	} else if (rc != 0) {
