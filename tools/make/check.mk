@@ -18,7 +18,7 @@ check-contract: $(CONTRACT) ## contract tests of the object stores and the ledge
 	@tools/run-tests.sh $(CONTRACT)
 
 check-hostile: $(TESTS)/extract_driver ## hostile archives against the extraction helper
-	@TESTS=$(TESTS) $(PYTEST) tests/hostile
+	@DROVER_BUILD=$(abspath $(BUILD)) $(PYTEST) tests/hostile
 
 check-toolbox: ## workflows against the sample project's list
 	@$(PYTEST) tests/toolbox
@@ -30,7 +30,7 @@ check-cluster: all servers ## end-to-end stories on real Nomad, Consul and MinIO
 	@DROVER_BIN=$(abspath $(BIN)) $(PYTEST) tests/cluster
 
 check-asan: ## unit, simulation, contract and embedded stories under AddressSanitizer and UBSan
-	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS="-O1 -g" all check-unit check-sim check-contract check-hostile check-embedded
+	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS="-O1 -g" SEEDS=200 all check-unit check-sim check-contract check-hostile check-embedded
 
 bench: all servers ## measures; writes build/bench.json
 	@DROVER_BIN=$(abspath $(BIN)) tools/bench.sh $(BUILD)/bench.json
