@@ -16,7 +16,7 @@ QUICK = {"LEASE_TTL": "2s", "BACKOFF_BASE": "50ms", "BACKOFF_CAP": "500ms"}
 @pytest.fixture(name="system")
 def system_fixture(embedded_rig, toolbox):
     drover = Drover(embedded_rig, toolbox, QUICK).start()
-    drover.add_worker("story")
+    drover.add_worker("story", DRAIN_TIMEOUT="1s")
     yield Embedded(drover)
     drover.close()
 
