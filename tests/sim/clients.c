@@ -15,7 +15,7 @@ submit_arrives(struct world *w, struct arg *arg)
 	struct call *k;
 	uint64_t caller;
 
-	if (w->gen == 0)
+	if (w->d.gen == 0)
 		return;
 	k = shell_arrived(w, arg->u);
 	caller = (uint64_t)(k - w->calls) + 1;
@@ -36,7 +36,7 @@ submit_arrives(struct world *w, struct arg *arg)
 		snprintf(s.adopted_child, sizeof(s.adopted_child), "%s", w->children[c->child].name);
 	if (arg->a % 7 == 3 && !c->adopted)
 		s.not_before_real_ms = sim_now(w).real_ms + 20000;
-	core_submit(w->core, sim_now(w), caller, &s);
+	core_submit(w->d.core, sim_now(w), caller, &s);
 	shell_drain(w);
 }
 
@@ -47,7 +47,7 @@ cancel_arrives(struct world *w, struct arg *arg)
 
 	if (k == NULL)
 		return;
-	core_cancel(w->core, sim_now(w), (uint64_t)(k - w->calls) + 1, w->clients[arg->a].id, "someone");
+	core_cancel(w->d.core, sim_now(w), (uint64_t)(k - w->calls) + 1, w->clients[arg->a].id, "someone");
 	shell_drain(w);
 }
 
@@ -120,9 +120,10 @@ static void
 dispatch_by_hand(struct world *w, struct arg *arg)
 {
 	char name[64];
+	const char *vertical = w->clients[arg->a].needs.vertical;
 
-	snprintf(name, sizeof(name), "drover-run-python/dispatch-hand%d-%x", arg->a, (unsigned)w->n_children);
-	w->clients[arg->a].child = nomad_child(w, name, 0, CLASS_NORMAL, arg->a);
+	snprintf(name, sizeof(name), "drover-run-%s/dispatch-hand%d-%x", vertical, arg->a, (unsigned)w->n_children);
+	w->clients[arg->a].child = nomad_child(w, name, 0, sim_vertical_of(vertical), CLASS_NORMAL, arg->a);
 }
 
 void
@@ -133,18 +134,18 @@ clients_start(struct world *w)
 	w->n_clients = (size_t)sim_between(w, 3, MAX_RUNS - 8);
 	for (size_t i = 0; i < w->n_clients; i++) {
 		struct client_run *c = &w->clients[i];
-		int64_t at_ms = sim_between(w, 0, w->fault_end_ms / 2);
+		int64_t at_ms = sim_between(w, 0, w->fault_end_ms * 11 / 10); /* some come when all is well again */
 
 		snprintf(c->id, sizeof(c->id), "scan-%016zx", i);
 		c->needs = (struct run_needs){.execution = executions[sim_random(w) % 5], .priority = (int)sim_between(w, 0, 100),
-		    .timeout_ms = 60000, .tool_retries = (unsigned)sim_between(w, 0, 1), .class = sim_chance(w, 100) ? CLASS_LARGE : CLASS_NORMAL};
-		snprintf(c->needs.vertical, sizeof(c->needs.vertical), "%s", VERTICAL);
-		c->adopted = sim_chance(w, 120);
+		    .timeout_ms = 60000, .tool_retries = (unsigned)sim_between(w, 0, 1), .class = sim_chance(w, 250) ? CLASS_LARGE : CLASS_NORMAL};
+		snprintf(c->needs.vertical, sizeof(c->needs.vertical), "%s", sim_vertical((int)sim_between(w, 0, w->verticals - 1)));
+		c->adopted = !w->embedded && sim_chance(w, 120);
 		if (c->adopted) {
 			c->needs.class = CLASS_NORMAL;
 			c->needs.execution = EXEC_ANY;
 		}
-		if (c->needs.class == CLASS_LARGE)
+		if (c->needs.class == CLASS_LARGE && !w->embedded)
 			c->needs.execution = EXEC_ANY; /* the group has normal workers only */
 		c->cancel_wanted = sim_chance(w, 150);
 		sim_at(w, at_ms, c->adopted ? dispatch_by_hand : client_submit, (struct arg){.a = (int)i});

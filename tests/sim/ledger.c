@@ -26,6 +26,18 @@ ledger_find(struct world *w, const char *id)
 	return NULL;
 }
 
+struct ledger_run *
+ledger_of_client(struct world *w, struct client_run *c)
+{
+	struct ledger_run *r;
+
+	if (c->row == 0) {
+		r = ledger_find(w, c->id);
+		c->row = r == NULL ? 0 : (size_t)(r - w->runs) + 1;
+	}
+	return c->row == 0 ? NULL : &w->runs[c->row - 1];
+}
+
 struct request_row *
 ledger_request(struct world *w, uint64_t seq)
 {
@@ -79,6 +91,20 @@ check_handed_back(struct world *w, const struct run_row *have)
 	}
 }
 
+/* A suspect shares its worker with nobody. */
+static void
+check_alone(struct world *w, const struct run_row *leased)
+{
+	for (size_t i = 0; i < w->n_runs; i++) {
+		const struct run_row *other = &w->runs[i].row;
+
+		if (other->state != RUN_RUNNING && other->state != RUN_CANCELING)
+			continue;
+		if (strcmp(other->id, leased->id) != 0 && strcmp(other->worker, leased->worker) == 0 && (other->suspect || leased->suspect))
+			sim_fail(w, "%s leased to %s beside %s, and one of them is a suspect", leased->id, leased->worker, other->id);
+	}
+}
+
 static void
 write_run(struct world *w, const struct run_row *next)
 {
@@ -94,6 +120,8 @@ write_run(struct world *w, const struct run_row *next)
 		sim_fail(w, "%s: attempt %u after %u", next->id, next->attempt, have->row.attempt);
 	if (next->attempt > have->row.attempt && (!newer(next->fence, have->row.fence) || have->row.state != RUN_QUEUED))
 		sim_fail(w, "%s: attempt %u leased while %s", next->id, next->attempt, run_state_word(have->row.state));
+	if (next->attempt > have->row.attempt)
+		check_alone(w, next);
 	if (next->attempt == have->row.attempt && !fence_equal(next->fence, have->row.fence))
 		sim_fail(w, "%s: fence changed without an attempt", next->id);
 	if (have->row.state == RUN_RUNNING && next->state == RUN_QUEUED)
@@ -137,7 +165,7 @@ write_request(struct world *w, const struct request_row *next, bool insert)
 	if (next->seq > w->max_seq)
 		w->max_seq = next->seq;
 	for (size_t i = 0; i < w->n_requests; i++)
-		open += w->requests[i].state != REQ_DONE && !w->requests[i].adopted;
+		open += w->requests[i].state != REQ_DONE && !w->requests[i].adopted && strcmp(w->requests[i].vertical, next->vertical) == 0;
 	if (open > w->window)
 		sim_fail(w, "%zu requests are open, the window is %u", open, w->window);
 	sim_log(w, "ledger: request %llu state %d child %s", (unsigned long long)next->seq, next->state, next->child);
@@ -189,9 +217,9 @@ read_back(struct world *w, struct arg *arg)
 	size_t n = 0;
 	char **specs;
 
-	if (w->gen == k->gen) {
+	if (w->d.gen == k->gen) {
 		specs = k->written ? specs_of(w, k, &n) : NULL;
-		core_read_back(w->core, sim_now(w), k->txn, k->written, specs, n);
+		core_read_back(w->d.core, sim_now(w), k->txn, k->written, specs, n);
 		free(specs);
 		shell_drain(w);
 	}
@@ -205,15 +233,17 @@ tell_result(struct world *w, struct arg *arg)
 	size_t n = 0;
 	char **specs = NULL;
 
-	if (w->gen != k->gen) {
+	if (w->d.gen != k->gen) {
 		commit_free(k);
 		return;
 	}
 	if (k->result == COMMIT_OK)
 		specs = specs_of(w, k, &n);
 	sim_log(w, "commit %llu: %s", (unsigned long long)k->txn, k->result == COMMIT_OK ? "ok" : k->result == COMMIT_FAILED ? "failed" : "unknown");
-	core_committed(w->core, sim_now(w), k->txn, k->result, specs, n);
+	core_committed(w->d.core, sim_now(w), k->txn, k->result, specs, n);
 	free(specs);
+	if (w->mono_ms < w->disk_full_until_ms)
+		core_ledger_health(w->d.core, sim_now(w), false);
 	shell_drain(w);
 	if (k->result == COMMIT_UNKNOWN)
 		sim_at(w, sim_between(w, 1, 3000), read_back, (struct arg){.p = k, .release = commit_free});
@@ -226,8 +256,13 @@ do_write(struct world *w, struct arg *arg)
 {
 	struct commit *k = arg->p;
 
-	/* The epoch is the guard against a dispatcher that died and whose writes come late. */
-	if (k->write && k->epoch == w->epoch) {
+	/* The epoch is the guard against a dispatcher that was deposed or died, and whose writes come late. */
+	if (k->epoch != w->epoch && k->gen == w->old.gen) {
+		w->old_refused = true;
+		w->refused++;
+	}
+	w->full += w->mono_ms < w->disk_full_until_ms;
+	if (k->write && k->epoch == w->epoch && w->mono_ms >= w->disk_full_until_ms) {
 		write_all(w, k);
 		k->written = true;
 	}
@@ -244,8 +279,8 @@ ledger_commit(struct world *w, struct effect *e)
 	k->ops = e->ops;
 	k->n = e->n_ops;
 	k->txn = e->txn;
-	k->gen = w->gen;
-	k->epoch = w->epoch;
+	k->gen = w->d.gen;
+	k->epoch = w->d.config.epoch;
 	k->write = true;
 	e->ops = NULL;
 	e->n_ops = 0;

@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 
 #include "base/clock.h"
 #include "base/num.h"
+
+#define STUCK_S 20
 
 static struct world world;
 
@@ -22,6 +25,40 @@ on_abort(int signo)
 	_Exit(1);
 }
 
+/* Every second: an event that never ends is as broken as a failed check. */
+static void
+on_alarm(int signo)
+{
+	static uint64_t seen_seed, seen_events;
+	static int still;
+
+	still = world.seed == seen_seed && world.events == seen_events ? still + 1 : 0;
+	seen_seed = world.seed;
+	seen_events = world.events;
+	if (still < STUCK_S)
+		return;
+	fprintf(stderr, "one event takes longer than %d s: something spins\n", STUCK_S);
+	on_abort(signo);
+}
+
+struct tally { /* over all seeds: what was there to be survived */
+	unsigned long long embedded, events, runs, attempts, crashes, deposed, refused, full;
+};
+
+static void
+tally_add(struct tally *t)
+{
+	t->embedded += world.embedded;
+	t->events += world.events;
+	t->runs += world.n_runs;
+	t->crashes += world.crashes;
+	t->deposed += world.deposed;
+	t->refused += world.refused;
+	t->full += world.full;
+	for (size_t i = 0; i < world.n_runs; i++)
+		t->attempts += world.runs[i].row.attempt;
+}
+
 static int
 usage(void)
 {
@@ -33,7 +70,7 @@ int
 main(int argc, char **argv)
 {
 	int64_t seeds = 1, first = 1, steps = 3000000, start_ms = clock_mono_ms();
-	uint64_t events = 0, leases = 0;
+	struct tally t = {0};
 	struct err e;
 
 	for (int i = 1; i < argc; i++) {
@@ -46,13 +83,14 @@ main(int argc, char **argv)
 			return usage();
 	}
 	signal(SIGABRT, on_abort);
+	signal(SIGALRM, on_alarm);
+	setitimer(ITIMER_REAL, &(struct itimerval){.it_interval = {.tv_sec = 1}, .it_value = {.tv_sec = 1}}, NULL);
 	for (int64_t s = first; s < first + seeds; s++) {
 		sim_run(&world, (uint64_t)s, (uint64_t)steps);
-		events += world.events;
-		for (size_t i = 0; i < world.n_runs; i++)
-			leases += world.runs[i].row.attempt;
+		tally_add(&t);
 	}
-	printf("sim: %lld seeds, %llu events, %llu attempts, %.1f s: every invariant held\n", (long long)seeds, (unsigned long long)events,
-	    (unsigned long long)leases, (double)(clock_mono_ms() - start_ms) / 1000);
+	printf("sim: %lld seeds (%llu without Nomad), %llu events, %llu runs, %llu attempts, %llu crashes, %llu depositions, %llu writes\n"
+	       "refused to a deposed dispatcher, %llu for want of space, %.1f s: every invariant held\n", (long long)seeds, t.embedded,
+	    t.events, t.runs, t.attempts, t.crashes, t.deposed, t.refused, t.full, (double)(clock_mono_ms() - start_ms) / 1000);
 	return 0;
 }

@@ -18,8 +18,8 @@ tell_arrives(struct world *w, struct arg *arg)
 {
 	struct core_child *ch = arg->p;
 
-	if (w->gen != 0 && w->gen == arg->a) {
-		core_child(w->core, sim_now(w), ch);
+	if (w->d.gen != 0 && w->d.gen == arg->a) {
+		core_child(w->d.core, sim_now(w), ch);
 		shell_drain(w);
 	}
 	free(ch);
@@ -52,7 +52,7 @@ nomad_tell(struct world *w, int child, bool partial)
 
 	for (int i = 0; i < copies; i++)
 		sim_at(w, sim_between(w, 1, sim_fault(w, 100) ? 15000 : 300), tell_arrives,
-		    (struct arg){.a = w->gen, .p = describe(&w->children[child], partial)});
+		    (struct arg){.a = w->d.gen, .p = describe(&w->children[child], partial)});
 }
 
 static void
@@ -101,14 +101,14 @@ place(struct world *w, struct arg *arg)
 }
 
 int
-nomad_child(struct world *w, const char *name, uint64_t seq, enum run_class class, int run)
+nomad_child(struct world *w, const char *name, uint64_t seq, int vertical, enum run_class class, int run)
 {
 	int i = (int)w->n_children++;
 	struct child *ch = &w->children[i];
 
 	if (w->n_children > MAX_CHILDREN)
 		sim_fail(w, "more than %d children: something spins", MAX_CHILDREN);
-	*ch = (struct child){.seq = seq, .class = class, .proc = -1, .run = run, .blocked = sim_fault(w, w->mix.blocked)};
+	*ch = (struct child){.seq = seq, .vertical = vertical, .class = class, .proc = -1, .run = run, .blocked = sim_fault(w, w->mix.blocked)};
 	snprintf(ch->name, sizeof(ch->name), "%s", name);
 	sim_log(w, "nomad: child %s made for %llu", name, (unsigned long long)seq);
 	sim_at(w, sim_between(w, 5, 200), place, (struct arg){.a = i, .b = 1});
@@ -143,25 +143,25 @@ call_answered(struct world *w, struct arg *arg)
 {
 	struct nomad_call *k = arg->p;
 
-	if (w->gen != 0 && w->gen == arg->a) {
+	if (w->d.gen != 0 && w->d.gen == arg->a) {
 		if (k->kind == EFF_DISPATCH)
-			core_dispatched(w->core, sim_now(w), k->req.seq, k->result, k->child, "the call failed");
+			core_dispatched(w->d.core, sim_now(w), k->req.seq, k->result, k->child, "the call failed");
 		else if (k->kind == EFF_PURGE)
-			core_purged(w->core, sim_now(w), k->req.seq, k->ok);
+			core_purged(w->d.core, sim_now(w), k->req.seq, k->ok);
 		else if (k->kind == EFF_INQUIRE)
-			core_inquiry_failed(w->core, sim_now(w), k->req.child);
+			core_inquiry_failed(w->d.core, sim_now(w), k->req.child);
 		shell_drain(w);
 	}
 	free(k);
 }
 
 static size_t
-in_window(struct world *w)
+in_window(struct world *w, int vertical)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < w->n_children; i++)
-		n += w->children[i].seq != 0 && !w->children[i].late && !terminal(&w->children[i]);
+		n += w->children[i].vertical == vertical && w->children[i].seq != 0 && !w->children[i].late && !terminal(&w->children[i]);
 	return n;
 }
 
@@ -177,11 +177,14 @@ dispatch_arrives(struct world *w, struct nomad_call *k)
 	if (i < 0 && k->result == DISPATCH_REFUSED)
 		return;
 	if (i < 0) {
-		snprintf(name, sizeof(name), "drover-run-python/dispatch-%llu-%x", (unsigned long long)k->req.seq, (unsigned)w->n_children);
-		i = nomad_child(w, name, k->req.seq, k->req.class, -1);
+		int vertical = sim_vertical_of(k->req.vertical);
+
+		snprintf(name, sizeof(name), "drover-run-%s/dispatch-%llu-%x", k->req.vertical, (unsigned long long)k->req.seq,
+		    (unsigned)w->n_children);
+		i = nomad_child(w, name, k->req.seq, vertical, k->req.class, -1);
 		w->children[i].late = row->state == REQ_DONE || row->child[0] != '\0';
-		if (in_window(w) > w->window)
-			sim_fail(w, "%zu one-shots in Nomad, the window is %u", in_window(w), w->window);
+		if (in_window(w, vertical) > w->window)
+			sim_fail(w, "%zu one-shots of a vertical in Nomad, the window is %u", in_window(w, vertical), w->window);
 	}
 	if (k->result == DISPATCH_OK)
 		snprintf(k->child, sizeof(k->child), "%s", w->children[i].name);
@@ -256,29 +259,32 @@ nomad_effect(struct world *w, const struct effect *e)
 	struct nomad_call *k = xcalloc(1, sizeof(*k));
 	struct nomad_call *late;
 
+	if (w->embedded)
+		sim_fail(w, "Nomad is asked for something, and there is none");
 	k->req = e->req;
 	k->kind = e->kind;
 	k->result = sim_fault(w, w->mix.refused) ? DISPATCH_REFUSED : DISPATCH_OK;
 	sim_log(w, "dispatcher: %s request %llu %s",
 	    e->kind == EFF_DISPATCH ? "dispatch" : e->kind == EFF_STOP ? "stop" : e->kind == EFF_PURGE ? "purge" : "inquire",
 	    (unsigned long long)e->req.seq, e->req.child);
+	/* A copy of a stop or a purge that a proxy kept and sends much later. */
+	if ((k->kind == EFF_STOP || k->kind == EFF_PURGE) && sim_fault(w, w->mix.dup)) {
+		late = xmemdup(k, sizeof(*k));
+		late->copy = true;
+		sim_at(w, sim_between(w, 1, 90000), call_arrives, (struct arg){.a = w->d.gen, .p = late});
+	}
 	if (!sim_fault(w, w->mix.lose)) {
-		sim_at(w, sim_between(w, 1, 30), call_arrives, (struct arg){.a = w->gen, .p = k});
+		sim_at(w, sim_between(w, 1, 30), call_arrives, (struct arg){.a = w->d.gen, .p = k});
 		return;
 	}
 	/* The call or its answer is lost: the dispatcher hears of a failure, Nomad may still act, now or much later. */
-	if (sim_chance(w, 600)) {
+	if (k->kind != EFF_INQUIRE && sim_chance(w, 600)) {
 		late = xmemdup(k, sizeof(*k));
 		late->copy = true;
-		if (late->kind == EFF_PURGE || late->kind == EFF_INQUIRE)
-			late->kind = EFF_STOP; /* a late purge is not modelled: harmless once the request is done, forbidden before */
-		if (late->kind == e->kind)
-			sim_at(w, sim_between(w, 1, sim_chance(w, 200) ? 60000 : 200), call_arrives, (struct arg){.a = w->gen, .p = late});
-		else
-			free(late);
+		sim_at(w, sim_between(w, 1, sim_chance(w, 200) ? 60000 : 200), call_arrives, (struct arg){.a = w->d.gen, .p = late});
 	}
 	k->result = DISPATCH_RETRY;
-	sim_at(w, sim_between(w, 50, 3000), call_answered, (struct arg){.a = w->gen, .p = k});
+	sim_at(w, sim_between(w, 50, 3000), call_answered, (struct arg){.a = w->d.gen, .p = k});
 }
 
 /* --- listings --- */
@@ -304,17 +310,17 @@ listing_arrives(struct world *w, struct arg *arg)
 	struct snapshot *s = arg->p;
 
 	for (size_t i = 0; i < s->n; i++) {
-		if (w->gen != 0 && w->gen == arg->a) {
-			core_child(w->core, sim_now(w), s->children[i]);
+		if (w->d.gen != 0 && w->d.gen == arg->a) {
+			core_child(w->d.core, sim_now(w), s->children[i]);
 			shell_drain(w);
 		}
 	}
-	if (w->gen != 0 && w->gen == arg->a) {
-		core_listing_end(w->core, sim_now(w));
+	if (w->d.gen != 0 && w->d.gen == arg->a) {
+		core_listing_end(w->d.core, sim_now(w));
 		shell_drain(w);
 	}
 	snapshot_free(s);
-	if (w->gen != 0 && w->gen == arg->a)
+	if (w->d.gen != 0 && w->d.gen == arg->a)
 		sim_at(w, sim_between(w, 5000, 30000), nomad_listing, (struct arg){.a = arg->a});
 }
 
@@ -333,13 +339,13 @@ listing_taken(struct world *w, struct arg *arg)
 void
 nomad_listing(struct world *w, struct arg *arg)
 {
-	if (w->gen == 0 || w->gen != arg->a)
+	if (w->d.gen == 0 || w->d.gen != arg->a || w->embedded)
 		return;
-	if (!w->nomad_ok) {
+	if (!w->d.nomad_ok) {
 		sim_at(w, 5000, nomad_listing, *arg);
 		return;
 	}
-	core_listing_begin(w->core, sim_now(w));
+	core_listing_begin(w->d.core, sim_now(w));
 	sim_at(w, sim_between(w, 1, 100), listing_taken, *arg);
 }
 
@@ -367,12 +373,12 @@ nomad_proc_ended(struct world *w, int proc, bool crash, bool oom)
 	if (i < 0) { /* of the group: Nomad starts it again in the same allocation, with a new process */
 		dead = xcalloc(1, sizeof(*dead));
 		*dead = (struct core_child){.state = CHILD_ENDED, .crash = crash, .oom = oom, .partial = true};
-		snprintf(dead->child, sizeof(dead->child), "%s", GROUP);
+		sim_group(w->procs[proc].vertical, dead->child);
 		snprintf(dead->alloc, sizeof(dead->alloc), "%s", w->procs[proc].alloc);
 		if (sim_fault(w, w->mix.lose_event))
 			free(dead);
 		else
-			sim_at(w, sim_between(w, 1, 300), tell_arrives, (struct arg){.a = w->gen, .p = dead});
+			sim_at(w, sim_between(w, 1, 300), tell_arrives, (struct arg){.a = w->d.gen, .p = dead});
 		sim_at(w, sim_between(w, 3000, 6000), group_start, (struct arg){.a = w->procs[proc].slot, .b = 1});
 		return;
 	}
@@ -465,28 +471,35 @@ torment_proc(struct world *w, int i)
 static void
 health_returns(struct world *w, struct arg *arg)
 {
-	if (w->gen == 0 || w->gen != arg->a)
+	if (w->d.gen == 0 || w->d.gen != arg->a)
 		return;
-	w->nomad_ok = true;
-	core_nomad_health(w->core, sim_now(w), true, "");
-	core_ledger_health(w->core, sim_now(w), true);
+	w->d.nomad_ok = true;
+	core_nomad_health(w->d.core, sim_now(w), true, "");
+	if (w->mono_ms >= w->disk_full_until_ms)
+		core_ledger_health(w->d.core, sim_now(w), true);
+	else
+		sim_at(w, w->disk_full_until_ms - w->mono_ms, health_returns, *arg);
 	shell_drain(w);
 }
 
 static void
 torment_dispatcher(struct world *w)
 {
-	if (w->gen == 0)
+	if (w->d.gen == 0)
 		return;
-	if (sim_chance(w, w->mix.nomad_away)) {
-		w->nomad_ok = false;
-		core_nomad_health(w->core, sim_now(w), false, "connection refused");
+	if (!w->embedded && sim_chance(w, w->mix.nomad_away)) {
+		w->d.nomad_ok = false;
+		core_nomad_health(w->d.core, sim_now(w), false, "connection refused");
 	}
-	if (sim_chance(w, w->mix.disk_full))
-		core_ledger_health(w->core, sim_now(w), false);
-	sim_at(w, sim_between(w, 1, 60) * 1000, health_returns, (struct arg){.a = w->gen});
+	if (sim_chance(w, w->mix.disk_full)) {
+		w->disk_full_until_ms = w->mono_ms + sim_between(w, 1, 60) * 1000;
+		sim_log(w, "ledger: the disk is full");
+	}
+	sim_at(w, sim_between(w, 1, 60) * 1000, health_returns, (struct arg){.a = w->d.gen});
 	shell_drain(w);
-	if (w->gen != 0 && sim_chance(w, w->mix.crash * 5))
+	if (w->d.gen != 0 && sim_chance(w, w->mix.depose))
+		shell_depose(w);
+	if (w->d.gen != 0 && sim_chance(w, w->mix.crash * 5))
 		shell_crash(w);
 }
 

@@ -8,12 +8,12 @@ void
 check_always(struct world *w)
 {
 	for (size_t i = 0; i < w->n_clients; i++) {
-		const struct client_run *c = &w->clients[i];
+		struct client_run *c = &w->clients[i];
 		const struct ledger_run *r;
 
 		if (!c->acknowledged && !c->cancel_acknowledged)
 			continue;
-		r = ledger_find(w, c->id);
+		r = ledger_of_client(w, c);
 		if (r == NULL)
 			sim_fail(w, "%s was acknowledged and is lost", c->id);
 		if (c->cancel_acknowledged && r->row.state != RUN_CANCELING && r->row.state != RUN_CANCELED)
@@ -28,8 +28,8 @@ restless(struct world *w)
 	static char text[160];
 
 	for (size_t i = 0; i < w->n_clients; i++) {
-		const struct client_run *c = &w->clients[i];
-		const struct ledger_run *r = ledger_find(w, c->id);
+		struct client_run *c = &w->clients[i];
+		const struct ledger_run *r = ledger_of_client(w, c);
 
 		snprintf(text, sizeof(text), "%s is %s", c->id, r == NULL ? "not submitted" : run_state_word(r->row.state));
 		if (r == NULL ? !c->adopted : !run_state_final(r->row.state))
@@ -53,10 +53,10 @@ restless(struct world *w)
 		const struct call *k = &w->calls[i];
 
 		snprintf(text, sizeof(text), "caller %zu of kind %d was never answered", i + 1, k->kind);
-		if (k->gen == w->gen && w->gen != 0 && !k->answered && !k->gone && k->kind != CALL_POLL && k->kind != CALL_BEAT)
+		if (k->gen == w->d.gen && w->d.gen != 0 && !k->answered && !k->gone && k->kind != CALL_POLL && k->kind != CALL_BEAT)
 			return text;
 	}
-	return w->gen == 0 ? "the dispatcher is down" : NULL;
+	return w->d.gen == 0 ? "the dispatcher is down" : NULL;
 }
 
 bool
@@ -72,10 +72,10 @@ check_rest(struct world *w)
 
 	if (what == NULL)
 		return;
-	for (size_t i = 0; i < w->n_runs && w->gen != 0; i++) {
+	for (size_t i = 0; i < w->n_runs && w->d.gen != 0; i++) {
 		struct core_wait why;
 
-		if (core_why(w->core, sim_now(w), w->runs[i].row.id, &why))
+		if (core_why(w->d.core, sim_now(w), w->runs[i].row.id, &why))
 			sim_log(w, "%s (%d, class %d) waits: %s, %s, position %zu", w->runs[i].row.id, w->runs[i].row.needs.execution,
 			    w->runs[i].row.needs.class, why.code, why.text, why.position);
 	}

@@ -23,15 +23,15 @@ shell_arrived(struct world *w, uint64_t caller)
 {
 	struct call *k = &w->calls[caller - 1];
 
-	if (w->gen == 0)
+	if (w->d.gen == 0)
 		return NULL;
-	if (k->gen == w->gen || k->answered || k->gone) { /* a copy: a connection of its own, whose answer nobody reads */
+	if (k->gen == w->d.gen || (k->gen != 0 && k->gen == w->old.gen) || k->answered || k->gone) { /* a copy: a connection of its own, whose answer nobody reads */
 		enum caller_kind kind = k->kind;
 
 		caller = shell_call(w, kind, -1);
 		k = &w->calls[caller - 1];
 	}
-	k->gen = w->gen;
+	k->gen = w->d.gen;
 	return k;
 }
 
@@ -43,8 +43,8 @@ shell_gone(struct world *w, uint64_t caller)
 	if (k->gone || k->answered)
 		return;
 	k->gone = true;
-	if (w->gen != 0 && k->gen == w->gen) {
-		core_caller_gone(w->core, sim_now(w), caller);
+	if (w->d.gen != 0 && k->gen == w->d.gen) {
+		core_caller_gone(w->d.core, sim_now(w), caller);
 		shell_drain(w);
 	}
 }
@@ -68,6 +68,10 @@ check_report(struct world *w, const struct call *k, const struct answer *a)
 {
 	const struct ledger_run *r = ledger_find(w, k->held.run);
 
+	if (r != NULL && a->err.code == ERR_CONFLICT && fence_equal(r->row.accepted, k->held.fence))
+		sim_fail(w, "a report of %s was accepted, and is refused when it is repeated", k->held.run);
+	if (r != NULL && a->err.code == 0 && fence_equal(r->row.fence, k->held.fence) && !fence_equal(r->row.accepted, k->held.fence))
+		sim_fail(w, "a report of %s is acknowledged, and the ledger does not say so", k->held.run);
 	if (a->err.code != 0 || k->who < 0 || r == NULL || !fence_equal(r->row.fence, k->held.fence))
 		return;
 	if (r->row.state == RUN_RUNNING || r->row.state == RUN_CANCELING)
@@ -160,8 +164,10 @@ perform_answer(struct world *w, const struct effect *e)
 	struct call *k = &w->calls[e->caller - 1];
 	struct message *m;
 
-	if (e->caller > w->n_calls || k->gen != w->gen)
+	if (e->caller > w->n_calls || k->gen != w->d.gen)
 		sim_fail(w, "answer to caller %llu, who did not call", (unsigned long long)e->caller);
+	if (k->gone && w->old_acts)
+		return; /* it was paused when the connection broke */
 	if (k->answered || k->gone)
 		sim_fail(w, "caller %llu answered %s", (unsigned long long)e->caller, k->gone ? "after it had gone" : "twice");
 	k->answered = true;
@@ -199,34 +205,37 @@ perform(struct world *w, struct effect *e)
 static void
 tick(struct world *w, struct arg *arg)
 {
-	if (w->gen == 0 || w->gen != arg->a || w->wake_ms != w->mono_ms)
+	if (w->d.gen == 0 || w->d.gen != arg->a || w->d.wake_ms != w->mono_ms)
 		return;
-	w->wake_ms = INT64_MAX;
-	core_tick(w->core, sim_now(w));
+	w->d.wake_ms = INT64_MAX;
+	core_tick(w->d.core, sim_now(w));
 	shell_drain(w);
 }
 
 void
 shell_rearm(struct world *w)
 {
-	int64_t at = core_next_wake(w->core);
+	int64_t at = core_next_wake(w->d.core);
 
 	if (at == INT64_MAX)
 		return;
 	if (at < w->mono_ms)
 		at = w->mono_ms;
-	if (w->wake_ms <= at && w->wake_ms >= w->mono_ms)
+	if (w->d.wake_ms <= at && w->d.wake_ms >= w->mono_ms)
 		return;
-	w->wake_ms = at;
-	sim_at(w, at - w->mono_ms, tick, (struct arg){.a = w->gen});
+	w->d.wake_ms = at;
+	sim_at(w, at - w->mono_ms, tick, (struct arg){.a = w->d.gen});
 }
 
 void
 shell_drain(struct world *w)
 {
 	struct effect e;
+	size_t n = 0;
 
-	while (w->gen != 0 && core_take(w->core, &e)) {
+	while (w->d.gen != 0 && core_take(w->d.core, &e)) {
+		if (++n > MAX_EFFECTS)
+			sim_fail(w, "one event has more than %d effects: the core spins", MAX_EFFECTS);
 		if (sim_fault(w, w->mix.crash)) {
 			core_effect_release(&e);
 			shell_crash(w);
@@ -235,8 +244,8 @@ shell_drain(struct world *w)
 		perform(w, &e);
 		core_effect_release(&e);
 	}
-	if (w->gen != 0) {
-		core_check(w->core);
+	if (w->d.gen != 0) {
+		core_check(w->d.core);
 		shell_rearm(w);
 	}
 }
@@ -246,44 +255,106 @@ shell_drain(struct world *w)
 static void
 restart(struct world *w, struct arg *arg)
 {
-	(void)arg;
-	shell_start(w);
+	if (w->mono_ms < w->disk_full_until_ms) /* raising the epoch is a write */
+		sim_at(w, w->disk_full_until_ms - w->mono_ms, restart, *arg);
+	else
+		shell_start(w);
 }
 
 void
 shell_crash(struct world *w)
 {
-	sim_log(w, "dispatcher: dies");
-	core_free(w->core);
-	w->core = NULL;
-	w->gen = 0;
+	w->crashes++;
+	sim_log(w, "dispatcher: dies%s", w->old_acts ? " (the old one)" : "");
+	core_free(w->d.core);
+	w->d.core = NULL;
+	w->d.gen = 0;
+	if (w->old_acts)
+		return;
 	sim_at(w, sim_between(w, 100, 40000), restart, (struct arg){0});
+}
+
+/* --- a dispatcher that was paused while another took over: what it does next is done with what it knew --- */
+
+static void
+trade_places(struct world *w)
+{
+	struct dispatcher d = w->d;
+
+	w->d = w->old;
+	w->old = d;
+	w->old_acts = !w->old_acts;
+}
+
+void
+shell_old_ends(struct world *w)
+{
+	core_free(w->old.core);
+	w->old = (struct dispatcher){0};
+}
+
+/* It answers whoever is still connected, makes calls that were due, and writes: which ends it, once it hears the answer. */
+static void
+old_acts(struct world *w, struct arg *arg)
+{
+	if (w->old.gen == 0 || w->old.gen != arg->a)
+		return;
+	if (w->old_refused) {
+		sim_log(w, "dispatcher: the old one learns that it was deposed");
+		shell_old_ends(w);
+		return;
+	}
+	sim_at(w, sim_between(w, 1, 5000), old_acts, *arg);
+	if (w->d.gen == 0)
+		return;
+	trade_places(w);
+	core_tick(w->d.core, sim_now(w));
+	shell_drain(w);
+	trade_places(w);
+}
+
+void
+shell_depose(struct world *w)
+{
+	sim_log(w, "dispatcher: pauses, and is deposed");
+	w->deposed++;
+	shell_old_ends(w);
+	w->old = w->d;
+	w->old_refused = false;
+	w->d = (struct dispatcher){0};
+	sim_at(w, sim_between(w, 1, 5000), restart, (struct arg){0});
+	sim_at(w, sim_between(w, 1, 60000), old_acts, (struct arg){.a = w->old.gen});
 }
 
 void
 shell_start(struct world *w)
 {
 	w->epoch++;
-	w->gen = ++w->gens;
-	w->wake_ms = INT64_MAX;
-	w->nomad_ok = true;
-	w->config = (struct core_config){
-		.seed = sim_random(w), .epoch = w->epoch, .next_seq = w->max_seq + 1, .cluster = true, .lease_ttl_ms = 30000,
+	w->d.gen = ++w->gens;
+	w->d.wake_ms = INT64_MAX;
+	w->d.nomad_ok = true;
+	w->d.config = (struct core_config){
+		.seed = sim_random(w), .epoch = w->epoch, .next_seq = w->max_seq + 1, .cluster = !w->embedded, .lease_ttl_ms = 30000,
 		.request_ttl_ms = 120000, .max_queued = 30, .max_lost = 5, .max_crashes = 3, .max_infra = 8,
 		.backoff_base_ms = 1000, .backoff_cap_ms = 30000,
 	};
 	sim_log(w, "dispatcher: starts, epoch %llu", (unsigned long long)w->epoch);
-	w->core = core_new(&w->config);
-	core_set_vertical(w->core, sim_now(w), &(struct core_vertical){.name = VERTICAL, .window = w->window});
+	w->d.core = core_new(&w->d.config);
+	for (int i = 0; i < w->verticals; i++) {
+		struct core_vertical v = {.window = w->embedded ? 0 : w->window};
+
+		snprintf(v.name, sizeof(v.name), "%s", sim_vertical(i));
+		core_set_vertical(w->d.core, sim_now(w), &v);
+	}
 	for (size_t i = 0; i < w->n_runs; i++) {
 		if (!run_state_final(w->runs[i].row.state))
-			core_restore_run(w->core, &w->runs[i].row);
+			core_restore_run(w->d.core, &w->runs[i].row);
 	}
 	for (size_t i = 0; i < w->n_requests; i++) {
 		if (w->requests[i].state != REQ_DONE)
-			core_restore_request(w->core, &w->requests[i]);
+			core_restore_request(w->d.core, &w->requests[i]);
 	}
-	core_start(w->core, sim_now(w));
-	sim_at(w, 1, nomad_listing, (struct arg){.a = w->gen});
+	core_start(w->d.core, sim_now(w));
+	sim_at(w, 1, nomad_listing, (struct arg){.a = w->d.gen});
 	shell_drain(w);
 }

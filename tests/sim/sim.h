@@ -14,13 +14,14 @@
 #include "base/heap.h"
 #include "dispatcher/core/core.h"
 
-#define VERTICAL "python"
-#define GROUP "drover-workers-python"
-#define MAX_RUNS 48
+#define VERTICALS 3
+#define MAX_RUNS 96
 #define MAX_REQUESTS 2000
 #define MAX_CHILDREN 2000
 #define MAX_PROCS 4000
 #define MAX_HELD 4
+#define GROUP_SLOTS 2     /* looping workers of each vertical */
+#define MAX_EFFECTS 20000 /* of one event: more means that the core spins */
 #define POLL_MS 5000
 #define RPC_MS 8000       /* a worker gives up on an answer */
 #define ORPHAN_MS 120000  /* a worker cut off kills its tools */
@@ -40,6 +41,7 @@ struct client_run { /* a run as the outside sees it */
 	struct run_needs needs;
 	bool adopted, acknowledged, cancel_wanted, cancel_done, cancel_acknowledged, gave_up;
 	int child;               /* adopted: hand-made child */
+	size_t row;              /* 1 + its place in the ledger, 0: not found there yet */
 	uint64_t caller, cancel_caller;
 };
 
@@ -52,6 +54,7 @@ struct ledger_run {
 struct child {
 	char name[CORE_CHILD_MAX];
 	uint64_t seq;            /* 0: hand-made */
+	int vertical;
 	enum run_class class;
 	enum child_state state;
 	bool stopped, crash, oom, alloc_stopped, blocked, purged, late; /* late: made by a copy of a call whose request was done */
@@ -74,6 +77,7 @@ struct held_run {
 struct proc { /* a worker process */
 	bool alive, registered, leaving, once, drop_exit;
 	char id[WORKER_ID_MAX];
+	int vertical;
 	int child, slot;         /* child -1: warm, in group slot */
 	unsigned slots;
 	uint64_t request;
@@ -103,30 +107,40 @@ struct call { /* a request of someone to the dispatcher */
 
 struct fault_mix { /* chances in 1/1000, drawn per seed so that seeds differ in kind */
 	unsigned lose, dup, crash, commit_fail, commit_unknown, worker_crash, cut, operator_stop, alloc_stop, node_loss, purge_by_hand,
-	    blocked, refused, lose_event, nomad_away, clock_jump, disk_full;
+	    blocked, refused, lose_event, nomad_away, clock_jump, disk_full, depose;
+};
+
+struct dispatcher { /* one that lives; gen 0: none */
+	struct core *core;
+	int gen;
+	bool nomad_ok;
+	int64_t wake_ms;
+	struct core_config config;
 };
 
 struct world {
-	uint64_t seed, rng, events, order, next_id;
+	uint64_t seed, rng, events, order;
 	int64_t mono_ms, real_offset_ms, fault_end_ms;
 	bool faults, stop, verbose;
 	struct heap queue;
 	struct fault_mix mix;
 	/* dispatcher */
-	struct core *core;
-	int gen;                 /* 0: down */
+	struct dispatcher d;      /* who answers; the acting one while an old one acts */
+	struct dispatcher old;   /* was paused, wakes up when another leads, and does not know it */
+	bool old_acts, old_refused;
 	int gens;
-	bool in_core, nomad_ok;
-	struct core_config config;
-	unsigned window;
-	int64_t wake_ms;
+	size_t crashes, deposed, refused, full; /* how often it happened: commits refused to an old one, or for want of space */
+	/* kind of world */
+	bool embedded;           /* no Nomad: looping workers only */
+	int verticals;
+	unsigned window, slots;
 	/* ledger */
 	uint64_t epoch, max_seq;
 	struct ledger_run runs[MAX_RUNS];
 	size_t n_runs;
 	struct request_row requests[MAX_REQUESTS];
 	size_t n_requests;
-	int64_t ledger_free_ms;
+	int64_t ledger_free_ms, disk_full_until_ms;
 	/* outside */
 	struct client_run clients[MAX_RUNS];
 	size_t n_clients;
@@ -148,16 +162,22 @@ void sim_log(struct world *w, const char *fmt, ...) __attribute__((format(printf
 _Noreturn void sim_fail(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void sim_history(void);
 struct now sim_now(const struct world *w);
+const char *sim_vertical(int i);
+int sim_vertical_of(const char *name);
+char *sim_group(int vertical, char out[CORE_CHILD_MAX]);
 void sim_run(struct world *w, uint64_t seed, uint64_t max_events);
 
 /* ledger.c */
 struct ledger_run *ledger_find(struct world *w, const char *id);
 struct request_row *ledger_request(struct world *w, uint64_t seq);
+struct ledger_run *ledger_of_client(struct world *w, struct client_run *c); /* its run, NULL: not in the ledger */
 void ledger_commit(struct world *w, struct effect *e);
 
 /* shell.c */
 void shell_start(struct world *w);
 void shell_crash(struct world *w);
+void shell_depose(struct world *w); /* it is paused, and another takes over */
+void shell_old_ends(struct world *w);
 void shell_drain(struct world *w);
 uint64_t shell_call(struct world *w, enum caller_kind kind, int who);
 struct call *shell_arrived(struct world *w, uint64_t caller); /* NULL: the dispatcher is down, or a copy of a call */
@@ -168,7 +188,7 @@ void shell_rearm(struct world *w);
 void nomad_effect(struct world *w, const struct effect *e);
 void nomad_listing(struct world *w, struct arg *arg);
 void nomad_tell(struct world *w, int child, bool partial);
-int nomad_child(struct world *w, const char *name, uint64_t seq, enum run_class class, int run);
+int nomad_child(struct world *w, const char *name, uint64_t seq, int vertical, enum run_class class, int run);
 void nomad_proc_ended(struct world *w, int proc, bool crash, bool oom);
 void nomad_chaos(struct world *w, struct arg *arg);
 void nomad_heal(struct world *w);

@@ -7,8 +7,6 @@
 
 #include "base/mem.h"
 
-#define GROUP_SLOTS 2
-
 static bool
 cut(const struct world *w, const struct proc *p)
 {
@@ -62,13 +60,13 @@ message_arrives(struct world *w, struct arg *arg)
 		k->n_listed = m->n_held;
 		memcpy(k->listed, m->held, sizeof(m->held));
 		if (k->kind == CALL_REGISTER)
-			core_register(w->core, now, caller, &m->who);
+			core_register(w->d.core, now, caller, &m->who);
 		else if (k->kind == CALL_POLL)
-			core_lease(w->core, now, caller, m->who.id, m->free, m->only, m->held, m->n_held, POLL_MS);
+			core_lease(w->d.core, now, caller, m->who.id, m->free, m->only, m->held, m->n_held, POLL_MS);
 		else if (k->kind == CALL_BEAT)
-			core_beat(w->core, now, caller, m->who.id, m->held, m->n_held, POLL_MS);
+			core_beat(w->d.core, now, caller, m->who.id, m->held, m->n_held, POLL_MS);
 		else
-			core_report(w->core, now, caller, &m->report);
+			core_report(w->d.core, now, caller, &m->report);
 		shell_drain(w);
 	}
 	free(m);
@@ -79,15 +77,17 @@ message_new(struct world *w, int proc, enum caller_kind kind)
 {
 	struct proc *p = &w->procs[proc];
 	struct request_msg *m = xcalloc(1, sizeof(*m));
+	char group[CORE_CHILD_MAX];
 
 	m->caller = shell_call(w, kind, proc);
 	m->proc = proc;
+	sim_group(p->vertical, group);
 	m->who = (struct core_worker){.once = p->once, .slots = p->slots, .request = p->request};
 	if (p->child >= 0)
 		m->who.class = w->children[p->child].class;
 	snprintf(m->who.id, sizeof(m->who.id), "%s", p->id);
-	snprintf(m->who.vertical, sizeof(m->who.vertical), "%s", VERTICAL);
-	snprintf(m->who.child, sizeof(m->who.child), "%s", p->child >= 0 ? w->children[p->child].name : GROUP);
+	snprintf(m->who.vertical, sizeof(m->who.vertical), "%s", sim_vertical(p->vertical));
+	snprintf(m->who.child, sizeof(m->who.child), "%s", p->child >= 0 ? w->children[p->child].name : group);
 	snprintf(m->who.alloc, sizeof(m->who.alloc), "%s", p->alloc);
 	for (size_t i = 0; i < p->n_held; i++)
 		m->held[m->n_held++] = p->held[i].held;
@@ -323,7 +323,8 @@ worker_start(struct world *w, int child, int slot)
 
 	if (w->n_procs > MAX_PROCS)
 		sim_fail(w, "more than %d processes: something spins", MAX_PROCS);
-	*p = (struct proc){.alive = true, .once = child >= 0, .child = child, .slot = slot, .slots = child >= 0 ? 1 : 2, .only = -1};
+	*p = (struct proc){.alive = true, .once = child >= 0, .child = child, .slot = slot, .slots = child >= 0 ? 1 : w->slots, .only = -1};
+	p->vertical = child >= 0 ? w->children[child].vertical : slot / GROUP_SLOTS;
 	p->acked_ms = w->mono_ms;
 	snprintf(p->id, sizeof(p->id), "w%d", i);
 	if (child >= 0) {
@@ -372,6 +373,6 @@ group_start(struct world *w, struct arg *arg)
 		worker_start(w, -1, arg->a);
 		return;
 	}
-	for (int i = 0; i < GROUP_SLOTS; i++)
+	for (int i = 0; i < GROUP_SLOTS * w->verticals; i++)
 		worker_start(w, -1, i);
 }

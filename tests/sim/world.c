@@ -110,6 +110,31 @@ sim_fail(struct world *w, const char *fmt, ...)
 	abort();
 }
 
+static const char *const verticals[VERTICALS] = {"python", "secrets", "go"};
+
+const char *
+sim_vertical(int i)
+{
+	return verticals[i];
+}
+
+int
+sim_vertical_of(const char *name)
+{
+	int i = 0;
+
+	while (strcmp(verticals[i], name) != 0)
+		i++;
+	return i;
+}
+
+char *
+sim_group(int vertical, char out[CORE_CHILD_MAX])
+{
+	snprintf(out, CORE_CHILD_MAX, "drover-workers-%s", verticals[vertical]);
+	return out;
+}
+
 struct now
 sim_now(const struct world *w)
 {
@@ -147,6 +172,7 @@ mix_make(struct world *w)
 	m->nomad_away = mix_draw(w, 100);
 	m->clock_jump = mix_draw(w, 100);
 	m->disk_full = mix_draw(w, 100);
+	m->depose = mix_draw(w, 60);
 }
 
 static void
@@ -157,11 +183,13 @@ heal(struct world *w, struct arg *arg)
 	w->faults = false;
 	for (size_t i = 0; i < w->n_procs; i++)
 		w->procs[i].cut_until_ms = 0;
+	w->disk_full_until_ms = 0;
+	shell_old_ends(w);
 	nomad_heal(w);
-	if (w->gen != 0) {
-		core_ledger_health(w->core, sim_now(w), true);
-		core_nomad_health(w->core, sim_now(w), true, "");
-		w->nomad_ok = true;
+	if (w->d.gen != 0) {
+		core_ledger_health(w->d.core, sim_now(w), true);
+		core_nomad_health(w->d.core, sim_now(w), true, "");
+		w->d.nomad_ok = true;
 		shell_drain(w);
 	}
 }
@@ -179,8 +207,9 @@ world_free(struct world *w)
 		free(e);
 	}
 	heap_release(&w->queue);
-	core_free(w->core);
-	w->core = NULL;
+	core_free(w->d.core);
+	core_free(w->old.core);
+	w->d.core = w->old.core = NULL;
 	free(w->calls);
 }
 
@@ -197,8 +226,11 @@ sim_run(struct world *w, uint64_t seed, uint64_t max_events)
 	w->faults = true;
 	w->queue = heap_make(event_less, event_pos);
 	mix_make(w);
-	w->fault_end_ms = sim_between(w, 60, 600) * 1000;
+	w->fault_end_ms = sim_between(w, 60, sim_chance(w, 100) ? 3600 : 900) * 1000;
+	w->embedded = sim_chance(w, 200);
+	w->verticals = (int)sim_between(w, 1, VERTICALS);
 	w->window = (unsigned)sim_between(w, 1, 4);
+	w->slots = (unsigned)sim_between(w, 1, MAX_HELD);
 	shell_start(w);
 	clients_start(w);
 	sim_at(w, 0, group_start, (struct arg){0});
