@@ -98,9 +98,11 @@ merge(struct job *j)
 	for (size_t i = 0; i < j->n_steps; i++) {
 		if (j->steps[i].sarif == NULL)
 			continue;
-		if (j->sarif == NULL)
+		/* A file that only says that nothing was scanned would pass for a report. */
+		if (j->sarif == NULL && j->has_findings)
 			j->sarif = sarif_new();
-		left_out += sarif_add(j->sarif, j->steps[i].sarif);
+		if (j->sarif != NULL)
+			left_out += sarif_add(j->sarif, j->steps[i].sarif);
 		json_decref(j->steps[i].sarif);
 		j->steps[i].sarif = NULL;
 	}

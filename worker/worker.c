@@ -84,7 +84,7 @@ static int
 look_at_sandbox(struct worker *w, struct err *e)
 {
 	(void)e;
-	sandbox_probe(&w->caps);
+	(void)caps_find(w->config.cache_dir, &w->caps);
 	return 0;
 }
 
