@@ -91,6 +91,7 @@ static const struct setting rows[] = {
 	NUMBER("RUN_RETENTION", DURATION, run_retention_ms, "30d", 60000, 3650 * DAY_MS, "Finished runs are forgotten after this time."),
 	NUMBER("TARGET_RETENTION", DURATION, target_retention_ms, "7d", DAY_MS, 3650 * DAY_MS, "Targets are removed after this time, in whole days."),
 	NUMBER("RESULT_RETENTION", DURATION, result_retention_ms, "30d", DAY_MS, 3650 * DAY_MS, "Results are removed after this time, in whole days."),
+	NUMBER("JANITOR_INTERVAL", DURATION, janitor_ms, "5m", 10, DAY_MS, "Time between looks for what is to be removed."),
 	NUMBER("UPLOAD_MAX", SIZE, upload_max_bytes, "10GB", 1, INT64_C(5) << 40, "Largest target."),
 	NUMBER("UPLOAD_MEMORY", SIZE, upload_memory_bytes, "24MiB", 12 << 20, INT64_C(4) << 30, "Memory of all uploads together."),
 	NUMBER("LOG_TAIL", SIZE, log_tail_bytes, "4MiB", 64 << 10, 1 << 30, "Live log that is kept per attempt."),

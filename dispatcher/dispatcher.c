@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "dispatcher/buckets.h"
 #include "dispatcher/call.h"
 #include "dispatcher/events.h"
 #include "dispatcher/fleet.h"
@@ -157,6 +158,7 @@ make_parts(struct dispatcher *d)
 	d->submissions = map_new();
 	d->keys = map_new();
 	d->target_cache = target_cache_new();
+	d->buckets = buckets_new(d);
 }
 
 static void
@@ -290,6 +292,7 @@ dispatcher_stop(struct dispatcher *d)
 	if (d->http != NULL)
 		http_server_quiesce(d->http);
 	watch_dismiss(d);
+	janitor_stop(d->janitor);
 	loop_timer_set(d->loop, &d->stop_timer, 0, stop_step, d);
 }
 
@@ -328,6 +331,7 @@ dispatcher_close(struct dispatcher *d)
 	janitor_free(d->janitor);
 	core_free(d->core);
 	ledger_free(d->ledger);
+	buckets_free(d->buckets);
 	log_spool_free(d->spool);
 	store_free(d->store);
 	discover_free(d->endpoints);

@@ -27,6 +27,7 @@ struct uploads;
 struct log_spool;
 struct toolbox;
 struct fleet;
+struct buckets;
 struct janitor;
 struct registration;
 struct watchers;
@@ -42,6 +43,7 @@ struct dispatcher {
 	struct work_pool *stores;  /* blocking calls of the object store */
 	struct work_pool *logs;    /* one thread: log spool */
 	struct object_store *store;
+	struct buckets *buckets;
 	struct discover *endpoints; /* of S3; NULL with a directory store */
 	struct cluster *cluster;   /* NULL without Nomad */
 	json_t *worker_env;        /* of the workers that Nomad starts; NULL without Nomad */

@@ -1,5 +1,6 @@
 #include "dispatcher/janitor.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,83 +8,88 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "dispatcher/buckets.h"
 #include "dispatcher/log_spool.h"
 #include "dispatcher/meters.h"
 #include "dispatcher/shell_write.h"
 #include "dispatcher/targets.h"
 #include "dispatcher/toolbox.h"
 
-#define ROUND_MS (5 * 60 * 1000)
-#define CHECK_MS 15000           /* between looks at the store's health */
+#define CHECK_MS 15000        /* between looks at the store's health */
+#define CHECK_DOWN_MS 2000    /* … while it is away */
 #define BATCH 500
+#define SWEEP_ROUNDS 12       /* between walks through whole buckets */
 #define LOG_KEEP_MS (10 * 60 * 1000) /* a log tail after its last change, once its run is over */
 #define BUNDLE_KEEP_MS (60 * 60 * 1000)
 #define DAY_MS (24 * 3600 * INT64_C(1000))
 
-struct doomed { /* found by a thread, judged and removed by the loop */
+struct doomed { /* found by the thread, judged and removed by the loop */
 	char name[RUN_ID_MAX];
 	struct ledger_target target;
-	bool needed;
+	bool needed; /* a live run's target: it is kept */
+};
+
+struct found {
+	struct doomed *items;
+	size_t n;
 };
 
 struct janitor {
 	struct dispatcher *d;
 	struct loop_timer round_timer, check_timer;
-	bool busy, checking, buckets_ready;
-	bool own_targets;        /* the store has no rules for expiry: targets are removed by us */
+	bool busy, checking;
+	atomic_bool stop;
+	unsigned rounds;
 	/* results of the thread */
 	int rc;
 	struct err err;
+	int64_t now_real_ms;     /* of the round */
+	struct found targets, bundles, logs;
+	size_t n_runs;           /* whose results are gone */
 	int store_rc;
 	struct err store_err;
-	struct doomed *targets, *bundles, *logs;
-	size_t n_targets, n_bundles, n_logs;
 };
 
 static struct doomed *
-note(struct doomed **list, size_t *n)
+note(struct found *f)
 {
-	*list = xrealloc(*list, (*n + 1) * sizeof(**list));
-	(*list)[*n] = (struct doomed){.needed = false};
-	return &(*list)[(*n)++];
+	f->items = xrealloc(f->items, (f->n + 1) * sizeof(*f->items));
+	f->items[f->n] = (struct doomed){.needed = false};
+	return &f->items[f->n++];
 }
 
-/* --- thread: buckets --- */
-
-static unsigned
-days(int64_t ms)
+static void
+found_clear(struct found *f)
 {
-	return (unsigned)((ms + DAY_MS - 1) / DAY_MS);
-}
-
-/* One day more than we promise: our own clock decides first, the bucket's rule is the net below. */
-static int
-prepare_buckets(struct janitor *j)
-{
-	const struct config *c = j->d->config;
-	const struct lifecycle_rule targets[] = {{"drover-targets", "", days(c->target_retention_ms) + 1}};
-	const struct lifecycle_rule results[] = {{"drover-results", "", days(c->result_retention_ms)}};
-	const char *const buckets[] = {c->s3_targets, c->s3_results, c->s3_toolbox};
-	int rc;
-
-	for (size_t i = 0; i < 3; i++)
-		if ((rc = store_ensure_bucket(j->d->store, buckets[i], &j->err)) != 0)
-			return rc;
-	if ((rc = store_lifecycle_merge(j->d->store, c->s3_targets, targets, 1, &j->err)) != 0 && rc != ERR_NOTFOUND)
-		return rc;
-	rc = store_lifecycle_merge(j->d->store, c->s3_results, results, 1, &j->err);
-	j->own_targets = rc == ERR_NOTFOUND;
-	return rc == ERR_NOTFOUND ? 0 : rc;
+	free(f->items);
+	*f = (struct found){NULL, 0};
 }
 
 /* --- thread: what is due --- */
+
+/* Keeps the object of a target that a live run needs: a copy onto itself is new for the bucket's rule. */
+static bool
+redate(struct janitor *j, const struct ledger_target *t)
+{
+	char key[1200];
+	struct err e;
+
+	key_target(t->id, key, sizeof(key));
+	if (store_copy(j->d->store, j->d->config->s3_targets, key, key, NULL, 0, &e) == 0)
+		return true;
+	log_warn(t->id, "a run needs this target, but it cannot be kept: %s", e.msg);
+	return false;
+}
 
 static int
 target_due(void *arg, const struct ledger_target *t, bool needed)
 {
 	struct janitor *j = arg;
-	struct doomed *x = note(&j->targets, &j->n_targets);
+	struct doomed *x;
 
+	if (!needed && t->expires_real_ms >= j->now_real_ms)
+		return 0;
+	x = note(&j->targets);
 	x->target = *t;
 	x->needed = needed;
 	return 0;
@@ -94,8 +100,8 @@ bundle_due(void *arg, const struct ledger_bundle *b, bool used)
 {
 	struct janitor *j = arg;
 
-	if (!used && !b->pushed && b->created_real_ms < clock_real_ms() - BUNDLE_KEEP_MS)
-		snprintf(note(&j->bundles, &j->n_bundles)->name, RUN_ID_MAX, "%s", b->sha256);
+	if (!used && !b->pushed && b->created_real_ms < j->now_real_ms - BUNDLE_KEEP_MS)
+		snprintf(note(&j->bundles)->name, RUN_ID_MAX, "%s", b->sha256);
 	return 0;
 }
 
@@ -104,64 +110,82 @@ log_due(void *arg, const char *run, int64_t changed_real_ms)
 {
 	struct janitor *j = arg;
 
-	if (changed_real_ms < clock_real_ms() - LOG_KEEP_MS)
-		snprintf(note(&j->logs, &j->n_logs)->name, RUN_ID_MAX, "%s", run);
+	if (changed_real_ms < j->now_real_ms - LOG_KEEP_MS)
+		snprintf(note(&j->logs)->name, RUN_ID_MAX, "%s", run);
 }
 
-/* Keeps the objects of targets that live runs need: a copy onto itself is new for the bucket's rule. */
-static void
-redate(struct janitor *j)
+/* A day ahead, so that what is needed is renewed well before the bucket's rule fires. */
+static int
+look_for_targets(struct janitor *j)
 {
-	for (size_t i = 0; i < j->n_targets; i++) {
-		struct doomed *x = &j->targets[i];
-		char key[1200];
-		struct err e;
+	int rc = ledger_targets_due(j->d->ledger, j->now_real_ms + DAY_MS, BATCH, target_due, j, &j->err);
+	size_t kept = 0;
 
-		key_target(x->target.id, key, sizeof(key));
-		if (x->needed && store_copy(j->d->store, j->d->config->s3_targets, key, key, NULL, 0, &e) != 0)
-			log_warn(x->target.id, "a run needs this target, but it cannot be kept: %s", e.msg);
-	}
+	for (size_t i = 0; i < j->targets.n; i++)
+		if (!j->targets.items[i].needed || redate(j, &j->targets.items[i].target))
+			j->targets.items[kept++] = j->targets.items[i];
+	j->targets.n = kept;
+	return rc;
+}
+
+static int
+run_due(void *arg, const char *id)
+{
+	snprintf(note(arg)->name, RUN_ID_MAX, "%s", id);
+	return 0;
+}
+
+/* The results go first: as long as the row is there, somebody comes back for them. */
+static int
+remove_results(struct janitor *j)
+{
+	struct found runs = {NULL, 0};
+	int rc = ledger_runs_due(j->d->ledger, j->now_real_ms - j->d->config->run_retention_ms, BATCH, run_due, &runs, &j->err);
+
+	for (size_t i = 0; rc == 0 && i < runs.n && !atomic_load(&j->stop); i++)
+		if ((rc = buckets_remove_results(j->d->buckets, runs.items[i].name, &j->err)) == 0)
+			j->n_runs++;
+	found_clear(&runs);
+	return rc;
+}
+
+static int
+sweep_buckets(struct janitor *j)
+{
+	return j->rounds % SWEEP_ROUNDS != 0 ? 0 : buckets_sweep(j->d->buckets, j->now_real_ms, &j->stop, &j->err);
+}
+
+static int
+look_for_others(struct janitor *j)
+{
+	int rc = ledger_bundles(j->d->ledger, false, bundle_due, j, &j->err);
+
+	return rc == 0 ? log_spool_each(j->d->spool, log_due, j, &j->err) : rc;
 }
 
 static void
 round_run(void *arg)
 {
+	static int (*const steps[])(struct janitor *j) = {look_for_targets, look_for_others, remove_results, sweep_buckets};
 	struct janitor *j = arg;
-	struct dispatcher *d = j->d;
 
-	j->rc = j->buckets_ready ? 0 : prepare_buckets(j);
-	if (j->rc != 0)
+	j->now_real_ms = clock_real_ms();
+	if ((j->rc = buckets_make(j->d->buckets, &j->err)) != 0 || (j->rc = buckets_set_rules(j->d->buckets, &j->err)) != 0)
 		return;
-	j->buckets_ready = true;
-	/* A day ahead, so that what is needed is renewed well before the bucket's rule fires. */
-	if ((j->rc = ledger_targets_due(d->ledger, clock_real_ms() + DAY_MS, BATCH, target_due, j, &j->err)) == 0 &&
-	    (j->rc = ledger_bundles(d->ledger, false, bundle_due, j, &j->err)) == 0)
-		j->rc = log_spool_each(d->spool, log_due, j, &j->err);
-	redate(j);
+	for (size_t i = 0; j->rc == 0 && i < sizeof(steps) / sizeof(steps[0]) && !atomic_load(&j->stop); i++)
+		j->rc = steps[i](j);
 }
 
-/* --- loop --- */
+/* --- loop: rows first, then what they stood for --- */
 
-static void
-forget_target(struct janitor *j, struct doomed *x, int64_t now_real_ms)
-{
-	struct ledger_op op = {.target = &x->target};
-
-	if (x->needed) {
-		x->target.expires_real_ms = target_expiry(j->d->config, now_real_ms);
-		op.kind = LEDGER_TARGET_PUT;
-	} else if (x->target.expires_real_ms < now_real_ms) {
-		target_cache_drop(j->d->target_cache, x->target.id);
-		op.kind = LEDGER_TARGET_REMOVE;
-	} else {
-		return;
-	}
-	shell_write(j->d, &op, NULL, NULL);
-}
-
-struct removal { /* an object or a log tail that goes now */
+struct removal { /* a row, then its object; without a bucket the log tail of run `key` */
+	struct ledger_write write;
+	struct ledger_op op;
+	struct ledger_target target;
+	struct ledger_bundle bundle;
 	struct dispatcher *d;
-	const char *bucket; /* NULL: the log tail of run `key` */
+	const char *bucket;
+	int64_t before_real_ms; /* an object that was dated anew since stays */
 	char key[1200];
 };
 
@@ -170,7 +194,8 @@ removal_run(void *arg)
 {
 	struct removal *r = arg;
 	struct err e;
-	int rc = r->bucket != NULL ? store_remove(r->d->store, r->bucket, r->key, &e) : log_spool_remove(r->d->spool, r->key, &e);
+	int rc = r->bucket == NULL ? log_spool_remove(r->d->spool, r->key, &e)
+	                           : buckets_remove_old(r->d->buckets, r->bucket, r->key, r->before_real_ms, &e);
 
 	if (rc != 0)
 		log_warn(r->key, "cannot be removed: %s", e.msg);
@@ -184,44 +209,109 @@ removal_done(void *arg, bool began)
 }
 
 static void
-remove_later(struct dispatcher *d, const char *bucket, const char *key)
+row_removed(struct ledger_write *w, void *arg)
+{
+	struct removal *r = arg;
+	struct dispatcher *d = r->d;
+	bool gone = w->txn.result == LEDGER_OK;
+
+	if (gone && r->op.target != NULL)
+		target_cache_drop(d->target_cache, r->target.id);
+	if (gone && !d->stopping && !(r->op.bundle != NULL && toolbox_uses(d->toolbox, r->bundle.sha256)))
+		work_submit(d->stores, removal_run, removal_done, r);
+	else
+		free(r);
+}
+
+static struct removal *
+removal_new(struct dispatcher *d, enum ledger_op_kind kind, const char *bucket)
 {
 	struct removal *r = xcalloc(1, sizeof(*r));
 
 	r->d = d;
 	r->bucket = bucket;
-	snprintf(r->key, sizeof(r->key), "%s", key);
-	work_submit(bucket != NULL ? d->stores : d->logs, removal_run, removal_done, r);
+	r->op.kind = kind;
+	r->write.txn.ops = &r->op;
+	r->write.txn.n_ops = 1;
+	r->write.done = row_removed;
+	r->write.arg = r;
+	return r;
 }
 
 static void
-sweep(struct janitor *j)
+end_target(struct janitor *j, const struct ledger_target *t)
+{
+	struct removal *r = removal_new(j->d, LEDGER_TARGET_REMOVE, j->d->config->s3_targets);
+
+	r->target = *t;
+	r->op.target = &r->target;
+	r->op.before_real_ms = j->now_real_ms;
+	/* Nothing that was stored within half of its time can have expired: it is of an upload that came meanwhile. */
+	r->before_real_ms = j->now_real_ms - j->d->config->target_retention_ms / 2;
+	key_target(t->id, r->key, sizeof(r->key));
+	ledger_queue_push(j->d->writes, &r->write);
+}
+
+static void
+renew_target(struct janitor *j, struct ledger_target *t)
+{
+	struct ledger_op op = {.kind = LEDGER_TARGET_PUT, .target = t};
+
+	t->expires_real_ms = target_expiry(j->d->config, j->now_real_ms);
+	shell_write(j->d, &op, NULL, NULL);
+}
+
+static void
+end_bundle(struct janitor *j, const char *sha256)
+{
+	struct removal *r = removal_new(j->d, LEDGER_BUNDLE_REMOVE, j->d->config->s3_toolbox);
+
+	snprintf(r->bundle.sha256, sizeof(r->bundle.sha256), "%.64s", sha256);
+	r->op.bundle = &r->bundle;
+	r->before_real_ms = j->now_real_ms - BUNDLE_KEEP_MS;
+	key_bundle(r->bundle.sha256, r->key, sizeof(r->key));
+	ledger_queue_push(j->d->writes, &r->write);
+}
+
+static void
+end_log(struct janitor *j, const char *run)
+{
+	struct removal *r = removal_new(j->d, LEDGER_OPS, NULL);
+
+	snprintf(r->key, sizeof(r->key), "%s", run);
+	work_submit(j->d->logs, removal_run, removal_done, r);
+}
+
+static void
+prune(struct janitor *j)
+{
+	int64_t before = j->now_real_ms - j->d->config->run_retention_ms;
+	struct ledger_op runs = {.kind = LEDGER_PRUNE_RUNS, .before_real_ms = before, .limit = j->n_runs};
+	struct ledger_op requests = {.kind = LEDGER_PRUNE_REQUESTS, .before_real_ms = before, .limit = BATCH};
+
+	if (j->n_runs > 0)
+		shell_write(j->d, &runs, NULL, NULL);
+	shell_write(j->d, &requests, NULL, NULL);
+}
+
+static void
+clean(struct janitor *j)
 {
 	struct dispatcher *d = j->d;
-	int64_t now = clock_real_ms();
-	struct ledger_op prune = {.kind = LEDGER_PRUNE, .before_real_ms = now - d->config->run_retention_ms, .limit = BATCH};
-	char key[1200];
 
-	for (size_t i = 0; i < j->n_targets; i++) {
-		struct doomed *x = &j->targets[i];
-
-		forget_target(j, x, now);
-		if (!x->needed && x->target.expires_real_ms < now)
-			remove_later(d, d->config->s3_targets, key_target(x->target.id, key, sizeof(key)));
+	for (size_t i = 0; i < j->targets.n; i++) {
+		if (j->targets.items[i].needed)
+			renew_target(j, &j->targets.items[i].target);
+		else
+			end_target(j, &j->targets.items[i].target);
 	}
-	for (size_t i = 0; i < j->n_logs; i++)
-		if (core_find(d->core, j->logs[i].name) == NULL)
-			remove_later(d, NULL, j->logs[i].name);
-	for (size_t i = 0; i < j->n_bundles; i++) {
-		struct ledger_bundle b = {.metadata = NULL};
-		struct ledger_op op = {.kind = LEDGER_BUNDLE_REMOVE, .bundle = &b};
-
-		if (toolbox_uses(d->toolbox, j->bundles[i].name))
-			continue;
-		snprintf(b.sha256, sizeof(b.sha256), "%.64s", j->bundles[i].name);
-		shell_write(d, &op, NULL, NULL);
-	}
-	shell_write(d, &prune, NULL, NULL);
+	for (size_t i = 0; i < j->logs.n; i++)
+		if (core_find(d->core, j->logs.items[i].name) == NULL)
+			end_log(j, j->logs.items[i].name);
+	for (size_t i = 0; i < j->bundles.n; i++)
+		if (!toolbox_uses(d->toolbox, j->bundles.items[i].name))
+			end_bundle(j, j->bundles.items[i].name);
+	prune(j);
 }
 
 static void
@@ -231,18 +321,22 @@ static void
 round_done(void *arg, bool began)
 {
 	struct janitor *j = arg;
+	bool fine = began && j->rc == 0, more = fine && (j->n_runs == BATCH || j->targets.n == BATCH);
+	int64_t pause_ms = j->d->config->janitor_ms;
 
 	j->busy = false;
 	if (began && j->rc != 0)
 		log_warn("janitor", "%s", j->err.msg);
 	if (began && !j->d->stopping)
-		sweep(j);
-	free(j->targets);
-	free(j->bundles);
-	free(j->logs);
-	j->targets = j->bundles = j->logs = NULL;
-	j->n_targets = j->n_bundles = j->n_logs = 0;
-	loop_timer_set(j->d->loop, &j->round_timer, clock_mono_ms() + (j->buckets_ready ? ROUND_MS : CHECK_MS), janitor_round, j);
+		clean(j);
+	found_clear(&j->targets);
+	found_clear(&j->bundles);
+	found_clear(&j->logs);
+	j->n_runs = 0;
+	j->rounds += fine;
+	if (!fine || more)
+		pause_ms = pause_ms < CHECK_DOWN_MS ? pause_ms : CHECK_DOWN_MS;
+	loop_timer_set(j->d->loop, &j->round_timer, clock_mono_ms() + pause_ms, janitor_round, j);
 }
 
 static void
@@ -255,6 +349,8 @@ janitor_round(void *arg)
 	j->busy = true;
 	work_submit(j->d->stores, round_run, round_done, j);
 }
+
+/* --- the store's health --- */
 
 static void
 check_run(void *arg)
@@ -280,7 +376,7 @@ check_done(void *arg, bool began)
 	d->store_up = j->store_rc == 0;
 	snprintf(d->store_why, sizeof(d->store_why), "%.255s", j->store_rc == 0 ? "" : j->store_err.msg);
 	metrics_set(METER_STORE_UP, NULL, d->store_up);
-	loop_timer_set(d->loop, &j->check_timer, clock_mono_ms() + CHECK_MS, janitor_check, j);
+	loop_timer_set(d->loop, &j->check_timer, clock_mono_ms() + (d->store_up ? CHECK_MS : CHECK_DOWN_MS), janitor_check, j);
 }
 
 static void
@@ -303,6 +399,13 @@ janitor_new(struct dispatcher *d)
 	janitor_round(j);
 	janitor_check(j);
 	return j;
+}
+
+void
+janitor_stop(struct janitor *j)
+{
+	if (j != NULL)
+		atomic_store(&j->stop, true);
 }
 
 void

@@ -5,8 +5,11 @@
 
 #include "dispatcher/dispatcher.h"
 
-/* Begins with the buckets and their rules; then a round every few minutes. */
+/* Begins with the buckets and their rules; then a round every JANITOR_INTERVAL. */
 struct janitor *janitor_new(struct dispatcher *d);
+
+/* Lets a round that is under way end early. NULL is allowed. */
+void janitor_stop(struct janitor *j);
 
 /* Its work in d->stores must have ended. NULL is allowed. */
 void janitor_free(struct janitor *j);

@@ -80,6 +80,13 @@ ledger_targets_due(struct ledger *l, int64_t before_real_ms, size_t limit,
 }
 
 int
+ledger_runs_due(struct ledger *l, int64_t before_real_ms, size_t limit, int (*each)(void *arg, const char *id), void *arg,
+    struct err *e)
+{
+	return l->ops->runs_due(l, before_real_ms, limit, each, arg, e);
+}
+
+int
 ledger_bundles(struct ledger *l, bool pushed_only, int (*each)(void *arg, const struct ledger_bundle *b, bool used), void *arg,
     struct err *e)
 {

@@ -70,10 +70,12 @@ enum ledger_op_kind {
 	LEDGER_CORE,          /* `core` says what; an inserted run's spec names its target ("/target/id") and its idempotency key
 	                       * ("/idem/key", "/idem/digest"), which the ledger keeps unique per tenant */
 	LEDGER_TARGET_PUT,    /* insert, or renew expiry and name */
-	LEDGER_TARGET_REMOVE, /* `target->id`, unless a live run needs it: LEDGER_IN_USE */
+	LEDGER_TARGET_REMOVE, /* `target->id`, unless a live run needs it or, with before_real_ms > 0, it was renewed to expire
+	                       * at that time or later: LEDGER_IN_USE */
 	LEDGER_BUNDLE_PUT,    /* insert; a pushed one becomes its workflow's only pushed one */
 	LEDGER_BUNDLE_REMOVE, /* `bundle->sha256`, unless a run refers to it: LEDGER_IN_USE */
-	LEDGER_PRUNE,         /* final runs that finished before `before_real_ms`, at most `limit` of them */
+	LEDGER_PRUNE_RUNS,    /* final runs that finished before `before_real_ms`, at most `limit`, those of ledger_runs_due */
+	LEDGER_PRUNE_REQUESTS, /* requests that are done and were made before `before_real_ms`, at most `limit` of them */
 	LEDGER_OPS
 };
 
@@ -126,6 +128,8 @@ struct ledger_ops { /* one table per backend; callers use the functions below */
 	    int (*each)(void *arg, const struct ledger_target *t), void *arg, struct err *e);
 	int (*targets_due)(struct ledger *l, int64_t before_real_ms, size_t limit,
 	    int (*each)(void *arg, const struct ledger_target *t, bool needed), void *arg, struct err *e);
+	int (*runs_due)(struct ledger *l, int64_t before_real_ms, size_t limit, int (*each)(void *arg, const char *id), void *arg,
+	    struct err *e);
 	int (*bundles)(struct ledger *l, bool pushed_only, int (*each)(void *arg, const struct ledger_bundle *b, bool used),
 	    void *arg, struct err *e);
 	void (*free)(struct ledger *l);
@@ -180,6 +184,10 @@ int ledger_targets(struct ledger *l, const char *tenant, const char *after, size
 /* Targets that expire before a time; needed: a live run refers to it. */
 int ledger_targets_due(struct ledger *l, int64_t before_real_ms, size_t limit,
     int (*each)(void *arg, const struct ledger_target *t, bool needed), void *arg, struct err *e);
+
+/* Runs that finished before a time, those first that finished first. */
+int ledger_runs_due(struct ledger *l, int64_t before_real_ms, size_t limit, int (*each)(void *arg, const char *id), void *arg,
+    struct err *e);
 
 /* Bundles, oldest first; used: a run refers to it. */
 int ledger_bundles(struct ledger *l, bool pushed_only, int (*each)(void *arg, const struct ledger_bundle *b, bool used), void *arg,

@@ -43,13 +43,14 @@ static const char *const migrations[] = {
 	"ALTER TABLE runs ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE runs ADD COLUMN accepted_epoch INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE runs ADD COLUMN accepted_seq INTEGER NOT NULL DEFAULT 0;",
+	"CREATE INDEX requests_done ON requests (created) WHERE state = 4;",
 };
 
 #define SCHEMA_VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))
 
 /* The partial indexes above spell these out. */
 _Static_assert(RUN_CANCELING == 2 && RUN_COMPLETED == 3, "live runs are state < 3");
-_Static_assert(REQ_DONE == 4, "open requests are state < 4");
+_Static_assert(REQ_DONE == 4, "open requests are state < 4, done ones state = 4");
 
 int
 sqlite_err(sqlite3 *db, const char *what, struct err *e)
@@ -186,7 +187,7 @@ sqlite_free(struct ledger *base)
 static const struct ledger_ops sqlite_ops = {
 	.commit = sqlite_commit, .last_number = sqlite_last_number, .restore = sqlite_restore, .run_find = sqlite_run_find,
 	.run_by_key = sqlite_run_by_key, .runs = sqlite_runs, .history = sqlite_history, .target_find = sqlite_target_find,
-	.targets = sqlite_targets, .targets_due = sqlite_targets_due, .bundles = sqlite_bundles, .free = sqlite_free,
+	.targets = sqlite_targets, .targets_due = sqlite_targets_due, .runs_due = sqlite_runs_due, .bundles = sqlite_bundles, .free = sqlite_free,
 };
 
 static int

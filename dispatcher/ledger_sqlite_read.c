@@ -475,6 +475,30 @@ sqlite_targets_due(struct ledger *l, int64_t before_real_ms, size_t limit,
 	                " FROM targets WHERE expires < ? ORDER BY expires LIMIT ?", binds, 2, each_target_row, &walk, e);
 }
 
+struct each_due {
+	int (*each)(void *arg, const char *id);
+	void *arg;
+};
+
+static int
+each_due_row(sqlite3_stmt *s, void *arg)
+{
+	struct each_due *w = arg;
+
+	return w->each(w->arg, (const char *)sqlite3_column_text(s, 0));
+}
+
+int
+sqlite_runs_due(struct ledger *l, int64_t before_real_ms, size_t limit, int (*each)(void *arg, const char *id), void *arg,
+    struct err *e)
+{
+	struct each_due walk = {each, arg};
+	struct bind binds[] = {number_of(before_real_ms), number_of((int64_t)limit)};
+
+	return query(l, "SELECT id FROM runs WHERE finished > 0 AND finished < ? ORDER BY finished, n LIMIT ?", binds, 2, each_due_row,
+	    &walk, e);
+}
+
 struct each_bundle {
 	int (*each)(void *arg, const struct ledger_bundle *b, bool used);
 	void *arg;

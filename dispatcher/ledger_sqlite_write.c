@@ -30,7 +30,8 @@ static const char *const sql[STATEMENTS] = {
 	                     " state = ?4, child = ?5, priority = ?6, adopted = ?7",
 	[STMT_TARGET_PUT] = "INSERT INTO targets VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET"
 	                    " filename = ?4, expires = max(expires, ?7)",
-	[STMT_TARGET_IN_USE] = "SELECT 1 FROM runs WHERE target = ? AND state < 3",
+	[STMT_TARGET_IN_USE] = "SELECT 1 FROM runs WHERE target = ?1 AND state < 3 UNION ALL"
+	                       " SELECT 1 FROM targets WHERE id = ?1 AND ?2 > 0 AND expires >= ?2",
 	[STMT_TARGET_REMOVE] = "DELETE FROM targets WHERE id = ?",
 	[STMT_BUNDLE_PUT] = "INSERT INTO bundles VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (sha256) DO UPDATE SET"
 	                    " pushed = max(pushed, ?5)",
@@ -38,9 +39,11 @@ static const char *const sql[STATEMENTS] = {
 	[STMT_BUNDLE_IN_USE] = "SELECT 1 FROM runs WHERE bundle = ?",
 	[STMT_BUNDLE_REMOVE] = "DELETE FROM bundles WHERE sha256 = ?",
 	[STMT_PRUNE_HISTORY] = "DELETE FROM history WHERE run IN (SELECT id FROM runs WHERE finished > 0 AND finished < ?"
-	                       " ORDER BY finished LIMIT ?)",
+	                       " ORDER BY finished, n LIMIT ?)",
 	[STMT_PRUNE_RUNS] = "DELETE FROM runs WHERE n IN (SELECT n FROM runs WHERE finished > 0 AND finished < ?"
-	                    " ORDER BY finished LIMIT ?)",
+	                    " ORDER BY finished, n LIMIT ?)",
+	[STMT_PRUNE_REQUESTS] = "DELETE FROM requests WHERE seq IN (SELECT seq FROM requests WHERE state = 4 AND created < ?"
+	                        " ORDER BY created LIMIT ?)",
 };
 
 int
@@ -246,6 +249,7 @@ remove_unused(struct ledger_sqlite *l, struct ledger_txn *t, enum sqlite_stateme
 static int
 target_remove(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
 {
+	sqlite3_bind_int64(l->stmt[STMT_TARGET_IN_USE], 2, o->before_real_ms);
 	return remove_unused(l, t, STMT_TARGET_IN_USE, STMT_TARGET_REMOVE, o->target->id, e);
 }
 
@@ -277,23 +281,33 @@ bundle_put(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op
 }
 
 static int
-prune(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+prune(struct ledger_sqlite *l, enum sqlite_statement id, const struct ledger_op *o, struct err *e)
 {
-	static const enum sqlite_statement steps[] = {STMT_PRUNE_HISTORY, STMT_PRUNE_RUNS};
-	int rc = 0;
+	sqlite3_bind_int64(l->stmt[id], 1, o->before_real_ms);
+	sqlite3_bind_int64(l->stmt[id], 2, (int64_t)o->limit);
+	return run_simple(l, id, e);
+}
+
+static int
+prune_runs(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	int rc = prune(l, STMT_PRUNE_HISTORY, o, e);
 
 	(void)t;
-	for (size_t i = 0; rc == 0 && i < sizeof(steps) / sizeof(steps[0]); i++) {
-		sqlite3_bind_int64(l->stmt[steps[i]], 1, o->before_real_ms);
-		sqlite3_bind_int64(l->stmt[steps[i]], 2, (int64_t)o->limit);
-		rc = run_simple(l, steps[i], e);
-	}
-	return rc;
+	return rc == 0 ? prune(l, STMT_PRUNE_RUNS, o, e) : rc;
+}
+
+static int
+prune_requests(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	(void)t;
+	return prune(l, STMT_PRUNE_REQUESTS, o, e);
 }
 
 static int (*const op_table[LEDGER_OPS])(struct ledger_sqlite *, struct ledger_txn *, const struct ledger_op *, struct err *) = {
 	[LEDGER_CORE] = core_op, [LEDGER_TARGET_PUT] = target_put, [LEDGER_TARGET_REMOVE] = target_remove,
-	[LEDGER_BUNDLE_PUT] = bundle_put, [LEDGER_BUNDLE_REMOVE] = bundle_remove, [LEDGER_PRUNE] = prune,
+	[LEDGER_BUNDLE_PUT] = bundle_put, [LEDGER_BUNDLE_REMOVE] = bundle_remove, [LEDGER_PRUNE_RUNS] = prune_runs,
+	[LEDGER_PRUNE_REQUESTS] = prune_requests,
 };
 
 /* --- transactions --- */

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "base/num.h"
+#include "dispatcher/buckets.h"
 #include "dispatcher/bundle.h"
 #include "dispatcher/meters.h"
 #include "dispatcher/shell_write.h"
@@ -113,7 +114,10 @@ publish(struct toolbox *t, const char *sha256, const struct buf *packed, struct 
 		return 0;
 	key_bundle(sha256, key, sizeof(key));
 	rc = store_head(d->store, d->config->s3_toolbox, key, &info, e);
-	if (rc == ERR_NOTFOUND && (rc = store_ensure_bucket(d->store, d->config->s3_toolbox, e)) == 0)
+	/* Dated anew, it is safe from a removal that has begun because nobody used it. */
+	if (rc == 0)
+		rc = store_copy(d->store, d->config->s3_toolbox, key, key, NULL, 0, e);
+	if (rc == ERR_NOTFOUND && (rc = buckets_make(d->buckets, e)) == 0)
 		rc = store_put_bytes(d->store, d->config->s3_toolbox, key, packed->data, packed->len, NULL, e);
 	if (rc == 0)
 		map_put(t->published, sha256, t);

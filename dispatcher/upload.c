@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "base/num.h"
+#include "dispatcher/buckets.h"
 #include "dispatcher/meters.h"
 #include "dispatcher/pipe.h"
 #include "dispatcher/run_json.h"
@@ -147,18 +148,24 @@ drain(struct upload *u, struct err *e)
 	return (int)n;
 }
 
-/* Whether the ledger and the store have it, and will for a good while. */
+/* Whether the ledger and the store have it, and will for a good while. It then keeps its time: its object is as old as it is. */
 static bool
-already_there(struct dispatcher *d, const char *id, struct ledger_target *found)
+already_there(struct dispatcher *d, struct upload *u)
 {
+	struct ledger_target found;
 	struct object_info info;
 	char key[1200];
 	struct err e;
 
-	return ledger_target_find(d->ledger, id, NULL, found, &e) == 0 && strcmp(found->id, id) == 0 &&
-	    found->expires_real_ms > clock_real_ms() + d->config->target_retention_ms / 2 &&
-	    store_head(d->store, d->config->s3_targets, key_target(id, key, sizeof(key)), &info, &e) == 0 &&
-	    info.size_bytes == found->size_bytes;
+	u->known = ledger_target_find(d->ledger, u->target.id, NULL, &found, &e) == 0 &&
+	    found.expires_real_ms > clock_real_ms() + d->config->target_retention_ms / 2 &&
+	    store_head(d->store, d->config->s3_targets, key_target(found.id, key, sizeof(key)), &info, &e) == 0 &&
+	    info.size_bytes == found.size_bytes;
+	if (u->known) {
+		u->target.created_real_ms = found.created_real_ms;
+		u->target.expires_real_ms = found.expires_real_ms;
+	}
+	return u->known;
 }
 
 static size_t
@@ -190,12 +197,11 @@ static int
 put_announced(struct dispatcher *d, struct upload *u, struct err *e)
 {
 	struct object_source src = {take_bytes, u, u->declared_bytes};
-	struct ledger_target found;
 	struct object_meta meta[4];
 	char key[1200];
 
 	target_id_of(d->ledger, u->target.tenant, u->claimed, u->target.id);
-	if ((u->known = already_there(d, u->target.id, &found)))
+	if (already_there(d, u))
 		return drain(u, e);
 	u->put.n_meta = object_metadata(u, u->claimed, meta);
 	u->put.meta = meta;
@@ -208,7 +214,6 @@ put_unannounced(struct dispatcher *d, struct upload *u, struct err *e)
 {
 	struct object_source src = {take_bytes, u, u->declared_bytes};
 	const char *bucket = d->config->s3_targets;
-	struct ledger_target found;
 	struct object_meta meta[4];
 	char staging[64] = "staging/", key[1200];
 	struct err ignored;
@@ -220,7 +225,7 @@ put_unannounced(struct dispatcher *d, struct upload *u, struct err *e)
 		return rc;
 	fault_point("upload.before_copy");
 	target_id_of(d->ledger, u->target.tenant, u->target.sha256, u->target.id);
-	if (!(u->known = already_there(d, u->target.id, &found))) {
+	if (!already_there(d, u)) {
 		n = object_metadata(u, u->target.sha256, meta);
 		rc = store_copy(d->store, bucket, staging, key_target(u->target.id, key, sizeof(key)), meta, n, e);
 	}
@@ -233,6 +238,10 @@ store_upload(struct dispatcher *d, void *data, struct err *e)
 {
 	struct upload *u = data;
 
+	int rc = buckets_make(d->buckets, e); /* the first upload may come before the janitor */
+
+	if (rc != 0)
+		return rc;
 	return u->claimed[0] != '\0' ? put_announced(d, u, e) : put_unannounced(d, u, e);
 }
 
@@ -433,6 +442,18 @@ check_headers(struct call *c, struct upload *u, struct err *e)
 	return take_filename(http_header(c->r, "X-Drover-Filename"), u->target.filename, sizeof(u->target.filename), e);
 }
 
+/* Known to be away, the store is not waited for: the client learns it before it sends the bytes. */
+static int
+check_open(const struct dispatcher *d, struct err *e)
+{
+	if (d->stopping)
+		return err_set(e, ERR_RETRY, "the dispatcher is stopping");
+	if (d->store_up || d->store_why[0] == '\0')
+		return 0;
+	err_set(e, ERR_RETRY, "the object store cannot be used now: %.200s", d->store_why);
+	return err_hint(e, "try again later; GET /v1/agent/health tells when it is back");
+}
+
 void
 target_upload(struct http_req *r, void *ctx)
 {
@@ -442,12 +463,7 @@ target_upload(struct http_req *r, void *ctx)
 
 	u->all = c->d->uploads;
 	u->call = c;
-	if (c->d->stopping) {
-		err_set(&e, ERR_RETRY, "the dispatcher is stopping");
-		call_reply_err(c, &e);
-		return;
-	}
-	if (check_headers(c, u, &e) != 0) {
+	if (check_open(c->d, &e) != 0 || check_headers(c, u, &e) != 0) {
 		call_reply_err(c, &e);
 		return;
 	}

@@ -13,7 +13,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "dispatcher/ledger.h"
+#include "dispatcher/ledger_sqlite.h"
 
 #define TARGET "11111111-2222-8333-8444-555555555555"
 
@@ -322,7 +322,21 @@ targets_in_use_stay(void **state)
 	assert_int_equal(insert(f, "echo-0000000000000001", TARGET, NULL), LEDGER_OK);
 	assert_int_equal(commit_op(f, &remove).result, LEDGER_IN_USE);
 	assert_int_equal(commit_op(f, &finish).result, LEDGER_OK);
+	/* It was renewed after somebody had seen that it expires. */
+	remove.before_real_ms = 5000;
+	assert_int_equal(commit_op(f, &remove).result, LEDGER_IN_USE);
+	remove.before_real_ms = 5001;
 	assert_int_equal(commit_op(f, &remove).result, LEDGER_OK);
+	put_target(f, TARGET, 5000);
+	remove.before_real_ms = 0;
+	assert_int_equal(commit_op(f, &remove).result, LEDGER_OK);
+}
+
+static int
+note_due(void *arg, const char *id)
+{
+	strcat(arg, id + strlen("echo-000000000000000"));
+	return 0;
 }
 
 static void
@@ -331,19 +345,93 @@ finished_runs_are_pruned(void **state)
 	struct fixture *f = *state;
 	struct op done = run_op(OP_RUN_UPDATE, "echo-0000000000000001", RUN_COMPLETED);
 	struct ledger_op finish = {.kind = LEDGER_CORE, .core = &done};
-	struct ledger_op prune = {.kind = LEDGER_PRUNE, .before_real_ms = 3000, .limit = 10};
+	struct ledger_op prune = {.kind = LEDGER_PRUNE_RUNS, .before_real_ms = 3000, .limit = 1};
 	struct ledger_filter all = {.limit = 10};
+	struct ledger_run r;
+	char due[8] = "";
 	size_t n = 0;
 	struct err e = {0};
 
 	put_target(f, TARGET, 5000);
 	assert_int_equal(insert(f, "echo-0000000000000001", TARGET, NULL), LEDGER_OK);
 	assert_int_equal(insert(f, "echo-0000000000000002", TARGET, NULL), LEDGER_OK);
-	done.run.finished_real_ms = 2000;
-	assert_int_equal(commit_op(f, &finish).result, LEDGER_OK);
+	assert_int_equal(insert(f, "echo-0000000000000003", TARGET, NULL), LEDGER_OK);
+	for (int i = 1; i <= 3; i += 2) {
+		done.run.id[strlen(done.run.id) - 1] = (char)('0' + i);
+		done.run.finished_real_ms = 2500 - 100 * i;
+		assert_int_equal(commit_op(f, &finish).result, LEDGER_OK);
+	}
+	assert_int_equal(ledger_runs_due(f->l, 2200, 10, note_due, due, &e), 0);
+	assert_string_equal(due, "");
+	assert_int_equal(ledger_runs_due(f->l, 3000, 10, note_due, due, &e), 0);
+	assert_string_equal(due, "31"); /* number 3 finished first, and goes first */
+	for (size_t left = 2; left >= 1; left--, n = 0) {
+		assert_int_equal(commit_op(f, &prune).result, LEDGER_OK);
+		assert_int_equal(ledger_runs(f->l, &all, count, &n, &e), 0);
+		assert_int_equal(n, left);
+	}
 	assert_int_equal(commit_op(f, &prune).result, LEDGER_OK);
-	assert_int_equal(ledger_runs(f->l, &all, count, &n, &e), 0);
-	assert_int_equal(n, 1);
+	assert_int_equal(ledger_run_find(f->l, "echo-0000000000000002", NULL, &r, &e), 0);
+	ledger_run_release(&r);
+}
+
+static int64_t
+count_rows(struct fixture *f, const char *sql)
+{
+	char path[300];
+	sqlite3 *db = NULL;
+	sqlite3_stmt *s = NULL;
+	int64_t n = -1;
+
+	snprintf(path, sizeof(path), "%s/ledger.db", f->dir);
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &s, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+	n = sqlite3_column_int64(s, 0);
+	sqlite3_finalize(s);
+	sqlite3_close(db);
+	return n;
+}
+
+static void
+requests_that_are_done_are_pruned(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_op prune = {.kind = LEDGER_PRUNE_REQUESTS, .before_real_ms = 3000, .limit = 10};
+	const struct request_row rows[] = {{.seq = 1, .state = REQ_DONE, .created_real_ms = 2000},
+		{.seq = 2, .state = REQ_ACTIVE, .created_real_ms = 2000}, {.seq = 3, .state = REQ_DONE, .created_real_ms = 3000}};
+
+	for (size_t i = 0; i < 3; i++) {
+		struct op o = {.kind = OP_REQ_INSERT, .req = rows[i]};
+		struct ledger_op insert_op = {.kind = LEDGER_CORE, .core = &o};
+
+		assert_int_equal(commit_op(f, &insert_op).result, LEDGER_OK);
+	}
+	assert_int_equal(commit_op(f, &prune).result, LEDGER_OK);
+	assert_int_equal(count_rows(f, "SELECT count(*) FROM requests"), 2);
+	assert_int_equal(count_rows(f, "SELECT count(*) FROM requests WHERE seq = 1"), 0);
+	reopen(f);
+	assert_int_equal(f->l->last_seq, 3); /* numbers are never given again */
+}
+
+static void
+a_newer_schema_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	char path[300];
+	sqlite3 *db = NULL;
+	struct err e = {0};
+
+	ledger_free(f->l);
+	f->l = NULL;
+	snprintf(path, sizeof(path), "%s/ledger.db", f->dir);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 99", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	assert_int_equal(ledger_sqlite_open(f->dir, &f->l, &e), ERR_INVALID);
+	assert_null(f->l);
+	assert_non_null(strstr(e.msg, "newer Drover (schema 99"));
+	assert_true(e.hint[0] != '\0');
 }
 
 struct restored {
@@ -396,7 +484,8 @@ main(void)
 		CASE(identity_is_made_once_and_the_epoch_rises), CASE(one_process_at_a_time), CASE(a_run_is_kept_with_every_column),
 		CASE(ids_and_keys_are_unique_and_disturb_nobody), CASE(a_transaction_is_all_or_nothing),
 		CASE(a_deposed_writer_can_write_nothing), CASE(the_last_number_settles_what_was_unknown), CASE(lists_filter),
-		CASE(targets_in_use_stay), CASE(finished_runs_are_pruned), CASE(what_is_not_over_is_restored),
+		CASE(targets_in_use_stay), CASE(finished_runs_are_pruned),
+		CASE(requests_that_are_done_are_pruned), CASE(a_newer_schema_is_refused), CASE(what_is_not_over_is_restored),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

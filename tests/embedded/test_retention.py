@@ -1,0 +1,158 @@
+"""What must go one day, where the store has no rules of its own: rows and files are made old while the dispatcher is down."""
+
+import os
+import sqlite3
+import time
+
+import pytest
+
+from alone import METADATA, Dispatcher, sha256, wait_for
+
+DAY_S = 24 * 3600
+
+
+@pytest.fixture
+def d(tmp_path):
+    dispatcher = Dispatcher(tmp_path, JANITOR_INTERVAL="50ms", TARGET_RETENTION="7d", RESULT_RETENTION="2d", RUN_RETENTION="3d")
+    yield dispatcher
+    if dispatcher.process.poll() is None:
+        assert dispatcher.stop() == 0, (tmp_path / "log").read_text()
+
+
+def files(d, bucket):
+    """Keys of a bucket's objects."""
+    top = d.root / "store" / bucket
+    paths = (p.relative_to(top) for p in top.rglob("*") if p.is_file() and ".drover" not in str(p))
+    return {"/".join(part.removesuffix("@") for part in p.parts) for p in paths}
+
+
+def age(d, bucket, key, days):
+    folders = key.split("/")
+    path = (d.root / "store" / bucket).joinpath(*(f + "@" for f in folders[:-1]), folders[-1])
+    then = time.time() - days * DAY_S
+    os.utime(path, (then, then))
+    return path
+
+
+def put(d, bucket, key):
+    folders = key.split("/")
+    path = (d.root / "store" / bucket).joinpath(*(f + "@" for f in folders[:-1]), folders[-1])
+    target = d.upload(key.encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (d.root / "store" / "targets" / (target["id"] + "@") / "target").rename(path)
+    assert d.call("DELETE", f"/v1/target/{target['id']}").status == 200
+
+
+def alter(d, sql, *values):
+    with sqlite3.connect(d.data / "ledger.db") as db:
+        db.execute(sql, values)
+
+
+def rows(d, sql):
+    with sqlite3.connect(f"file:{d.data / 'ledger.db'}?mode=ro", uri=True) as db:
+        return db.execute(sql).fetchall()
+
+
+def ms(days):
+    return int((time.time() + days * DAY_S) * 1000)
+
+
+def test_targets_expire_unless_a_run_needs_them(d):
+    needed, free, fresh = (d.upload(name) for name in (b"needed", b"free", b"fresh"))
+    run = d.submit(needed)
+    d.stop()
+    for target in (needed, free):
+        alter(d, "UPDATE targets SET expires = ? WHERE id = ?", ms(-0.1), target["id"])
+        age(d, "targets", f"{target['id']}/target", 7.1)
+    d.start()
+    wait_for(lambda: d.call("GET", f"/v1/target/{free['id']}").status == 404)
+    wait_for(lambda: files(d, "targets") == {f"{t['id']}/target" for t in (needed, fresh)})
+    wait_for(lambda: rows(d, f"SELECT expires FROM targets WHERE id = '{needed['id']}'")[0][0] > ms(6))
+    path = age(d, "targets", f"{fresh['id']}/target", 0)
+    assert abs(os.stat(path.parent.parent / (needed["id"] + "@") / "target").st_mtime - time.time()) < 60, "dated anew"
+    d.register()
+    assert d.report(d.take()).json == {"state": "completed"}
+    assert d.run(run["id"])["state"] == "completed"
+
+
+def test_what_no_row_stands_for_is_swept(d):
+    target = d.upload(b"with a row")
+    put(d, "targets", "staging/left-by-a-crash")
+    put(d, "targets", "00000000-0000-8000-8000-000000000000/target")
+    put(d, "targets", "staging/of-today")
+    d.stop()
+    for key in ("staging/left-by-a-crash", "00000000-0000-8000-8000-000000000000/target", f"{target['id']}/target"):
+        age(d, "targets", key, 8.1)
+    d.start()
+    wait_for(lambda: files(d, "targets") == {f"{target['id']}/target", "staging/of-today"})
+
+
+def test_results_expire_unless_their_run_goes_on(d):
+    over, live = d.submit(), d.submit()
+    d.register()
+    for lease in d.lease(free=2).json["leases"]:
+        put(d, "results", f"{lease['run']}/1/manifest.json")
+        if lease["run"] == over["id"]:
+            d.report(lease)
+    put(d, "results", f"{over['id']}/2/manifest.json")
+    d.stop()
+    age(d, "results", f"{over['id']}/1/manifest.json", 2.1)
+    age(d, "results", f"{live['id']}/1/manifest.json", 2.1)
+    d.start()
+    wait_for(lambda: files(d, "results") == {f"{over['id']}/2/manifest.json", f"{live['id']}/1/manifest.json"})
+    assert d.run(over["id"])["state"] == "completed"
+
+
+def test_finished_runs_go_with_their_results(d):
+    old, young, live = d.submit(), d.submit(), d.submit()
+    d.register()
+    for lease in d.lease(free=2).json["leases"]:
+        put(d, "results", f"{lease['run']}/1/artifacts/a")
+        d.report(lease)
+    d.stop()
+    alter(d, "UPDATE runs SET finished = ? WHERE id = ?", ms(-3.1), old["id"])
+    alter(d, "INSERT INTO requests VALUES (900, 'python', 0, 4, 'c', 1, 0, ?), (901, 'python', 0, 4, 'c', 1, 0, ?)", ms(-3.1), ms(0))
+    d.start()
+    wait_for(lambda: d.call("GET", f"/v1/run/{old['id']}").status == 404)
+    assert files(d, "results") == {f"{young['id']}/1/artifacts/a"}
+    assert rows(d, f"SELECT count(*) FROM history WHERE run = '{old['id']}'") == [(0,)]
+    wait_for(lambda: rows(d, "SELECT seq FROM requests") == [(901,)])
+    assert d.run(young["id"])["state"] == "completed" and d.run(live["id"])["state"] == "queued"
+
+
+def test_bundles_without_references_go(d):
+    run = d.submit()
+    used = run["bundle"]
+
+    def load(version):
+        (d.toolbox / "workflows" / "echo" / "metadata.yaml").write_text(METADATA.replace("1.0.0", version))
+        wait_for(lambda: d.call("GET", "/v1/workflow/echo").json["workflow"]["version"] == version)
+        return d.call("GET", "/v1/workflow/echo").json["workflow"]["bundle"]
+
+    unused, current = load("1.0.1"), load("1.0.2")
+    wait_for(lambda: len(rows(d, "SELECT * FROM bundles")) == 3)
+    d.stop()
+    alter(d, "UPDATE bundles SET created = ?", ms(-0.1))
+    for sha in (used, unused, current):
+        age(d, "toolbox", f"bundles/{next(f for f in files(d, 'toolbox') if sha in f).split('/', 1)[1]}", 0.1)
+    d.start()
+    wait_for(lambda: len(rows(d, "SELECT * FROM bundles")) == 2)
+    wait_for(lambda: len(files(d, "toolbox")) == 2)
+    assert {r[0] for r in rows(d, "SELECT sha256 FROM bundles")} == {used, current}
+    assert not any(unused in f for f in files(d, "toolbox"))
+
+
+def test_a_target_that_is_known_keeps_its_time(d):
+    """Its object is not stored again, so its row must not promise more days than the bucket's rule will give it."""
+    target = d.upload(b"twice")
+    d.stop()
+    alter(d, "UPDATE targets SET expires = ? WHERE id = ?", ms(4), target["id"])
+    d.start()
+    again = d.call("PUT", "/v1/targets", b"twice", {"X-Drover-Sha256": sha256(b"twice")})
+    assert again.status == 200
+    assert rows(d, "SELECT expires FROM targets")[0][0] <= ms(4)
+    d.stop()
+    alter(d, "UPDATE targets SET expires = ? WHERE id = ?", ms(3), target["id"])
+    d.start()
+    assert d.call("PUT", "/v1/targets", b"twice").status == 201, "stored again when less than half of its time is left"
+    assert rows(d, "SELECT expires FROM targets")[0][0] > ms(6)
