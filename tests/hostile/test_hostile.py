@@ -14,6 +14,8 @@ from archives import CASES
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(os.environ.get("DROVER_BUILD", ROOT / "build")) / "tests" / "extract_driver"
 LONGEST_S = 30  # of one case; the bombs take the longest
+# Sanitizers need the address space that the helper's memory limit takes away, so it is not set there.
+SANITIZED = bool(os.environ.get("DROVER_SANITIZE"))
 
 
 def everything_below(top: Path) -> set[str]:
@@ -54,6 +56,8 @@ def check_safe(root: Path):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_verdict(case, nest):
+    if SANITIZED and case.name == "xz_dictionary":
+        pytest.skip("no memory limit in a sanitizer build")
     top, root = nest
     archive = top / "archive"
     archive.write_bytes(case.make())

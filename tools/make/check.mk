@@ -18,7 +18,7 @@ check-contract: $(CONTRACT) ## contract tests of the object stores and the ledge
 	@tools/run-tests.sh $(CONTRACT)
 
 check-hostile: $(TESTS)/extract_driver ## hostile archives against the extraction helper
-	@DROVER_BUILD=$(abspath $(BUILD)) $(PYTEST) tests/hostile
+	@DROVER_BUILD=$(abspath $(BUILD)) DROVER_SANITIZE=$(SANITIZE) $(PYTEST) tests/hostile
 
 check-toolbox: ## workflows against the sample project's list
 	@$(PYTEST) tests/toolbox
