@@ -7,6 +7,7 @@
 
 #include "base/digest.h"
 #include "base/log.h"
+#include "worker/caps_memo.h"
 #include "worker/secrets.h"
 #include "worker/ship.h"
 #include "worker/threads.h"
