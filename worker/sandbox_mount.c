@@ -206,7 +206,7 @@ box_build_root(const struct box *b, struct err *e)
 	mode_t old = umask(0);
 	int rc = ERR_IO;
 
-	if (pivot(e) != 0 || bind_system(b, e) != 0 || make_devices(e) != 0)
+	if (pivot(e) != 0 || bind_system(b, e) != 0 || make_devices(e) != 0 || bind_own(b, e) != 0)
 		goto out;
 	if (file_mkdirs("/tmp", 0755, e) != 0 || file_mkdirs("/proc", 0755, e) != 0)
 		goto out;
@@ -214,9 +214,6 @@ box_build_root(const struct box *b, struct err *e)
 		failed(e, "mount", "/tmp");
 		goto out;
 	}
-	/* After /tmp: a toolchain may lie below the host's, and is bound at its own path. */
-	if (bind_own(b, e) != 0)
-		goto out;
 	if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0) {
 		failed(e, "mount", "/proc");
 		goto out;
