@@ -12,7 +12,8 @@
 #include "net/http_client.h"
 
 #define ANSWER_MAX (8 * 1024 * 1024)
-#define BLOCK_S 300 /* Consul adds up to a sixteenth */
+/* Consul adds up to a sixteenth. Also how long a catalogue that was restored to an older state behind our back goes unseen. */
+#define BLOCK_S 60
 
 struct consul {
 	struct consul_config cfg;

@@ -15,7 +15,7 @@ struct consul;
 struct consul *consul_new(const struct consul_config *c);
 void consul_free(struct consul *c);
 
-/* Passing instances of a service, by a blocking query when *index > 0 (up to five minutes); *index is moved on, or reset to 0
+/* Passing instances of a service, by a blocking query when *index > 0 (up to a minute); *index is moved on, or reset to 0
  * where Consul's went back. node: ours, whose instances are marked near; tag and node may be "". Returns 0 (found may be empty),
  * ERR_RETRY, ERR_DENIED, ERR_CANCELED, ERR_PROTO. */
 int consul_health(struct consul *c, const char *service, const char *tag, const char *scheme, const char *node,

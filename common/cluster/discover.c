@@ -14,6 +14,7 @@
 #include "base/retry.h"
 
 #define NOMAD_POLL_MS 5000
+#define EMPTY_POLL_MS 500   /* while a service has no healthy instance */
 #define CONSUL_PAUSE_MS 50 /* a catalogue that changes all the time does not make us spin */
 
 enum source { FROM_URL, FROM_CONSUL, FROM_NOMAD };
@@ -101,9 +102,16 @@ watch(void *arg)
 			break;
 		take_list(d, &found, &e);
 		failures = rc != 0 ? failures + 1 : 0;
+		/* A Consul that has just started may answer "none" with an index that the service's first entry never passes. */
+		if (rc == 0 && found.n == 0 && consul != NULL) {
+			index = 0;
+			delay_ms = EMPTY_POLL_MS;
+		}
 		if (rc != 0) {
 			uint64_t random;
 
+			/* Who answers next may have lower indexes, and would let us wait for ours to be passed. */
+			index = 0;
 			random_bytes(&random, sizeof(random));
 			if (failures >= watch_retry.max_attempts)
 				failures = watch_retry.max_attempts - 1;

@@ -1,0 +1,243 @@
+/* discover.c - finding a service through a real Consul: it moves, it goes, Consul dies, and comes back without memory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+#include "cluster/discover.h"
+#include "net/http_client.h"
+#include "nomad_agent.h" /* ports, private directory, waiting */
+
+#define CONSUL_VERSION "consul-1.22.7"
+#define WAIT_MS 40000
+#define ENDPOINT_LEN 256
+#define QUICK_MS 1500 /* a change that the blocking query waits for, not the next poll */
+
+static struct {
+	char dir[200], address[40];
+	int ports[4];
+	pid_t pid;
+} consul;
+
+static struct consul_config config = {.addr = consul.address};
+
+static void
+consul_start(void)
+{
+	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	char binary[PATH_MAX], ports[4][40], log[PATH_MAX];
+	int fd;
+
+	if (cache != NULL && cache[0] != '\0')
+		snprintf(binary, sizeof(binary), "%s/drover/servers/" CONSUL_VERSION, cache);
+	else
+		snprintf(binary, sizeof(binary), "%s/.cache/drover/servers/" CONSUL_VERSION, home != NULL ? home : "/root");
+	snprintf(ports[0], sizeof(ports[0]), "-http-port=%d", consul.ports[0]);
+	snprintf(ports[1], sizeof(ports[1]), "-serf-lan-port=%d", consul.ports[1]);
+	snprintf(ports[2], sizeof(ports[2]), "-serf-wan-port=%d", consul.ports[2]);
+	snprintf(ports[3], sizeof(ports[3]), "-server-port=%d", consul.ports[3]);
+	snprintf(log, sizeof(log), "%s/log", consul.dir);
+	consul.pid = fork();
+	if (consul.pid != 0)
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	dup2(fd, 1);
+	dup2(fd, 2);
+	/* In memory: once killed it knows nothing, and its indexes begin anew. */
+	execl(binary, "consul", "agent", "-dev", "-bind=127.0.0.1", "-node=here", "-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1",
+	    ports[0], ports[1], ports[2], ports[3], (char *)NULL);
+	_exit(127);
+}
+
+static void
+pause_between(void)
+{
+	struct timespec t = {.tv_nsec = 20000000};
+
+	nanosleep(&t, NULL);
+}
+
+/* One call to Consul; its status, 0 without an answer. */
+static int
+put(const char *path, const char *body)
+{
+	struct http_client *h = http_client_new(NULL);
+	char *url = xasprintf("http://%s%s", consul.address, path);
+	struct buf out = buf_make(1 << 20);
+	struct http_call c = {.method = "PUT", .url = url, .body = body, .body_len = strlen(body), .out = &out, .timeout_ms = 5000};
+	int rc = http_perform(h, &c, NULL);
+
+	buf_release(&out);
+	free(url);
+	http_client_free(h);
+	return rc == 0 ? c.status : 0;
+}
+
+static void
+place(const char *service, int port)
+{
+	char *body = xasprintf("{\"Name\":\"%s\",\"ID\":\"%s\",\"Address\":\"127.0.0.1\",\"Port\":%d}", service, service, port);
+	int64_t until = clock_mono_ms() + WAIT_MS;
+	int status;
+
+	while ((status = put("/v1/agent/service/register", body)) != 200 && clock_mono_ms() < until)
+		pause_between(); /* it starts */
+	assert_int_equal(status, 200);
+	free(body);
+}
+
+/* Waits until the pick is that URL; how long it took, in ms. */
+static int64_t
+wait_pick(struct discover *d, const char *want)
+{
+	int64_t begun = clock_mono_ms();
+	char url[ENDPOINT_LEN] = "";
+	struct err e = {0};
+
+	while (clock_mono_ms() - begun < WAIT_MS) {
+		if (discover_pick(d, 1000, url, sizeof(url), &e) == 0 && strcmp(url, want) == 0)
+			return clock_mono_ms() - begun;
+		pause_between();
+	}
+	fail_msg("picked '%s', wanted '%s': %s", url, want, e.msg);
+	return -1;
+}
+
+static struct discover *
+watch(const char *spec)
+{
+	struct discover *d = NULL;
+	struct err e = {0};
+
+	if (discover_new(spec, &config, NULL, "here", &d, &e) != 0)
+		fail_msg("%s", e.msg);
+	return d;
+}
+
+static void
+an_unknown_service_says_so_and_is_met_when_it_comes(void **state)
+{
+	struct discover *d = watch("consul://late");
+	char url[ENDPOINT_LEN];
+	struct err e = {0};
+
+	(void)state;
+	assert_int_equal(discover_pick(d, 500, url, sizeof(url), &e), ERR_RETRY);
+	assert_non_null(strstr(e.msg, "no healthy instance of service 'late'"));
+	place("late", 9001);
+	assert_true(wait_pick(d, "http://127.0.0.1:9001") < QUICK_MS);
+	discover_free(d);
+}
+
+static void
+a_service_that_moves_is_followed_at_once(void **state)
+{
+	struct discover *d;
+
+	(void)state;
+	place("moves", 9001);
+	d = watch("consul://moves?scheme=https");
+	(void)wait_pick(d, "https://127.0.0.1:9001");
+	place("moves", 9002);
+	assert_true(wait_pick(d, "https://127.0.0.1:9002") < QUICK_MS);
+	discover_free(d);
+}
+
+static void
+the_last_good_list_outlives_the_service_and_consul(void **state)
+{
+	struct discover *d;
+	char url[ENDPOINT_LEN];
+
+	(void)state;
+	place("stays", 9001);
+	d = watch("consul://stays");
+	(void)wait_pick(d, "http://127.0.0.1:9001");
+	assert_int_equal(put("/v1/agent/service/deregister/stays", ""), 200);
+	place("stays-not", 1); /* the catalogue has moved on */
+	assert_int_equal(discover_pick(d, 500, url, sizeof(url), NULL), 0);
+	assert_string_equal(url, "http://127.0.0.1:9001");
+	agent_kill(&consul.pid, SIGKILL);
+	assert_int_equal(discover_pick(d, 500, url, sizeof(url), NULL), 0);
+	assert_string_equal(url, "http://127.0.0.1:9001");
+	/* A Consul without memory: its indexes are below the one that we wait for. */
+	consul_start();
+	place("stays", 9003);
+	(void)wait_pick(d, "http://127.0.0.1:9003");
+	place("stays", 9004);
+	assert_true(wait_pick(d, "http://127.0.0.1:9004") < QUICK_MS);
+	discover_free(d);
+}
+
+static void
+our_own_registration_is_found_once_its_check_passes(void **state)
+{
+	struct discover *d = watch("consul://drover-dispatcher");
+	char *check = xasprintf("http://%s/v1/status/leader", consul.address);
+	struct err e = {0};
+
+	(void)state;
+	place("other", 1); /* Consul is there */
+	if (consul_register(&config, "drover-dispatcher", "d-1", "127.0.0.1", 8700, check, &e) != 0)
+		fail_msg("%s", e.msg);
+	(void)wait_pick(d, "http://127.0.0.1:8700");
+	assert_int_equal(consul_deregister(&config, "d-1", &e), 0);
+	free(check);
+	discover_free(d);
+}
+
+static void
+a_watcher_ends_quickly_in_the_middle_of_a_query(void **state)
+{
+	struct discover *d;
+	int64_t begun;
+
+	(void)state;
+	place("ends", 9001);
+	d = watch("consul://ends");
+	(void)wait_pick(d, "http://127.0.0.1:9001");
+	begun = clock_mono_ms();
+	discover_free(d);
+	assert_true(clock_mono_ms() - begun < 1000);
+}
+
+static int
+start(void **state)
+{
+	(void)state;
+	if (file_temp_dir("drover-consul", consul.dir, sizeof(consul.dir), NULL) != 0)
+		return -1;
+	for (size_t i = 0; i < 4; i++)
+		consul.ports[i] = agent_port();
+	snprintf(consul.address, sizeof(consul.address), "127.0.0.1:%d", consul.ports[0]);
+	consul_start();
+	return 0;
+}
+
+static int
+stop(void **state)
+{
+	(void)state;
+	agent_kill(&consul.pid, SIGKILL);
+	(void)file_remove_tree(AT_FDCWD, consul.dir, NULL);
+	return 0;
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(our_own_registration_is_found_once_its_check_passes),
+		cmocka_unit_test(an_unknown_service_says_so_and_is_met_when_it_comes),
+		cmocka_unit_test(a_service_that_moves_is_followed_at_once),
+		cmocka_unit_test(a_watcher_ends_quickly_in_the_middle_of_a_query),
+		cmocka_unit_test(the_last_good_list_outlives_the_service_and_consul),
+	};
+
+	return cmocka_run_group_tests(tests, start, stop);
+}
