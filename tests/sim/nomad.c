@@ -261,6 +261,8 @@ nomad_effect(struct world *w, const struct effect *e)
 
 	if (w->embedded)
 		sim_fail(w, "Nomad is asked for something, and there is none");
+	if (e->req.adopted && e->kind != EFF_INQUIRE)
+		sim_fail(w, "hand-made child %s is dispatched, stopped or purged", e->req.child);
 	k->req = e->req;
 	k->kind = e->kind;
 	k->result = sim_fault(w, w->mix.refused) ? DISPATCH_REFUSED : DISPATCH_OK;

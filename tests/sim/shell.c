@@ -341,7 +341,7 @@ shell_start(struct world *w)
 	sim_log(w, "dispatcher: starts, epoch %llu", (unsigned long long)w->epoch);
 	w->d.core = core_new(&w->d.config);
 	for (int i = 0; i < w->verticals; i++) {
-		struct core_vertical v = {.window = w->embedded ? 0 : w->window};
+		struct core_vertical v = {.window = w->window};
 
 		snprintf(v.name, sizeof(v.name), "%s", sim_vertical(i));
 		core_set_vertical(w->d.core, sim_now(w), &v);

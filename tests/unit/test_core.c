@@ -330,7 +330,7 @@ a_suspect_does_not_wait_for_ever_behind_busy_workers(void **state)
 {
 	struct rig *r = *state;
 	char id[2][32];
-	int next = 0;
+	int next = 0, elsewhere = 0;
 
 	rig_submit(r, A, 50);
 	rig_register(r, "x", 2, "", 0);
@@ -366,7 +366,31 @@ a_suspect_does_not_wait_for_ever_behind_busy_workers(void **state)
 		bool beside = strcmp(r->runs[i].id, A) != 0 && strcmp(r->runs[i].worker, rig_run(r, A)->worker) == 0;
 
 		assert_false(beside && r->runs[i].state == RUN_RUNNING);
+		elsewhere += r->runs[i].state == RUN_RUNNING;
 	}
+	assert_int_equal(elsewhere, 3); /* it and two more: the other worker was not held up */
+}
+
+/* The worker that is kept free for a suspect takes other runs as soon as the suspect is gone. */
+static void
+nobody_waits_for_a_suspect_that_was_canceled(void **state)
+{
+	struct rig *r = *state;
+
+	rig_register(r, "x", 1, "", 0);
+	rig_submit(r, A, 50);
+	takes(r, "x", A);
+	rig_register(r, "v", 2, "", 0);
+	rig_submit(r, B, 50);
+	takes(r, "v", B);
+	rig_crash(r, "x");
+	rig_advance(r, 15000);
+	takes(r, "v", NULL);
+	rig_submit(r, C, 10);
+	assert_int_equal(state_of(r, C), RUN_QUEUED);
+	core_cancel(r->core, r->now, ++r->caller, A, "ann");
+	rig_pump(r);
+	assert_int_equal(state_of(r, C), RUN_RUNNING);
 }
 
 /* --- one-shots --- */
@@ -530,6 +554,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(what_was_inside_a_crash_runs_alone, embedded, end),
 		cmocka_unit_test_setup_teardown(three_crashes_alone_are_poison, embedded, end),
 		cmocka_unit_test_setup_teardown(a_suspect_does_not_wait_for_ever_behind_busy_workers, embedded, end),
+		cmocka_unit_test_setup_teardown(nobody_waits_for_a_suspect_that_was_canceled, embedded, end),
 		cmocka_unit_test_setup_teardown(a_request_that_is_not_placed_is_withdrawn_and_the_reason_kept, cluster, end),
 		cmocka_unit_test_setup_teardown(a_one_shot_that_crashes_costs_its_run_an_attempt, cluster, end),
 		cmocka_unit_test_setup_teardown(an_adopted_run_lives_in_its_own_child, cluster, end),
