@@ -4,12 +4,14 @@
 #define TESTS_CONTRACT_NOMAD_AGENT_H
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -145,12 +147,53 @@ agent_start(struct agent *a)
 	return 0;
 }
 
-/* Tasks must have been stopped before: they outlive their client. */
+/* Tasks outlive their client: kills whatever names our private directory in its arguments or environment. */
+static inline void
+agent_kill_tasks(const struct agent *a)
+{
+	static const char *const files[] = {"cmdline", "environ"};
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+
+	while (proc != NULL && (entry = readdir(proc)) != NULL) {
+		for (size_t i = 0; i < 2 && entry->d_name[0] >= '1' && entry->d_name[0] <= '9'; i++) {
+			struct buf b = buf_make(1 << 20);
+			char path[320];
+
+			snprintf(path, sizeof(path), "/proc/%s/%s", entry->d_name, files[i]);
+			if (file_read(AT_FDCWD, path, &b, NULL) == 0 && b.len > 0 && memmem(b.data, b.len, a->dir, strlen(a->dir)) != NULL)
+				kill((pid_t)strtol(entry->d_name, NULL, 10), SIGKILL);
+			buf_release(&b);
+		}
+	}
+	if (proc != NULL)
+		closedir(proc);
+}
+
+static inline void
+agent_unmount(const struct agent *a)
+{
+	struct buf b = buf_make(1 << 20);
+	char *rest, *line;
+
+	if (file_read(AT_FDCWD, "/proc/self/mounts", &b, NULL) == 0) {
+		for (rest = b.data; (line = strsep(&rest, "\n")) != NULL;) {
+			char *at = strstr(line, a->dir);
+
+			if (at != NULL)
+				umount2(strsep(&at, " "), MNT_DETACH);
+		}
+	}
+	buf_release(&b);
+}
+
 static inline void
 agent_stop(struct agent *a)
 {
-	agent_kill(&a->client, SIGTERM);
+	agent_kill(&a->client, SIGKILL);
 	agent_kill(&a->server, SIGKILL);
+	agent_kill_tasks(a);
+	agent_unmount(a);
 	(void)file_remove_tree(AT_FDCWD, a->dir, NULL);
 }
 
