@@ -76,6 +76,7 @@ void cluster_changed(struct cluster *c);
 
 /* --- jobs.c --- */
 
+/* Clears the timer; frees jobs, whose waiters are answered. The pools are gone by then. */
 void jobs_start(struct cluster *c);
 void jobs_free(struct cluster *c);
 
@@ -119,6 +120,7 @@ int look_allocs(struct nomad *n, struct look *l, struct err *e);
 
 /* --- reconcile.c --- */
 
+/* Has the first listing made soon; forgets all children. The pools are gone by then. */
 void reconcile_start(struct cluster *c);
 void reconcile_free(struct cluster *c);
 
