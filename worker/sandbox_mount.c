@@ -32,7 +32,7 @@ failed(struct err *e, const char *what, const char *path)
 	return err_set(e, ERR_IO, "sandbox: %s %s: %s", what, path, strerror(errno));
 }
 
-/* Makes the mount point: a directory, or an empty file, as the source is. */
+/* Makes the mount point: a directory, or an empty file, as the source is. What leads there is nobody's to write to. */
 static int
 make_point(const char *path, bool dir, struct err *e)
 {
@@ -42,9 +42,9 @@ make_point(const char *path, bool dir, struct err *e)
 	snprintf(parent, sizeof(parent), "%s", path);
 	slash = strrchr(parent, '/');
 	if (dir)
-		return file_mkdirs(path, 0755, e);
+		return file_mkdirs(path, 0555, e);
 	*slash = '\0';
-	if (slash != parent && file_mkdirs(parent, 0755, e) != 0)
+	if (slash != parent && file_mkdirs(parent, 0555, e) != 0)
 		return ERR_IO;
 	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
 	if (fd < 0)
@@ -206,7 +206,7 @@ box_build_root(const struct box *b, struct err *e)
 	mode_t old = umask(0);
 	int rc = ERR_IO;
 
-	if (pivot(e) != 0 || bind_system(b, e) != 0 || make_devices(e) != 0 || bind_own(b, e) != 0)
+	if (pivot(e) != 0 || bind_system(b, e) != 0 || make_devices(e) != 0)
 		goto out;
 	if (file_mkdirs("/tmp", 0755, e) != 0 || file_mkdirs("/proc", 0755, e) != 0)
 		goto out;
@@ -214,6 +214,9 @@ box_build_root(const struct box *b, struct err *e)
 		failed(e, "mount", "/tmp");
 		goto out;
 	}
+	/* After /tmp: a toolchain may lie below the host's, and is bound at its own path. */
+	if (bind_own(b, e) != 0)
+		goto out;
 	if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0) {
 		failed(e, "mount", "/proc");
 		goto out;
