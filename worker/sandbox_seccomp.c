@@ -60,7 +60,7 @@ family_allowed(const struct box *b, int family)
 /* Landlock's port rules see connect() on plain TCP alone: a multipath or SCTP socket, or data sent together with the opening of a
  * connection, would reach every port. */
 static int
-close_side_doors(scmp_filter_ctx ctx)
+close_side_doors(scmp_filter_ctx ctx, const struct box *b)
 {
 	static const struct {
 		int call;
@@ -74,7 +74,10 @@ close_side_doors(scmp_filter_ctx ctx)
 
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EOPNOTSUPP), sends[i].call, 1, fast_open);
 	}
+	/* A family that is refused as a whole must not be refused in part: libseccomp takes that for a contradiction (EEXIST). */
 	for (size_t i = 0; rc == 0 && i < sizeof(internet) / sizeof(internet[0]); i++) {
+		if (!family_allowed(b, internet[i]))
+			continue;
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPROTONOSUPPORT), SCMP_SYS(socket), 2,
 		    SCMP_A0(SCMP_CMP_MASKED_EQ, LOW_HALF, (scmp_datum_t)internet[i]), SCMP_A2(SCMP_CMP_GT, IPPROTO_ICMPV6, 0));
 		if (rc == 0)
@@ -88,7 +91,7 @@ close_side_doors(scmp_filter_ctx ctx)
 static int
 add_socket_rules(scmp_filter_ctx ctx, const struct box *b)
 {
-	int rc = close_side_doors(ctx);
+	int rc = close_side_doors(ctx, b);
 
 	for (int family = 0; rc == 0 && family < AF_MAX; family++) {
 		if (!family_allowed(b, family))
@@ -96,7 +99,7 @@ add_socket_rules(scmp_filter_ctx ctx, const struct box *b)
 			    SCMP_A0(SCMP_CMP_MASKED_EQ, LOW_HALF, (scmp_datum_t)family));
 	}
 	/* Of the kernel's own protocols, names and addresses only: not its audit, firewall or key tables. */
-	if (rc == 0)
+	if (rc == 0 && family_allowed(b, AF_NETLINK))
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPROTONOSUPPORT), SCMP_SYS(socket), 2,
 		    SCMP_A0(SCMP_CMP_MASKED_EQ, LOW_HALF, AF_NETLINK), SCMP_A2(SCMP_CMP_GT, NETLINK_ROUTE, 0));
 	return rc;
