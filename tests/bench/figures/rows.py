@@ -70,6 +70,8 @@ class Rows:
 
     def __init__(self, quick=False):
         self.quick = quick
+        # Whoever compares two runs must see which of them had the machine for itself.
+        self._load_before = os.getloadavg()[0]
         self._rows = {}
         self._figures = {figure.key: figure for figure in FIGURES}
 
@@ -118,7 +120,12 @@ class Rows:
             "version": VERSION,
             "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "quick": self.quick,
-            "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "system": platform.machine()},
+            "machine": {
+                "cpus": os.cpu_count(),
+                "kernel": platform.release(),
+                "system": platform.machine(),
+                "load_before": round(self._load_before, 2),
+            },
             "rows": [self._rows[figure.key] for figure in FIGURES],
         }
 

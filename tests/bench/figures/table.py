@@ -38,7 +38,10 @@ def table(document):
     if document["quick"]:
         raise ValueError("these are the figures of a quick run")
     machine = document["machine"]
-    note = f"{machine['cpus']} cores, {machine['system']}, {document['made_at'][:10]}; how each was measured: tests/bench/README.md."
+    note = (
+        f"{machine['cpus']} cores, {machine['system']}, load {machine['load_before']:g} before, {document['made_at'][:10]}; "
+        "how each was measured: `tests/bench/README.md`."
+    )
     return "\n".join([*HEAD, *map(_line, document["rows"]), "", note])
 
 
