@@ -106,7 +106,7 @@ make_core(const struct dispatcher *d)
 		.epoch = d->ledger->epoch, .next_seq = d->ledger->last_seq + 1, .cluster = config_nomad_on(c),
 		.lease_ttl_ms = c->lease_ttl_ms, .request_ttl_ms = c->request_ttl_ms, .max_queued = (size_t)c->queue_max,
 		.max_lost = (unsigned)c->max_lost, .max_crashes = (unsigned)c->max_crashes, .max_infra = (unsigned)c->max_infra,
-		.backoff_base_ms = c->backoff_base_ms, .backoff_cap_ms = c->backoff_cap_ms,
+		.backoff_base_ms = c->backoff_base_ms, .backoff_cap_ms = c->backoff_cap_ms, .manifests = true,
 	};
 
 	random_bytes(&cc.seed, sizeof(cc.seed));

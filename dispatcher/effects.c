@@ -12,6 +12,7 @@
 #include "dispatcher/fleet.h"
 #include "dispatcher/meters.h"
 #include "dispatcher/watch.h"
+#include "dispatcher/workers_api.h"
 
 /* --- EFF_COMMIT: rows to the ledger, and what came of it back to the core --- */
 
@@ -38,6 +39,9 @@ commit_done(struct ledger_write *w, void *arg)
 	struct commit *k = arg;
 	struct dispatcher *d = k->d;
 	struct ledger_txn *t = &w->txn;
+	static const enum commit_result results[] = {[LEDGER_OK] = COMMIT_OK, [LEDGER_FAILED] = COMMIT_FAILED,
+		[LEDGER_UNKNOWN] = COMMIT_UNKNOWN, [LEDGER_DUPLICATE] = COMMIT_REFUSED, [LEDGER_MISSING] = COMMIT_REFUSED,
+		[LEDGER_IN_USE] = COMMIT_REFUSED};
 	struct call *submission = t->result == LEDGER_OK ? NULL : submission_of(d, k);
 
 	if (submission != NULL) {
@@ -45,8 +49,7 @@ commit_done(struct ledger_write *w, void *arg)
 		submission->missing = t->result == LEDGER_MISSING;
 	}
 	assert(t->result != LEDGER_UNKNOWN); /* the queue has settled it */
-	core_committed(d->core, clock_now(), k->effect.txn, t->result == LEDGER_OK ? COMMIT_OK : COMMIT_FAILED, t->specs,
-	    t->n_specs);
+	core_committed(d->core, clock_now(), k->effect.txn, results[t->result], t->specs, t->n_specs);
 	core_effect_release(&k->effect);
 	free(k);
 }
@@ -152,9 +155,16 @@ perform_event(struct dispatcher *d, struct effect *e)
 	watch_event(d, ev);
 }
 
+static void
+perform_manifest(struct dispatcher *d, struct effect *e)
+{
+	report_salvage(d, &e->run);
+}
+
 static void (*const performers[])(struct dispatcher *d, struct effect *e) = {
 	[EFF_COMMIT] = perform_commit, [EFF_ANSWER] = perform_answer, [EFF_DISPATCH] = perform_cluster,
 	[EFF_STOP] = perform_cluster, [EFF_PURGE] = perform_cluster, [EFF_INQUIRE] = perform_cluster, [EFF_EVENT] = perform_event,
+	[EFF_MANIFEST] = perform_manifest,
 };
 
 static void

@@ -11,7 +11,6 @@
 
 #define RING_BYTES (256 * 1024)
 #define PIECE_BYTES (64 * 1024)
-#define MANIFEST_MAX (4 * 1024 * 1024)
 #define KEY_TEXT_MAX 1200
 
 /* --- an object streamed to the client --- */
@@ -230,7 +229,7 @@ result_call(struct http_req *r, void *ctx)
 {
 	struct call *c = call_new(ctx, r, sizeof(struct result_call), result_release);
 
-	((struct result_call *)c->data)->manifest = buf_make(MANIFEST_MAX);
+	((struct result_call *)c->data)->manifest = buf_make(MANIFEST_MAX_BYTES);
 	return c;
 }
 

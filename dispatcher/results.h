@@ -4,6 +4,8 @@
 
 #include "dispatcher/call.h"
 
+#define MANIFEST_MAX_BYTES (4 * 1024 * 1024)
+
 /* Routes: GET /v1/run/:id/logs, …/findings, …/artifacts, …/artifact/NAME. */
 void run_logs(struct http_req *r, void *ctx);
 void run_findings(struct http_req *r, void *ctx);

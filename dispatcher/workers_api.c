@@ -14,21 +14,14 @@
 #define LEASE_WAIT_MAX_MS 60000
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-/* Every request of a worker begins with this; `body` owns the texts. */
-struct worker_call {
-	json_t *body;
-	const char *worker;
-};
-
-static void
+void
 worker_call_release(void *data)
 {
 	json_decref(((struct worker_call *)data)->body);
 }
 
-/* Parses the body; on failure the call has been answered. */
-static bool
-take_body(struct call *c, const struct field *fields, size_t n)
+bool
+worker_call_take(struct call *c, const struct field *fields, size_t n)
 {
 	struct worker_call *w = c->data;
 	struct err e = {0};
@@ -141,7 +134,7 @@ worker_register(struct http_req *r, void *ctx)
 	struct registering *g = c->data;
 	struct err e = {0};
 
-	if (!take_body(c, register_fields, COUNT(register_fields)))
+	if (!worker_call_take(c, register_fields, COUNT(register_fields)))
 		return;
 	if (check_register(c, g, &e) != 0) {
 		call_reply_err(c, &e);
@@ -158,8 +151,8 @@ struct held_list {
 	size_t n;
 };
 
-static int
-parse_held(const char *run, const char *fence, struct held *ret, struct err *e)
+int
+worker_held_parse(const char *run, const char *fence, struct held *ret, struct err *e)
 {
 	if (run == NULL || fence == NULL || !run_id_valid(run) || !fence_parse(fence, &ret->fence))
 		return err_set(e, ERR_INVALID, "held: expected a run's id and its fence");
@@ -177,7 +170,7 @@ parse_held_list(const json_t *list, struct held_list *ret, struct err *e)
 		return err_set(e, ERR_INVALID, "held: at most %d runs", CORE_LEASES_MAX);
 	json_array_foreach(list, i, o)
 	{
-		int rc = parse_held(json_string_value(json_object_get(o, "run")), json_string_value(json_object_get(o, "fence")),
+		int rc = worker_held_parse(json_string_value(json_object_get(o, "run")), json_string_value(json_object_get(o, "fence")),
 		    &ret->held[ret->n], e);
 
 		if (rc != 0)
@@ -253,7 +246,7 @@ worker_lease(struct http_req *r, void *ctx)
 	struct leasing *l = c->data;
 	struct err e = {0};
 
-	if (!take_body(c, lease_fields, COUNT(lease_fields)))
+	if (!worker_call_take(c, lease_fields, COUNT(lease_fields)))
 		return;
 	if (parse_held_list(l->held_in, &l->held, &e) != 0) {
 		call_reply_err(c, &e);
@@ -330,7 +323,7 @@ worker_beat(struct http_req *r, void *ctx)
 	struct beating *b = c->data;
 	struct err e = {0};
 
-	if (!take_body(c, beat_fields, COUNT(beat_fields)))
+	if (!worker_call_take(c, beat_fields, COUNT(beat_fields)))
 		return;
 	if (parse_held_list(b->held_in, &b->held, &e) != 0) {
 		call_reply_err(c, &e);
@@ -340,167 +333,6 @@ worker_beat(struct http_req *r, void *ctx)
 		note_progress(c->d, &b->held.held[i], b->base.worker, json_array_get(b->held_in, i));
 	core_beat(c->d->core, clock_now(), call_core(c, beat_answered), b->base.worker, b->held.held, b->held.n,
 	    c->d->stopping ? 0 : b->wait_ms);
-	dispatcher_pump(c->d);
-}
-
-/* --- report --- */
-
-struct reporting {
-	struct worker_call base;
-	const char *run, *fence, *outcome, *fail_class, *reason, *manifest;
-	json_t *findings, *steps, *sandbox;
-	bool leaving, partial;
-	struct core_report report;
-	struct ledger_run existing;
-};
-
-#define P(field) offsetof(struct reporting, field)
-static const struct field report_fields[] = {
-	{"worker", FIELD_TEXT, P(base.worker), true, 1, WORKER_ID_MAX - 1},
-	{"run", FIELD_TEXT, P(run), true, 1, RUN_ID_MAX - 1},
-	{"fence", FIELD_TEXT, P(fence), true, 1, FENCE_TEXT_MAX - 1},
-	{"outcome", FIELD_TEXT, P(outcome), true, 1, 32},
-	{"fail_class", FIELD_TEXT, P(fail_class), false, 0, 32},
-	{"reason", FIELD_TEXT, P(reason), false, 0, 4096},
-	{"leaving", FIELD_BOOL, P(leaving), false, 0, 0},
-	{"findings", FIELD_OBJECT, P(findings), false, 0, 0},
-	{"partial", FIELD_BOOL, P(partial), false, 0, 0},
-	{"steps", FIELD_ARRAY, P(steps), false, 0, 0},
-	{"manifest_sha256", FIELD_TEXT, P(manifest), false, 0, SHA256_HEX_LEN - 1},
-	{"sandbox", FIELD_OBJECT, P(sandbox), false, 0, 0},
-};
-
-static void
-reporting_release(void *data)
-{
-	struct reporting *p = data;
-
-	worker_call_release(data);
-	ledger_run_release(&p->existing);
-}
-
-static const struct {
-	const char *word;
-	enum run_state state;
-} outcomes[] = {{"completed", RUN_COMPLETED}, {"failed", RUN_FAILED}, {"timed_out", RUN_TIMED_OUT}, {"canceled", RUN_CANCELED},
-	{"handed_back", RUN_QUEUED}};
-
-/* Cuts a text to fit without leaving half a UTF-8 sequence at its end. */
-static void
-copy_cut(char *out, size_t len, const char *text)
-{
-	size_t n = strlen(text);
-
-	if (n >= len) {
-		n = len - 1;
-		while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
-			n--;
-	}
-	memcpy(out, text, n);
-	out[n] = '\0';
-}
-
-static int
-check_report(struct call *c, struct reporting *p, struct err *e)
-{
-	struct core_report *o = &p->report;
-	const struct fleet_worker *w = fleet_worker(c->d->fleet, p->base.worker);
-	size_t i = 0;
-	int rc;
-
-	if ((rc = parse_held(p->run, p->fence, &o->held, e)) != 0)
-		return rc;
-	while (i < COUNT(outcomes) && strcmp(outcomes[i].word, p->outcome) != 0)
-		i++;
-	if (i == COUNT(outcomes))
-		return err_set(e, ERR_INVALID, "outcome: '%.32s' is not one", p->outcome);
-	o->outcome = outcomes[i].state;
-	if (p->fail_class != NULL && !fail_class_parse(p->fail_class, &o->fail))
-		return err_set(e, ERR_INVALID, "fail_class: '%.32s' is not one", p->fail_class);
-	if (p->manifest != NULL && p->manifest[0] != '\0' && !sha256_text_valid(p->manifest))
-		return err_set(e, ERR_INVALID, "manifest_sha256: 64 hex digits");
-	snprintf(o->worker, sizeof(o->worker), "%s", p->base.worker);
-	copy_cut(o->reason, sizeof(o->reason), p->reason == NULL ? "" : p->reason);
-	o->leaving = p->leaving;
-	o->inquire = o->outcome == RUN_QUEUED && w != NULL && w->job_id[0] != '\0' && c->d->cluster != NULL;
-	return 0;
-}
-
-static json_t *
-given(json_t *v)
-{
-	return v == NULL ? json_null() : json_incref(v);
-}
-
-static char *
-detail_text(const struct reporting *p)
-{
-	json_t *o = json_pack("{s:o, s:b, s:o, s:o, s:s}", "findings", given(p->findings), "partial", p->partial, "steps",
-	    given(p->steps), "sandbox", given(p->sandbox), "manifest_sha256", p->manifest == NULL ? "" : p->manifest);
-	char *text = json_dumps(o, JSON_COMPACT);
-
-	json_decref(o);
-	return text;
-}
-
-static int
-reread(struct dispatcher *d, void *data, struct err *e)
-{
-	struct reporting *p = data;
-
-	return ledger_run_find(d->ledger, p->run, NULL, &p->existing, e);
-}
-
-static void
-report_reread(struct call *c)
-{
-	struct reporting *p = c->data;
-	const struct run_row *row = &p->existing.row;
-
-	if (c->rc == 0 && !fence_equal(row->accepted, p->report.held.fence))
-		c->rc = err_set(&c->err, ERR_CONFLICT, "the lease of this attempt has ended; its result is ignored");
-	if (c->rc != 0)
-		call_reply_err(c, &c->err);
-	else
-		call_reply(c, 200, json_pack("{s:s}", "state", run_state_word(row->state)));
-}
-
-static void
-report_answered(struct call *c, const struct answer *a)
-{
-	/* The core forgets final runs: whether this is a repeated report is in the ledger. */
-	if (a->err.code == ERR_NOTFOUND)
-		call_work(c, c->d->reads, reread, report_reread);
-	else if (a->err.code != 0)
-		call_reply_err(c, &a->err);
-	else
-		call_reply(c, 200, json_pack("{s:s}", "state", run_state_word(a->state)));
-}
-
-void
-worker_report(struct http_req *r, void *ctx)
-{
-	struct call *c = call_new(ctx, r, sizeof(struct reporting), reporting_release);
-	struct reporting *p = c->data;
-	const struct run_row *row;
-	struct fleet_run *live;
-	struct err e = {0};
-
-	if (!take_body(c, report_fields, COUNT(report_fields)))
-		return;
-	if (check_report(c, p, &e) != 0) {
-		call_reply_err(c, &e);
-		return;
-	}
-	row = core_find(c->d->core, p->run);
-	if (row != NULL && fence_equal(row->fence, p->report.held.fence)) {
-		live = fleet_run_make(c->d->fleet, p->run, p->report.held.fence);
-		free(live->detail);
-		live->detail = detail_text(p);
-		live->outcome = p->report.outcome;
-		live->fail = p->report.fail;
-	}
-	core_report(c->d->core, clock_now(), call_core(c, report_answered), &p->report);
 	dispatcher_pump(c->d);
 }
 
@@ -514,7 +346,7 @@ worker_leave(struct http_req *r, void *ctx)
 	struct call *c = call_new(ctx, r, sizeof(struct worker_call), worker_call_release);
 	struct worker_call *w = c->data;
 
-	if (!take_body(c, fields, COUNT(fields)))
+	if (!worker_call_take(c, fields, COUNT(fields)))
 		return;
 	core_leave(c->d->core, clock_now(), w->worker);
 	fleet_forget_worker(c->d->fleet, w->worker);

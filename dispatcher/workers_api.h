@@ -4,6 +4,22 @@
 
 #include "dispatcher/call.h"
 
+/* Every request of a worker begins with this as its data; `body` owns the texts. */
+struct worker_call {
+	json_t *body;
+	const char *worker;
+};
+void worker_call_release(void *data);
+
+/* Reads the body into the call's data; on failure the call has been answered: false. */
+bool worker_call_take(struct call *c, const struct field *fields, size_t n);
+
+/* A lease as a worker names it; ERR_INVALID. */
+int worker_held_parse(const char *run, const char *fence, struct held *ret, struct err *e);
+
+/* Looks whether an attempt that counts as lost had published everything, and tells the core (EFF_MANIFEST). */
+void report_salvage(struct dispatcher *d, const struct run_row *row);
+
 /* Routes: POST /v1/worker/register, …/lease, …/beat, …/report, …/leave, …/adopt, …/logs. */
 void worker_register(struct http_req *r, void *ctx);
 void worker_lease(struct http_req *r, void *ctx);

@@ -133,6 +133,7 @@ enum effect_kind {
 	EFF_PURGE,    /* purge the terminal child of req; then core_purged */
 	EFF_INQUIRE,  /* read child and its allocations now; then core_child (or core_inquiry_failed) */
 	EFF_EVENT,    /* tell listeners: run moved (row in `run`) */
+	EFF_MANIFEST, /* the attempt in `run` is about to count as lost: look whether it has published all; then core_manifest */
 };
 
 struct effect {
@@ -143,7 +144,7 @@ struct effect {
 	uint64_t caller;         /* ANSWER */
 	struct answer *answer;   /* ANSWER; owned likewise */
 	struct request_row req;  /* DISPATCH, STOP, PURGE, INQUIRE */
-	struct run_row run;      /* EVENT */
+	struct run_row run;      /* EVENT, MANIFEST */
 };
 
 /* ---- life ---- */
@@ -160,6 +161,7 @@ struct core_config {
 	unsigned max_crashes;         /* crashes before the run is dead (poison); 3 */
 	unsigned max_infra;           /* `infra` attempts; 8 */
 	int64_t backoff_base_ms, backoff_cap_ms; /* full jitter */
+	bool manifests;               /* the shell answers EFF_MANIFEST; without it a lost attempt is lost */
 };
 
 struct core_vertical {
@@ -192,7 +194,12 @@ void core_tick(struct core *c, struct now now);
 
 /* ---- events ---- */
 
-enum commit_result { COMMIT_OK, COMMIT_FAILED /* nothing was written */, COMMIT_UNKNOWN };
+enum commit_result {
+	COMMIT_OK,
+	COMMIT_FAILED,  /* nothing was written; the core commits nothing on its own for a while */
+	COMMIT_REFUSED, /* nothing was written because of what was in it (a key in use, a target that is gone), not for want of a ledger */
+	COMMIT_UNKNOWN,
+};
 
 /* specs: for each op with want_spec, in order, its stored text (ownership passes; NULL entries allowed on failure). */
 void core_committed(struct core *c, struct now now, uint64_t txn, enum commit_result r, char **specs, size_t n_specs);
@@ -261,6 +268,10 @@ struct core_report {
  * the same fence is answered likewise; ERR_CONFLICT: the lease had ended otherwise; ERR_NOTFOUND: the run is not going on, the
  * ledger's row tells (run_row.accepted); ERR_RETRY: nothing was written. */
 void core_report(struct core *c, struct now now, uint64_t caller, const struct core_report *r);
+
+/* What EFF_MANIFEST led to: the report that the attempt's manifest stands for (final outcomes only), taken as if its worker had
+ * made it; NULL: there is none, or the store is away. Without an answer the attempt is lost after a while. */
+void core_manifest(struct core *c, struct now now, const struct held *attempt, const struct core_report *found);
 
 /* The worker says goodbye (drained, exiting). Leases it still held end as handed back. */
 void core_leave(struct core *c, struct now now, const char *worker);

@@ -24,6 +24,7 @@ struct request;
 #define NEVER INT64_MAX
 #define GRACE_MS 2000          /* a report in flight when its worker's end is known */
 #define INQUIRY_MS 3000        /* Nomad's answer about a stopped child */
+#define MANIFEST_MS 10000      /* the store's answer about a lost attempt */
 #define LEDGER_PAUSE_MS 1000   /* after a failed commit, before the core commits on its own again */
 #define STOP_REPEAT_MS 10000   /* a stop whose effect was not seen */
 #define UNREACHED_MS 120000    /* a stopped child on a lost node is purged after this: the node kills it when it returns */
@@ -81,6 +82,7 @@ struct txn {
 	struct link all;
 	uint64_t id;
 	bool unknown;            /* waits for core_read_back */
+	bool refused;            /* failed, but not for want of a ledger */
 	uint64_t caller;
 	enum answer_kind answer; /* what the caller waits for */
 	struct worker *worker;   /* ANS_LEASE */

@@ -22,6 +22,7 @@ struct grant { /* a lease in force */
 	struct core_report *asked; /* handed back inside a child: decided by an inquiry, at verdict.at_mono at the latest */
 	uint64_t asked_caller;
 	bool cancel_told;        /* a beat was answered with it */
+	enum { SEEK_NONE, SEEK_ASKED, SEEK_OVER } seek; /* for the manifest of an attempt that seems lost */
 };
 
 struct run {
@@ -108,6 +109,9 @@ void run_defer(struct run *run, enum deferred_kind kind, uint64_t caller, const 
 
 /* Lets deferred events happen, by the run's id: it may be gone. Frees them. */
 void run_replay(struct core *c, struct now now, const char *id, struct deferred *list);
+
+/* Takes a report of the run's worker; caller 0: nobody is to be told. */
+void report_take(struct core *c, struct now now, uint64_t caller, const struct core_report *report);
 
 /* Carries out a hand-back that waited for Nomad's word (grant.asked): as a cancel if an operator stopped the child. */
 void report_decide(struct core *c, struct now now, struct run *run, bool by_operator);

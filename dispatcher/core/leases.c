@@ -247,6 +247,9 @@ grant_judge(struct core *c, struct run *run, const struct verdict *v)
 
 	if (run->grant->asked != NULL)
 		return;
+	/* That it is lost is known, and its manifest looked for. */
+	if (run->grant->seek == SEEK_ASKED && (v->event == EV_LOSE || v->event == EV_HAND_BACK))
+		return;
 	/* What an operator did stays the reason, and hearing of it again does not put it off. */
 	if (have->at_mono != NEVER && have->event != EV_CANCEL) {
 		if (have->event == EV_STOPPED)

@@ -69,7 +69,7 @@ report_decide(struct core *c, struct now now, struct run *run, bool by_operator)
 	free(report);
 }
 
-static void
+void
 report_take(struct core *c, struct now now, uint64_t caller, const struct core_report *report)
 {
 	struct run *run = run_get(c, report->held.run);

@@ -203,6 +203,47 @@ run_index(struct core *c, struct now now, struct run *run)
 	run_arm(c, run);
 }
 
+/* Before an attempt is made again: the worker may have died, or been cut off, between its last file and its report. Returns true
+ * while the answer is waited for. */
+static bool
+seek(struct core *c, struct now now, struct run *run, const struct verdict *v)
+{
+	struct grant *g = run->grant;
+	int64_t until = now.mono_ms + MANIFEST_MS;
+
+	if (!c->config.manifests || run->state != RUN_RUNNING || (v->event != EV_LOSE && v->event != EV_HAND_BACK) || g->seek != SEEK_NONE)
+		return false;
+	g->seek = SEEK_ASKED;
+	if (v == &g->verdict)
+		g->verdict.at_mono = until;
+	g->deadline_mono = g->deadline_mono > until ? g->deadline_mono : until;
+	run_row_of(run, &core_emit(c, EFF_MANIFEST)->run);
+	run_arm(c, run);
+	return true;
+}
+
+void
+core_manifest(struct core *c, struct now now, const struct held *attempt, const struct core_report *found)
+{
+	struct run *run = run_get(c, attempt->run);
+	struct grant *g = run == NULL ? NULL : run->grant;
+
+	/* A worker that was heard of meanwhile reports itself. */
+	if (g == NULL || !fence_equal(run->fence, attempt->fence) || g->seek != SEEK_ASKED)
+		return;
+	g->seek = SEEK_OVER;
+	if (found != NULL) {
+		report_take(c, now, 0, found);
+	} else {
+		if (g->verdict.at_mono != NEVER)
+			g->verdict.at_mono = now.mono_ms;
+		else
+			g->deadline_mono = now.mono_ms;
+		run_arm(c, run);
+	}
+	core_settle(c, now);
+}
+
 void
 run_timer(struct core *c, struct now now, struct run *run)
 {
@@ -231,6 +272,8 @@ run_timer(struct core *c, struct now now, struct run *run)
 		run_arm(c, run);
 		return;
 	}
+	if (seek(c, now, run, v))
+		return;
 	cause = (struct run_cause){.event = v->event, .fail = v->fail, .crash = v->crash, .solo = v->solo, .reason = v->why};
 	run_move(c, now, run, &cause, 0, ANS_REPORT);
 }

@@ -150,7 +150,7 @@ finish(struct core *c, struct now now, struct txn *t, bool ok, char **specs, siz
 {
 	struct deferred **waiting = xcalloc(t->n_runs + 1, sizeof(struct deferred *));
 
-	if (!ok)
+	if (!ok && !t->refused)
 		c->ledger_hold_mono = now.mono_ms + LEDGER_PAUSE_MS;
 	for (size_t i = 0; i < t->n_requests; i++)
 		request_done(c, now, t->requests[i].request, &t->requests[i].next, t->requests[i].insert, ok);
@@ -205,6 +205,8 @@ core_committed(struct core *c, struct now now, uint64_t txn, enum commit_result 
 		t->unknown = true;
 		t = NULL;
 	}
+	if (t != NULL)
+		t->refused = r == COMMIT_REFUSED;
 	conclude(c, now, t, r == COMMIT_OK, specs, n_specs);
 }
 

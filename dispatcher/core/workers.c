@@ -175,6 +175,8 @@ renew(struct core *c, struct now now, struct worker *w, const struct held *held,
 		if (run == NULL || run->grant->worker != w)
 			continue;
 		run->grant->deadline_mono = now.mono_ms + c->config.lease_ttl_ms;
+		if (run->grant->verdict.at_mono == NEVER)
+			run->grant->seek = SEEK_NONE;
 		run_arm(c, run);
 	}
 }

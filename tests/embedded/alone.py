@@ -161,3 +161,19 @@ def wait_for(condition, seconds=15):
 
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
+
+
+def object_path(d, bucket, key):
+    """Where the directory store keeps an object."""
+    folders = key.split("/")
+    return (d.root / "store" / bucket).joinpath(*(f + "@" for f in folders[:-1]), folders[-1])
+
+
+def put(d, bucket, key, data=None):
+    """Plays whoever else stores objects: uploads the bytes (the key, without any) as a target and moves the file to its place."""
+    target = d.upload(key.encode() if data is None else data)
+    path = object_path(d, bucket, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    object_path(d, "targets", f"{target['id']}/target").rename(path)
+    assert d.call("DELETE", f"/v1/target/{target['id']}").status == 200
+    return path

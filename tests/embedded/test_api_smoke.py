@@ -14,7 +14,7 @@ import urllib.parse
 
 import pytest
 
-from alone import BIN, METADATA, Dispatcher, sha256, wait_for
+from alone import BIN, METADATA, Dispatcher, put, sha256, wait_for
 
 
 @pytest.fixture
@@ -302,10 +302,10 @@ def test_findings_and_artifacts(d):
     folder = f"{lease['run']}/{lease['attempt']}"
     sarif = json.dumps({"version": "2.1.0", "runs": [], "pad": "x" * 700_000}).encode()
     big = os.urandom(2_000_000)
-    put_result(d, f"{folder}/results.sarif", sarif)
-    put_result(d, f"{folder}/artifacts/crash-1.bin", big)
+    put(d, "results", f"{folder}/results.sarif", sarif)
+    put(d, "results", f"{folder}/artifacts/crash-1.bin", big)
     files = [{"name": "artifacts/crash-1.bin", "size_bytes": len(big), "sha256": sha256(big)}]
-    put_result(d, f"{folder}/manifest.json", json.dumps({"files": files}).encode())
+    put(d, "results", f"{folder}/manifest.json", json.dumps({"files": files}).encode())
     d.report(lease)
     a = d.call("GET", f"/v1/run/{run['id']}/findings")
     assert a.body == sarif and a.headers["Content-Type"] == "application/sarif+json"
@@ -313,15 +313,6 @@ def test_findings_and_artifacts(d):
     assert d.call("GET", f"/v1/run/{run['id']}/artifact/artifacts/crash-1.bin").body == big
     assert d.call("GET", f"/v1/run/{run['id']}/artifact/other").status == 404
     assert d.call("GET", f"/v1/run/{run['id']}/artifact/..%2f..%2fx").status == 400
-
-
-def put_result(d, key, data):
-    """Plays the worker that publishes: uploads the bytes as a target and moves the file to where the result belongs."""
-    target = d.upload(data)
-    folders = key.split("/")
-    to = (d.root / "store" / "results").joinpath(*(f + "@" for f in folders[:-1]), folders[-1])
-    to.parent.mkdir(parents=True, exist_ok=True)
-    (d.root / "store" / "targets" / (target["id"] + "@") / "target").rename(to)
 
 
 # --- toolbox ---

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from alone import METADATA, Dispatcher, sha256, wait_for
+from alone import METADATA, Dispatcher, object_path, put, sha256, wait_for
 
 DAY_S = 24 * 3600
 
@@ -27,20 +27,10 @@ def files(d, bucket):
 
 
 def age(d, bucket, key, days):
-    folders = key.split("/")
-    path = (d.root / "store" / bucket).joinpath(*(f + "@" for f in folders[:-1]), folders[-1])
+    path = object_path(d, bucket, key)
     then = time.time() - days * DAY_S
     os.utime(path, (then, then))
     return path
-
-
-def put(d, bucket, key):
-    folders = key.split("/")
-    path = (d.root / "store" / bucket).joinpath(*(f + "@" for f in folders[:-1]), folders[-1])
-    target = d.upload(key.encode())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    (d.root / "store" / "targets" / (target["id"] + "@") / "target").rename(path)
-    assert d.call("DELETE", f"/v1/target/{target['id']}").status == 200
 
 
 def alter(d, sql, *values):
