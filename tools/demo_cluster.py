@@ -52,6 +52,7 @@ class Demo:
         say(f"what Nomad says of {run_id}")
         self.nomad("job", "status", f"drover-run-{VERTICALS[workflow]}")
         self.nomad("job", "status", job)
+        self.nomad("alloc", "logs", alloc)
         self.nomad("alloc", "logs", "-stderr", alloc)
         say(f"what {workflow} found")
         if self.cli("status", "-watch", run_id) != 0 or self.cli("findings", run_id) != 0:
