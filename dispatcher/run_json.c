@@ -71,6 +71,8 @@ run_json_parts(struct dispatcher *d, const struct ledger_run *r, json_t *spec, b
 	const struct fleet_run *live = running ? fleet_run(d->fleet, r->row.id) : NULL;
 	json_t *detail = r->detail == NULL ? NULL : json_loads(r->detail, 0, NULL), *o = json_object(), *steps;
 
+	if (live != NULL && !fence_equal(live->fence, r->row.fence))
+		live = NULL; /* what an earlier attempt told */
 	add_row(o, r);
 	json_object_set_new(o, "workflow_version", json_string(text_in(spec, "workflow_version")));
 	json_object_set_new(o, "bundle", json_string(text_in(json_object_get(spec, "bundle"), "sha256")));
