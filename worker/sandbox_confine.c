@@ -73,7 +73,8 @@ box_set_limits(const struct box *b, struct err *e)
 		int resource;
 		rlim_t value;
 	} limits[] = {
-		{RLIMIT_CORE, 0}, {RLIMIT_FSIZE, (rlim_t)b->limits.file_bytes}, {RLIMIT_NOFILE, (rlim_t)b->limits.open_files},
+		/* Not 0, which a core_pattern that is a program of the host takes for "no limit"; 1 keeps that from being started. */
+		{RLIMIT_CORE, 1}, {RLIMIT_FSIZE, (rlim_t)b->limits.file_bytes}, {RLIMIT_NOFILE, (rlim_t)b->limits.open_files},
 		{RLIMIT_MEMLOCK, 64 * 1024}, {RLIMIT_MSGQUEUE, 0},
 		{RLIMIT_NPROC, process_limit(b)},
 	};

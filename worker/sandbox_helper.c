@@ -8,7 +8,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -141,6 +143,8 @@ become_program(const struct box *b, int report_fd)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	umask(022);
+	if (b->caps.rung == RUNG_CONTAINER || b->caps.rung == RUNG_NONE)
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* inside a pid namespace it dies with init anyway */
 	if (box_set_limits(b, &e) != 0 || box_drop_rights(b, &e) != 0)
 		goto fail;
 	if (chdir(cwd) != 0) {
@@ -196,7 +200,7 @@ struct watch {
 	const struct box *b;
 	pid_t program;
 	bool inside;       /* in a pid namespace of our own */
-	bool ended, stopping;
+	bool ended, stopping, too_many;
 	pid_t worker;      /* rung 2: our parent as long as it lives; else 0 */
 	struct disk_watch disk;
 	struct box_end end;
@@ -232,24 +236,46 @@ reap(struct watch *w)
 	}
 }
 
-/* Where no control group bounds memory and processes. */
-static bool
-over_memory(const struct watch *w)
+/* Memory that lies in the step's own file systems and segments, mapped by a process or not. */
+static int64_t
+unmapped_bytes(const struct watch *w)
+{
+	static const char *const places[] = {"/tmp", "/dev/shm"};
+	struct shm_info segments;
+	struct statvfs v;
+	int64_t sum = 0;
+
+	if (!w->inside)
+		return 0; /* the container's, not ours alone */
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		if (statvfs(places[i], &v) == 0)
+			sum += (int64_t)(v.f_blocks - v.f_bfree) * (int64_t)v.f_frsize;
+	}
+	if (shmctl(0, SHM_INFO, (struct shmid_ds *)(void *)&segments) >= 0)
+		sum += (int64_t)segments.shm_rss * sysconf(_SC_PAGESIZE);
+	return sum;
+}
+
+/* Without a control group; and a container's uid may have other processes than ours, so that no limit of its own bounds them. */
+static void
+watch_tree(struct watch *w)
 {
 	size_t processes;
+	int64_t bytes = tree_resident_bytes(getpid(), &processes) + unmapped_bytes(w);
 
-	return tree_resident_bytes(getpid(), &processes) > w->b->limits.memory_bytes;
+	w->end.oom = w->end.oom || bytes > w->b->limits.memory_bytes;
+	w->too_many = !w->inside && (int64_t)processes > w->b->limits.processes;
 }
 
 /* Ends everything when it takes more than its share. */
 static void
 watch_shares(struct watch *w)
 {
-	if (!w->end.oom && w->b->cgroup.version == 0)
-		w->end.oom = over_memory(w);
+	if (w->b->cgroup.version == 0)
+		watch_tree(w);
 	if (!w->end.disk)
 		w->end.disk = disk_is_over(&w->disk);
-	if (w->end.oom || w->end.disk)
+	if (w->end.oom || w->end.disk || w->too_many)
 		signal_all(w, SIGKILL);
 }
 
