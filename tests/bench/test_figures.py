@@ -10,6 +10,7 @@ import time
 
 import pytest
 from figures import demo, instruments, table, upload
+from figures.__main__ import part
 from figures.rows import FIGURES, Rows, percentile, validate
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -310,3 +311,18 @@ def test_demo_says_why_it_did_not_measure(monkeypatch):
     rows = Rows()
     demo.measure(rows, 1)
     assert "no `make demo`" in row_of(rows, "demo_s")["how"]
+
+
+def test_a_part_that_fails_leaves_a_reason_and_the_rest_goes_on(capsys):
+    rows = Rows()
+    failures = (AssertionError("no\n  run"), ConnectionError("refused"), subprocess.TimeoutExpired("make", 5))
+    for problem, figure in zip(failures, ("submit_per_s", "submit_p50_ms", "demo_s")):
+        with part(rows, "a part", (figure, "")):
+            raise problem
+    assert row_of(rows, "submit_per_s")["how"] == "not measured: no run"
+    assert row_of(rows, "submit_p50_ms")["how"] == "not measured: refused"
+    assert "timed out" in row_of(rows, "demo_s")["how"]
+    assert "a part: refused" in capsys.readouterr().err
+    with pytest.raises(KeyboardInterrupt):
+        with part(rows, "a part"):
+            raise KeyboardInterrupt

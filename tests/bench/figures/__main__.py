@@ -5,6 +5,7 @@ Exit 0 when the file was written, also with figures that could not be measured (
 
 import contextlib
 import os
+import subprocess
 import sys
 import time
 
@@ -25,7 +26,7 @@ def part(rows, what, *names):
     began = time.monotonic()
     try:
         yield
-    except (AssertionError, OSError, LookupError, ValueError, ArithmeticError) as problem:
+    except (AssertionError, OSError, LookupError, ValueError, ArithmeticError, subprocess.SubprocessError) as problem:
         say(f"bench: {what}: {problem}")
         for name, variant in names:
             rows.lack(name, " ".join(str(problem).split())[:300] or type(problem).__name__, variant)

@@ -8,7 +8,7 @@ from rig import binaries
 
 from .rows import noise
 
-LIMIT_S = 300
+LIMIT_S = 180
 
 
 def measure(rows, times):

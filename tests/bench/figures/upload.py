@@ -50,8 +50,9 @@ def direct_s(world, source):
     )
     argv = [binaries.server("s5cmd"), "--endpoint-url", minio.url, "cp", source.path, f"s3://{BUCKET}/direct"]
     began = time.monotonic()
-    subprocess.run(argv, env=env, check=True, capture_output=True)
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
     took_s = time.monotonic() - began
+    assert done.returncode == 0, f"s5cmd: {done.stderr.strip()}"
     minio.s3().delete(BUCKET, "direct")
     return took_s
 
