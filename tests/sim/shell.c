@@ -184,6 +184,49 @@ perform_answer(struct world *w, const struct effect *e)
 	sim_at(w, sim_between(w, 0, sim_fault(w, 50) ? 6000 : 5), answer_arrives, (struct arg){.p = m});
 }
 
+/* --- manifests: what a worker had published before it was lost --- */
+
+struct look {
+	struct core_report found;
+	bool complete;
+};
+
+static void
+manifest_known(struct world *w, struct arg *arg)
+{
+	struct look *l = arg->p;
+
+	if (w->d.gen != 0 && w->d.gen == arg->a) {
+		core_manifest(w->d.core, sim_now(w), &l->found.held, l->complete ? &l->found : NULL);
+		shell_drain(w);
+	}
+	free(l);
+}
+
+/* A tool that ran to its end has published; what becomes of its worker after that is no matter. */
+static void
+manifest_look(struct world *w, const struct run_row *row)
+{
+	struct look *l = xcalloc(1, sizeof(*l));
+
+	snprintf(l->found.held.run, sizeof(l->found.held.run), "%s", row->id);
+	snprintf(l->found.worker, sizeof(l->found.worker), "%s", row->worker);
+	l->found.held.fence = row->fence;
+	for (size_t i = 0; i < w->n_procs; i++) {
+		for (size_t h = 0; h < w->procs[i].n_held; h++) {
+			const struct held_run *held = &w->procs[i].held[h];
+
+			if (!fence_equal(held->held.fence, row->fence) || !held->ended || held->canceled || !run_state_final(held->outcome))
+				continue;
+			l->complete = true;
+			l->found.outcome = held->outcome;
+			l->found.fail = held->fail;
+		}
+	}
+	sim_log(w, "dispatcher: looks for the manifest of %s attempt %u: %s", row->id, row->attempt, l->complete ? "complete" : "none");
+	sim_at(w, sim_between(w, 1, sim_fault(w, 200) ? 20000 : 300), manifest_known, (struct arg){.a = w->d.gen, .p = l});
+}
+
 static void
 perform(struct world *w, struct effect *e)
 {
@@ -193,6 +236,8 @@ perform(struct world *w, struct effect *e)
 		ledger_commit(w, e);
 	} else if (e->kind == EFF_ANSWER) {
 		perform_answer(w, e);
+	} else if (e->kind == EFF_MANIFEST) {
+		manifest_look(w, &e->run);
 	} else if (e->kind == EFF_EVENT) {
 		r = ledger_find(w, e->run.id);
 		if (r == NULL || r->row.state != e->run.state)
@@ -334,7 +379,7 @@ shell_start(struct world *w)
 	w->d.wake_ms = INT64_MAX;
 	w->d.nomad_ok = true;
 	w->d.config = (struct core_config){
-		.seed = sim_random(w), .epoch = w->epoch, .next_seq = w->max_seq + 1, .cluster = !w->embedded, .lease_ttl_ms = 30000,
+		.seed = sim_random(w), .epoch = w->epoch, .next_seq = w->max_seq + 1, .cluster = !w->embedded, .manifests = w->manifests, .lease_ttl_ms = 30000,
 		.request_ttl_ms = 120000, .max_queued = 30, .max_lost = 5, .max_crashes = 3, .max_infra = 8,
 		.backoff_base_ms = 1000, .backoff_cap_ms = 30000,
 	};

@@ -132,6 +132,7 @@ struct world {
 	size_t crashes, deposed, refused, full; /* how often it happened: commits refused to an old one, or for want of space */
 	/* kind of world */
 	bool embedded;           /* no Nomad: looping workers only */
+	bool manifests;          /* of lost attempts are looked for */
 	int verticals;
 	unsigned window, slots;
 	/* ledger */

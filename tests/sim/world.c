@@ -228,6 +228,7 @@ sim_run(struct world *w, uint64_t seed, uint64_t max_events)
 	mix_make(w);
 	w->fault_end_ms = sim_between(w, 60, sim_chance(w, 100) ? 3600 : 900) * 1000;
 	w->embedded = sim_chance(w, 200);
+	w->manifests = sim_chance(w, 700);
 	w->verticals = (int)sim_between(w, 1, VERTICALS);
 	w->window = (unsigned)sim_between(w, 1, 4);
 	w->slots = (unsigned)sim_between(w, 1, MAX_HELD);
