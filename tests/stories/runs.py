@@ -270,6 +270,23 @@ def test_worker_killed_mid_run_is_tried_again(system, toolbox):
     nothing_left(drover, run["id"])
 
 
+def test_progress_is_that_of_the_present_attempt(system, toolbox):
+    toolbox.add("slow", 'until [ -e "$OUT/begin" ]; do sleep 0.05; done\n' + HOLD + REPORT)
+    drover = system.drover
+    run = drover.submit("slow")
+    drover.wait_run(run["id"], "running")
+    wait.until("the first attempt to begin", lambda: go_on(drover, run["id"], "begin"))
+    reached(drover, run["id"])
+    system.kill_worker(run["id"])
+    system.bring_workers()
+    again = wait.until("the second attempt", lambda: (r := drover.run(run["id"]))["attempt"] == 2 and r["state"] == "running" and r, 60)
+    assert again["progress"] is None and drover.run(run["id"])["progress"] is None
+    wait.until("the second attempt to begin", lambda: go_on(drover, run["id"], "begin"))
+    reached(drover, run["id"], attempt=2)
+    go_on(drover, run["id"])
+    drover.wait_run(run["id"], "completed")
+
+
 def test_dispatcher_killed_mid_run_loses_nothing(system, toolbox):
     toolbox.add("slow", HOLD + REPORT)
     drover = system.drover

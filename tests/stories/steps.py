@@ -50,7 +50,7 @@ def run_folder(drover, run_id):
     return found[0]
 
 
-def go_on(drover, run_id):
-    """Let a step that is at HOLD go on."""
-    with open(os.path.join(run_folder(drover, run_id), "out", "go"), "w", encoding="utf-8"):
-        pass
+def go_on(drover, run_id, word="go"):
+    """Let a step that waits for this word ("go" at HOLD) go on."""
+    with open(os.path.join(run_folder(drover, run_id), "out", word), "w", encoding="utf-8"):
+        return True
