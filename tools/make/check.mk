@@ -2,7 +2,7 @@
 
 PYTEST := tools/pytest.sh
 
-.PHONY: check check-unit check-sim sim check-contract check-hostile check-toolbox check-embedded check-cluster check-asan bench
+.PHONY: check check-unit check-sim sim check-contract check-hostile check-toolbox check-embedded check-cluster check-asan tests bench
 
 check: lint check-unit check-sim check-contract check-hostile check-toolbox check-embedded check-asan fuzz-smoke check-cluster ## every test there is, real servers included
 
@@ -14,7 +14,7 @@ check-sim: $(TESTS)/sim ## simulation of the dispatcher's core
 
 sim: check-sim ## the same; SEEDS=100000 for more
 
-check-contract: $(CONTRACT) ## contract tests of the object stores and the ledger
+check-contract: $(CONTRACT) servers ## contract tests of the object stores and the ledger
 	@tools/run-tests.sh $(CONTRACT)
 
 check-hostile: $(TESTS)/extract_driver ## hostile archives against the extraction helper
@@ -29,8 +29,13 @@ check-embedded: all ## end-to-end stories without Nomad
 check-cluster: all servers ## end-to-end stories on real Nomad, Consul and MinIO
 	@DROVER_BIN=$(abspath $(BIN)) $(PYTEST) tests/cluster
 
-check-asan: ## unit, simulation, contract and embedded stories under AddressSanitizer and UBSan
-	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS="-O1 -g" SEEDS=200 all check-unit check-sim check-contract check-hostile check-embedded
+ASAN := BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS="-O1 -g" SEEDS=200
+
+check-asan: ## unit, simulation, contract, hostile and embedded stories under AddressSanitizer and UBSan
+	+@$(MAKE) --no-print-directory -j$$(nproc) $(ASAN) all tests
+	+@$(MAKE) --no-print-directory $(ASAN) check-unit check-sim check-contract check-hostile check-embedded
+
+tests: $(UNIT) $(CONTRACT) $(TESTS)/sim $(TESTS)/extract_driver ## build the test programs
 
 bench: all servers ## measures; writes build/bench.json
 	@DROVER_BIN=$(abspath $(BIN)) tools/bench.sh $(BUILD)/bench.json
