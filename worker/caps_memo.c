@@ -126,6 +126,7 @@ caps_find(const char *cache_dir, struct sandbox_caps *ret)
 	struct sandbox_caps c = {.cgroup = cgroup_probe()};
 	char key[SHA256_HEX_LEN], path[PATH_MAX];
 
+	cgroup_sweep(c.cgroup);
 	make_key(c.cgroup, key);
 	if (file_join(path, sizeof(path), cache_dir, MEMO, NULL) == 0 && recall(path, key, &c)) {
 		*ret = c;

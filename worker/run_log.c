@@ -92,6 +92,31 @@ run_log_add(struct run_log *l, const void *data, size_t len)
 	append(l, note, strlen(note));
 }
 
+static void
+echo(const struct run_log *l, const char *name, const char *line, size_t len)
+{
+	struct pollfd p = {.fd = l->echo_fd, .events = POLLOUT};
+	char out[ECHO_MAX + 256];
+	int n;
+
+	if (l->echo_fd < 0 || poll(&p, 1, 0) != 1 || (p.revents & POLLOUT) == 0)
+		return;
+	n = snprintf(out, sizeof(out), "%.100s%s%.64s | %.*s\n", l->owner, l->owner[0] != '\0' ? " " : "", name, (int)(len < ECHO_MAX ? len : ECHO_MAX), line);
+	/* What a tool writes must not command the terminal of the one who looks at it, nor pretend to be another line. */
+	for (char *c = out; n > 0 && *c != '\0' && c[1] != '\0'; c++)
+		*c = ((unsigned char)*c < 0x20 && *c != '\t') || *c == 0x7f ? '?' : *c;
+	if (n > 0)
+		(void)file_write_all(l->echo_fd, out, (size_t)n < sizeof(out) ? (size_t)n : sizeof(out) - 1, NULL);
+}
+
+void
+run_log_echo(struct run_log *l, const char *name, const char *line, size_t len)
+{
+	/* A flood ends with the log itself: it would push what others say out of the node's logs. */
+	if (!l->cut)
+		echo(l, name, line, len);
+}
+
 void
 run_log_say(struct run_log *l, const char *fmt, ...)
 {
@@ -106,24 +131,10 @@ run_log_say(struct run_log *l, const char *fmt, ...)
 		return;
 	if (n >= (int)sizeof(text) - 1)
 		n = (int)sizeof(text) - 2;
-	run_log_echo(l, "drover", text, (size_t)n);
+	echo(l, "drover", text, (size_t)n);
 	text[n++] = '\n';
 	run_log_add(l, "drover: ", strlen("drover: "));
 	run_log_add(l, text, (size_t)n);
-}
-
-void
-run_log_echo(struct run_log *l, const char *name, const char *line, size_t len)
-{
-	struct pollfd p = {.fd = l->echo_fd, .events = POLLOUT};
-	char out[ECHO_MAX + 256];
-	int n;
-
-	if (l->echo_fd < 0 || poll(&p, 1, 0) != 1 || (p.revents & POLLOUT) == 0)
-		return;
-	n = snprintf(out, sizeof(out), "%.100s%s%.64s | %.*s\n", l->owner, l->owner[0] != '\0' ? " " : "", name, (int)(len < ECHO_MAX ? len : ECHO_MAX), line);
-	if (n > 0)
-		(void)file_write_all(l->echo_fd, out, (size_t)n < sizeof(out) ? (size_t)n : sizeof(out) - 1, NULL);
 }
 
 int

@@ -25,7 +25,7 @@ void run_log_add(struct run_log *l, const void *data, size_t len);
 /* Appends a line of our own, "drover: …", and echoes it. */
 void run_log_say(struct run_log *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Echoes one line (without its newline) of the step `name`. */
+/* Echoes one line (without its newline) of the step `name`, without its control characters; nothing any more once the log is cut. */
 void run_log_echo(struct run_log *l, const char *name, const char *line, size_t len);
 
 /* The file (read it with pread) and how much of it is there. Any thread. */

@@ -13,6 +13,10 @@
 #define TAGS_MAX 20
 #define LINE_TEXT_MAX 1024
 #define OTHER_FINGERPRINTS_MAX 8
+#define TEXT_MAX 16384            /* of one message */
+#define NAME_LEN_MAX 4096         /* of a rule's id, a file name, or a base */
+#define CONTAINERS_MAX 1000000    /* objects and lists in one report: each costs some hundred bytes once it is parsed */
+#define VALUES_MAX 6000000
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 /* By severity, worst first. */
@@ -26,6 +30,7 @@ struct work {
 	struct map *rules;   /* id → its object in `in` */
 	struct map *seen;    /* digest of rule, path and line → how often, as a counter that is freed with the map */
 	struct sarif_counts *counts;
+	size_t left_bytes;   /* of text that may still be written: a short reference can stand for a long text, and often */
 };
 
 /* --- small helpers --- */
@@ -47,14 +52,44 @@ copy(json_t *to, const json_t *from, const char *const *names, size_t n)
 	}
 }
 
-/* A text from a tool without the places where the target lay. */
-static json_t *
-clean(const struct work *w, const char *text)
+/* A name, or NULL where it is none or longer than any honest one. */
+static const char *
+name_of(const json_t *o, const char *name)
 {
-	char *s = sarif_text(text, w->c->prefixes);
-	json_t *r = json_string(s);
+	const json_t *v = json_object_get(o, name);
 
+	return json_string_length(v) <= NAME_LEN_MAX ? json_string_value(v) : NULL;
+}
+
+/* Whether so much text may still be written; if so, takes it. */
+static bool
+take_bytes(struct work *w, size_t n)
+{
+	if (n > w->left_bytes)
+		return false;
+	w->left_bytes -= n;
+	return true;
+}
+
+/* A text from a tool without the places where the target lay, cut at TEXT_MAX. */
+static json_t *
+clean(struct work *w, const char *text)
+{
+	size_t len = strnlen(text, TEXT_MAX + 1);
+	char *piece, *s;
+	json_t *r;
+
+	if (len > TEXT_MAX) {
+		for (len = TEXT_MAX; len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80; len--)
+			; /* not inside a character */
+	}
+	if (!take_bytes(w, len))
+		return json_string("");
+	piece = xstrndup(text, len);
+	s = sarif_text(piece, w->c->prefixes);
+	r = json_string(s);
 	free(s);
+	free(piece);
 	return r;
 }
 
@@ -100,7 +135,7 @@ rewrite_driver(struct work *w)
 	copy(r, driver, kept, COUNT(kept));
 	json_array_foreach(json_object_get(driver, "rules"), i, rule)
 	{
-		const char *id = text_of(rule, "id");
+		const char *id = name_of(rule, "id");
 
 		if (id == NULL || json_array_size(rules) >= SARIF_RULES_MAX || map_get(w->rules, id) != NULL)
 			continue;
@@ -134,24 +169,26 @@ location_uri(const struct work *w, const json_t *location, const json_t **ret_ow
 
 	*ret_owner = location;
 	if (text_of(location, "uri") != NULL || !json_is_integer(index) || json_integer_value(index) < 0)
-		return text_of(location, "uri");
+		return name_of(location, "uri");
 	*ret_owner = json_object_get(json_array_get(json_object_get(w->in, "artifacts"), (size_t)json_integer_value(index)), "location");
-	return text_of(*ret_owner, "uri");
+	return name_of(*ret_owner, "uri");
 }
 
 /* Relative to the target; a base that the tool names goes before it. */
 static json_t *
-rewrite_uri(const struct work *w, const json_t *location)
+rewrite_uri(struct work *w, const json_t *location)
 {
 	const json_t *owner;
-	const char *uri = location_uri(w, location, &owner), *base_id = text_of(owner, "uriBaseId"), *base = NULL;
+	const char *uri = location_uri(w, location, &owner), *base_id = name_of(owner, "uriBaseId"), *base = NULL;
 	char *whole, *relative;
 	json_t *r;
 
 	if (uri == NULL)
 		return NULL;
 	if (base_id != NULL && uri[0] != '/')
-		base = text_of(json_object_get(json_object_get(w->in, "originalUriBaseIds"), base_id), "uri");
+		base = name_of(json_object_get(json_object_get(w->in, "originalUriBaseIds"), base_id), "uri");
+	if (!take_bytes(w, strlen(uri) + (base != NULL ? strlen(base) : 0)))
+		return NULL;
 	whole = base != NULL ? xasprintf("%s/%s", base, uri) : xstrdup(uri);
 	relative = sarif_relative(whole, w->c->prefixes);
 	r = json_string(relative);
@@ -194,13 +231,13 @@ rule_id(const struct work *w, const json_t *in)
 {
 	const json_t *index = json_object_get(in, "ruleIndex"), *rules;
 
-	if (text_of(in, "ruleId") != NULL)
-		return text_of(in, "ruleId");
-	if (text_of(json_object_get(in, "rule"), "id") != NULL)
-		return text_of(json_object_get(in, "rule"), "id");
+	if (name_of(in, "ruleId") != NULL)
+		return name_of(in, "ruleId");
+	if (name_of(json_object_get(in, "rule"), "id") != NULL)
+		return name_of(json_object_get(in, "rule"), "id");
 	rules = json_object_get(json_object_get(json_object_get(w->in, "tool"), "driver"), "rules");
 	if (json_is_integer(index) && json_integer_value(index) >= 0)
-		return text_of(json_array_get(rules, (size_t)json_integer_value(index)), "id");
+		return name_of(json_array_get(rules, (size_t)json_integer_value(index)), "id");
 	return NULL;
 }
 
@@ -323,51 +360,57 @@ rewrite_result(struct work *w, const json_t *in)
 	if (json_array_size(related) > 0)
 		json_object_set(r, "relatedLocations", related);
 	json_decref(related);
-	fingerprint(w, id, message, json_object_get(r, "locations"), ours, sizeof(ours));
+	fingerprint(w, id, text_of(json_object_get(r, "message"), "text"), json_object_get(r, "locations"), ours, sizeof(ours));
 	json_object_set_new(r, "partialFingerprints", fingerprints(in, ours));
 	return r;
 }
 
+static int
+level_of(const struct work *w, const json_t *in)
+{
+	const char *id = rule_id(w, in);
+
+	return result_level(in, id != NULL ? map_get(w->rules, id) : NULL);
+}
+
 static void
-count(struct sarif_counts *c, const json_t *result)
+count(struct sarif_counts *c, const json_t *in, int level)
 {
 	int64_t *const by_level[] = {&c->error, &c->warning, &c->note};
-	int level = level_index(text_of(result, "level"));
 
-	if (is_suppressed(result))
+	if (is_suppressed(in))
 		return;
 	c->total++;
-	if (level >= 0 && level < LEVEL_NONE)
+	if (level < LEVEL_NONE)
 		(*by_level[level])++;
 }
 
-/* All results, or the worst SARIF_RESULTS_MAX of them; every one is counted. */
+/* All results, or the worst SARIF_RESULTS_MAX of them; every one is counted, but only those are rewritten. */
 static json_t *
 rewrite_results(struct work *w, size_t *ret_left_out)
 {
-	json_t *all = json_array(), *kept, *result;
-	size_t i;
+	json_t *kept = json_array(), *results = json_object_get(w->in, "results"), *result;
+	size_t i, n = 0;
+	bool all;
 
-	json_array_foreach(json_object_get(w->in, "results"), i, result)
+	json_array_foreach(results, i, result)
 	{
-		if (!json_is_object(result))
-			continue;
-		json_array_append_new(all, rewrite_result(w, result));
-		count(w->counts, json_array_get(all, json_array_size(all) - 1));
-	}
-	*ret_left_out = 0;
-	if (json_array_size(all) <= SARIF_RESULTS_MAX)
-		return all;
-	*ret_left_out = json_array_size(all) - SARIF_RESULTS_MAX;
-	kept = json_array();
-	for (size_t level = 0; level < COUNT(levels); level++) {
-		json_array_foreach(all, i, result)
-		{
-			if (json_array_size(kept) < SARIF_RESULTS_MAX && strcmp(text_of(result, "level"), levels[level]) == 0)
-				json_array_append(kept, result);
+		if (json_is_object(result)) {
+			count(w->counts, result, level_of(w, result));
+			n++;
 		}
 	}
-	json_decref(all);
+	all = n <= SARIF_RESULTS_MAX;
+	*ret_left_out = all ? 0 : n - SARIF_RESULTS_MAX;
+	for (int level = 0; level <= (all ? 0 : LEVEL_NONE); level++) {
+		json_array_foreach(results, i, result)
+		{
+			if (json_array_size(kept) == SARIF_RESULTS_MAX)
+				break;
+			if (json_is_object(result) && (all || level_of(w, result) == level))
+				json_array_append_new(kept, rewrite_result(w, result));
+		}
+	}
 	return kept;
 }
 
@@ -381,7 +424,7 @@ notification(const char *level, const char *text)
 
 /* Whether the tool did its work, in the words of its own invocations; their notes without the places on the host. */
 static json_t *
-rewrite_invocation(const struct work *w, size_t left_out)
+rewrite_invocation(struct work *w, size_t left_out)
 {
 	json_t *notes = json_array(), *invocation, *note;
 	bool well = true;
@@ -395,13 +438,13 @@ rewrite_invocation(const struct work *w, size_t left_out)
 		{
 			const char *message = text_of(json_object_get(note, "message"), "text");
 			int level = level_index(text_of(note, "level"));
-			char *s;
+			json_t *cleaned;
 
 			if (message == NULL || json_array_size(notes) >= LOCATIONS_MAX)
 				continue;
-			s = sarif_text(message, w->c->prefixes);
-			json_array_append_new(notes, notification(levels[level >= 0 ? level : 1], s));
-			free(s);
+			cleaned = clean(w, message);
+			json_array_append_new(notes, notification(levels[level >= 0 ? level : 1], json_string_value(cleaned)));
+			json_decref(cleaned);
 		}
 	}
 	if (left_out > 0) {
@@ -425,7 +468,8 @@ free_counters(struct map *m)
 static json_t *
 rewrite_run(const struct sarif_context *c, const json_t *in, struct sarif_counts *counts)
 {
-	struct work w = {.c = c, .in = in, .rules = map_new(), .seen = map_new(), .counts = counts};
+	struct work w = {.c = c, .in = in, .rules = map_new(), .seen = map_new(), .counts = counts,
+	    .left_bytes = SARIF_BYTES_MAX};
 	json_t *driver = rewrite_driver(&w), *results;
 	const char *column_kind = text_of(in, "columnKind");
 	size_t left_out;
@@ -457,6 +501,28 @@ complaint(const json_t *run)
 	return NULL;
 }
 
+/* Whether the text would not become so many values that they take all memory: counted before anything is parsed. */
+static bool
+is_moderate(const char *text, size_t len)
+{
+	size_t containers = 0, values = 0;
+	bool quoted = false;
+
+	for (size_t i = 0; i < len; i++) {
+		char c = text[i];
+
+		if (quoted && c == '\\')
+			i++;
+		else if (c == '"')
+			quoted = !quoted;
+		else if (!quoted && (c == '{' || c == '['))
+			containers++;
+		else if (!quoted && (c == ',' || c == ':'))
+			values++;
+	}
+	return containers <= CONTAINERS_MAX && values <= VALUES_MAX;
+}
+
 int
 sarif_normalise(const struct sarif_context *c, const char *text, size_t len, json_t **ret, struct sarif_counts *counts,
     struct err *e)
@@ -469,6 +535,8 @@ sarif_normalise(const struct sarif_context *c, const char *text, size_t len, jso
 
 	if (len > SARIF_BYTES_MAX)
 		return err_set(e, ERR_TOOBIG, "larger than %d MiB", SARIF_BYTES_MAX >> 20);
+	if (!is_moderate(text, len))
+		return err_set(e, ERR_TOOBIG, "more than %d objects and lists, or %d values", CONTAINERS_MAX, VALUES_MAX);
 	in = json_loadb(text, len, 0, &where);
 	if (in == NULL)
 		return err_set(e, ERR_INVALID, "not JSON: line %d: %.120s", where.line, where.text);

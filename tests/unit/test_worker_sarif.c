@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/buf.h"
 #include "worker/sarif.h"
 
 static const char *const prefixes[] = {"/drover/target", "/var/cache/d/objects/ab/tree", NULL};
@@ -273,11 +274,77 @@ failure_is_said_in_the_file(void **state)
 	json_decref(file);
 }
 
+/* A report of `n` results, each `result`, after `before` (members of the run, with their comma). Freed by the caller. */
+static char *
+report_of(const char *before, const char *result, size_t n)
+{
+	struct buf b = buf_make(SARIF_BYTES_MAX);
+
+	(void)buf_addf(&b, "{\"version\":\"2.1.0\",\"runs\":[{%s\"results\":[", before);
+	for (size_t i = 0; i < n; i++)
+		(void)buf_addf(&b, "%s%s", i > 0 ? "," : "", result);
+	(void)buf_adds(&b, "]}]}");
+	assert_false(b.overflow);
+	return buf_take(&b);
+}
+
+/* Short references to long texts, and millions of tiny values, must not become gigabytes. */
+static void
+bombs_stay_small(void **state)
+{
+	static const struct {
+		const char *before, *result; /* %s: a text of a megabyte */
+		size_t n;
+		int rc;
+	} cases[] = {
+		{"\"tool\":{\"driver\":{\"name\":\"t\",\"rules\":[{\"id\":\"r\",\"shortDescription\":{\"text\":\"%s\"}}]}},", "{\"ruleId\":\"r\"}", 24000, 0},
+		{"\"tool\":{\"driver\":{\"name\":\"t\",\"rules\":[{\"id\":\"%s\"}]}},", "{\"ruleIndex\":0}", 24000, 0},
+		{"\"tool\":{\"driver\":{\"name\":\"t\"}},\"originalUriBaseIds\":{\"B\":{\"uri\":\"x:%s\"}},",
+		    "{\"locations\":[{\"physicalLocation\":{\"artifactLocation\":{\"uri\":\"a\",\"uriBaseId\":\"B\"}}}]}", 24000, 0},
+		{"\"tool\":{\"driver\":{\"name\":\"t\"}},\"artifacts\":[{\"location\":{\"uri\":\"x:%s\"}}],",
+		    "{\"locations\":[{\"physicalLocation\":{\"artifactLocation\":{\"index\":0}}}]}", 24000, 0},
+		{"\"tool\":{\"driver\":{\"name\":\"t%s\"}},", "{}", 2000000, ERR_TOOBIG},
+		{"\"tool\":{\"driver\":{\"name\":\"t%s\"}},", "1", 7000000, ERR_TOOBIG},
+		{"\"tool\":{\"driver\":{\"name\":\"t%s\"}},", "{}", 200000, 0},
+	};
+	static const char *const none[] = {NULL};
+	struct sarif_context c = {.step = "s", .prefixes = none};
+	char *megabyte = malloc(1000001), *before = malloc(1100000);
+
+	(void)state;
+	assert_non_null(megabyte);
+	assert_non_null(before);
+	memset(megabyte, 'a', 1000000);
+	megabyte[1000000] = '\0';
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct sarif_counts counts = {0};
+		struct err e = {0};
+		json_t *out = NULL;
+		char *text, *all;
+		const char *hole = strstr(cases[i].before, "%s");
+
+		(void)snprintf(before, 1100000, "%.*s%s%s", (int)(hole - cases[i].before), cases[i].before, megabyte, hole + 2);
+		text = report_of(before, cases[i].result, cases[i].n);
+		assert_int_equal(sarif_normalise(&c, text, strlen(text), &out, &counts, &e), cases[i].rc);
+		if (cases[i].rc == 0) {
+			assert_int_equal(counts.total, cases[i].n);
+			all = json_dumps(out, JSON_COMPACT);
+			assert_non_null(all);
+			assert_in_range(strlen(all), 1, 2 * SARIF_BYTES_MAX);
+			free(all);
+		}
+		json_decref(out);
+		free(text);
+	}
+	free(before);
+	free(megabyte);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(names_become_relative),
+		cmocka_unit_test(bombs_stay_small), cmocka_unit_test(names_become_relative),
 		cmocka_unit_test(texts_lose_where_the_target_lay),
 		cmocka_unit_test(what_is_no_report_is_refused),
 		cmocka_unit_test(levels_and_messages_are_made_explicit),
