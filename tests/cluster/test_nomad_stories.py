@@ -367,11 +367,14 @@ def test_status_says_that_the_worker_cannot_be_started(rig, toolbox):
 
 def test_run_comes_to_findings_in_a_container(rig, engine):
     """One container for one run: no capability, a read-only root, another user, the cache on a host volume."""
-    image = engine.image_from_host(f"story-{rig.id}:test", [binaries.drover("drover-worker"), "/bin/sh", "sleep", "cat"])
+    program = binaries.drover("drover-worker")
+    # Not where it was built: that may be below /tmp, which a task has for itself.
+    inside = "/usr/local/bin/drover-worker"
+    image = engine.image_from_host(f"story-{rig.id}:test", [program, "/bin/sh", "cat", "grep", "id"], {inside: program})
     toolbox = Toolbox(os.path.join(rig.folder, f"toolbox-{secrets.token_hex(3)}"), driver="docker", image=image)
     toolbox.add("finds", "id -u; grep CapEff /proc/self/status\n" + REPORT)
     os.chmod(rig.client.cache_folder, 0o777)
-    settings = {"DROVER_DRIVER": "docker", "DOCKER_NETWORK": "host", "CACHE_VOLUME": "drover-cache", "WORKER_ENV_FILE": ""}
+    settings = {"DROVER_DRIVER": "docker", "DOCKER_NETWORK": "host", "CACHE_VOLUME": "drover-cache", "WORKER_ENV_FILE": "", "WORKER_COMMAND": inside}
     drover = Drover(rig, toolbox, {**QUICK, **settings}).start()
     try:
         run = drover.wait_run(drover.submit("finds")["id"], "completed", timeout_s=60)
