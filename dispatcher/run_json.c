@@ -86,7 +86,7 @@ run_json_parts(struct dispatcher *d, const struct ledger_run *r, json_t *spec, b
 		steps = live != NULL && live->steps != NULL ? live->steps : json_object_get(detail, "steps");
 		json_object_set_new(o, "steps", or_empty(steps));
 		json_object_set_new(o, "params", or_null(json_object_get(spec, "params")));
-		json_object_set_new(o, "waiting", waiting_json(d, &r->row));
+		json_object_set_new(o, "waiting", json_null());
 	}
 	json_decref(detail);
 	return o;
@@ -97,6 +97,8 @@ run_json(struct dispatcher *d, const struct ledger_run *r, bool brief)
 {
 	json_t *spec = json_loads(r->spec, 0, NULL), *o = run_json_parts(d, r, spec, brief);
 
+	if (!brief)
+		json_object_set_new(o, "waiting", waiting_json(d, &r->row));
 	json_decref(spec);
 	return o;
 }

@@ -13,7 +13,8 @@
 /* New reference. brief leaves out params, steps and waiting (lists). */
 json_t *run_json(struct dispatcher *d, const struct ledger_run *r, bool brief);
 
-/* The same from the parts at hand; spec is borrowed. */
+/* The same from the parts at hand, but for `waiting`, which is null: telling it counts the whole queue, and submissions must not
+ * become slower as the queue grows. spec is borrowed. */
 json_t *run_json_parts(struct dispatcher *d, const struct ledger_run *r, json_t *spec, bool brief);
 
 /* A target as the API shows it. New reference. */
