@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -69,6 +71,59 @@ add_up(struct disk_watch *w, int fd, int depth)
 	closedir(d);
 }
 
+/* A file that is open in several processes is charged once, as far as we remember. */
+static bool
+seen_before(struct disk_watch *w, const struct stat *st)
+{
+	for (size_t i = 0; i < w->n_seen; i++) {
+		if (w->seen[i].dev == st->st_dev && w->seen[i].ino == st->st_ino)
+			return true;
+	}
+	if (w->n_seen < DISK_SEEN_MAX)
+		w->seen[w->n_seen++] = (struct disk_file){.dev = st->st_dev, .ino = st->st_ino};
+	return false;
+}
+
+/* Files of one process that have no name (any more): no folder shows them. */
+static void
+add_nameless(struct disk_watch *w, int proc_fd, const char *pid)
+{
+	char path[280];
+	struct dirent *entry;
+	DIR *d;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/fd", pid);
+	fd = openat(proc_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d = fd >= 0 ? fdopendir(fd) : NULL;
+	while (d != NULL && w->sum_bytes <= w->stop_at_bytes && (entry = readdir(d)) != NULL) {
+		struct stat st;
+
+		if (fstatat(dirfd(d), entry->d_name, &st, 0) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 0 && !seen_before(w, &st))
+			w->sum_bytes += (int64_t)st.st_blocks * 512;
+	}
+	if (d != NULL)
+		closedir(d);
+	else if (fd >= 0)
+		close(fd);
+}
+
+/* Inside a pid namespace all processes but us are the program's. */
+static void
+add_open_files(struct disk_watch *w)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *entry;
+
+	w->n_seen = 0;
+	while (d != NULL && (entry = readdir(d)) != NULL) {
+		if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' && atoi(entry->d_name) != getpid())
+			add_nameless(w, dirfd(d), entry->d_name);
+	}
+	if (d != NULL)
+		closedir(d);
+}
+
 /* The sum of all folders, or -1 when the worker calls. */
 static int64_t
 measure(struct disk_watch *w, int64_t stop_at_bytes)
@@ -82,6 +137,8 @@ measure(struct disk_watch *w, int64_t stop_at_bytes)
 		if (fd >= 0)
 			add_up(w, fd, 0);
 	}
+	if (w->inside)
+		add_open_files(w);
 	return w->called ? -1 : w->sum_bytes;
 }
 
@@ -97,6 +154,7 @@ disk_open(struct disk_watch *w, const struct box *b)
 		w->fds[i] = w->limit_bytes > 0 && paths[i][0] != '\0' ? open(paths[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	if (w->limit_bytes > 0)
 		w->before_bytes = measure(w, INT64_MAX);
+	w->inside = b->caps.rung == RUNG_USER || b->caps.rung == RUNG_ROOT; /* from now on: the program's processes, not the host's */
 	if (w->before_bytes < 0)
 		w->before_bytes = 0;
 }

@@ -57,6 +57,13 @@ int box_seccomp(const struct box *b, struct err *e);
 /* --- sandbox_disk.c: how much the program has written to its folders --- */
 #define DISK_FOLDERS_MAX 3
 
+#define DISK_SEEN_MAX 1024
+
+struct disk_file {
+	dev_t dev;
+	ino_t ino;
+};
+
 struct disk_watch {
 	int fds[DISK_FOLDERS_MAX]; /* -1: none */
 	int64_t limit_bytes;       /* 0: nothing is watched */
@@ -66,6 +73,9 @@ struct disk_watch {
 	int64_t sum_bytes, stop_at_bytes;
 	size_t entries;
 	bool called;
+	bool inside;               /* a pid namespace: what its processes hold open counts as well */
+	struct disk_file seen[DISK_SEEN_MAX];
+	size_t n_seen;
 };
 
 /* Opens the folders while the host's paths are still known, and takes the measure of what is there. */

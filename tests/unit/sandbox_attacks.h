@@ -485,6 +485,18 @@ disk_hidden(void)
 	sleep(5);
 }
 
+/* 40 MiB that have no name in any folder. */
+static void
+disk_nameless(void)
+{
+	static char block[1024 * 1024];
+
+	memset(block, 1, sizeof(block));
+	for (int i = 0; i < 40; i++)
+		(void)!write(open(getenv("SCRATCH"), O_TMPFILE | O_RDWR, 0600), block, sizeof(block));
+	sleep(5);
+}
+
 static void
 disk_names(void)
 {
@@ -549,7 +561,7 @@ static const struct attack {
 	{"traps_in_out", traps_in_out}, {"calls", calls}, {"other_abis", other_abis}, {"socket_kinds", socket_kinds}, {"host_sockets", host_sockets},
 	{"host_ports", host_ports}, {"limits_are_hard", limits_are_hard}, {"fork_bomb", fork_bomb}, {"memory_files", memory_files},
 	{"memory_tmp", memory_tmp}, {"memory_segments", memory_segments}, {"disk_out", disk_out}, {"disk_target", disk_target},
-	{"disk_hidden", disk_hidden}, {"disk_names", disk_names}, {"disk_deep", disk_deep}, {"survivor", survivor},
+	{"disk_hidden", disk_hidden}, {"disk_names", disk_names}, {"disk_nameless", disk_nameless}, {"disk_deep", disk_deep}, {"survivor", survivor},
 	{"write_out", write_out},
 };
 

@@ -100,6 +100,7 @@ ends_are_judged_by_the_lists(void **state)
 		{{.exited = true, .code = 137}, STEP_FAULT, "137"}, {{.signo = SIGSEGV}, STEP_FAULT, "signal 11"},
 		{{.signo = SIGKILL, .oom = true}, STEP_OOM, "memory"}, {{.exited = true, .code = 1, .oom = true}, STEP_OOM, "memory"},
 		/* A tool whose child was killed but which coped has done its work. */
+		{{.signo = SIGKILL, .disk = true}, STEP_DISK, "disk"}, {{.exited = true, .code = 1, .disk = true}, STEP_DISK, "disk"},
 		{{.exited = true, .code = 0, .oom = true}, STEP_CLEAN, ""},
 	};
 	const struct workflow_step step = {.ok = {0, 3}, .n_ok = 2, .found = {10}, .n_found = 1};
