@@ -53,11 +53,40 @@ class Answer:
         return json.loads(self.body)
 
 
+class Folder:
+    """The directory that stands in for S3."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def env(self):
+        return {"STORE_DIR": str(self.root)}
+
+    def path(self, bucket, key):
+        folders = key.split("/")
+        return (self.root / bucket).joinpath(*(f + "@" for f in folders[:-1]), folders[-1])
+
+    def keys(self, bucket):
+        top = self.root / bucket
+        paths = (p.relative_to(top) for p in top.rglob("*") if p.is_file() and ".drover" not in str(p))
+        return {"/".join(part.removesuffix("@") for part in p.parts) for p in paths}
+
+    def put(self, d, bucket, key, data):
+        """Uploads the bytes as a target and moves the file to its place: only the store knows how its files are marked."""
+        target = d.upload(data)
+        path = self.path(bucket, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path("targets", f"{target['id']}/target").rename(path)
+        assert d.call("DELETE", f"/v1/target/{target['id']}").status == 200
+        return path
+
+
 class Dispatcher:
     """One dispatcher process in a private folder; restart() keeps the folder."""
 
-    def __init__(self, root, **env):
+    def __init__(self, root, store=None, ready=True, **env):
         self.root = root
+        self.store = store or Folder(root / "store")
         self.env = env
         self.data = root / "data"
         self.toolbox = root / "toolbox"
@@ -65,20 +94,21 @@ class Dispatcher:
         (self.toolbox / "workflows" / "echo" / "metadata.yaml").write_text(METADATA)
         (self.toolbox / "verticals" / "python").mkdir(parents=True)
         (self.toolbox / "verticals" / "python" / "vertical.yaml").write_text(VERTICAL)
-        self.start()
+        self.start(ready)
 
-    def start(self):
+    def start(self, ready=True):
         (self.data / "address").unlink(missing_ok=True)
         env = {"PATH": os.environ["PATH"], "DROVER_LISTEN": "127.0.0.1:0", "DROVER_DATA_DIR": str(self.data),
-               "STORE_DIR": str(self.root / "store"), "DROVER_TOOLBOX": str(self.toolbox), "BACKOFF_BASE": "1ms",
-               "BACKOFF_CAP": "1ms", **self.env}
+               "DROVER_TOOLBOX": str(self.toolbox), "BACKOFF_BASE": "1ms",
+               "BACKOFF_CAP": "1ms", **self.store.env(), **self.env}
         self.log = open(self.root / "log", "ab")
         self.process = subprocess.Popen([BIN / "drover-dispatcher"], env=env, stderr=self.log)
         wait_for(lambda: (self.data / "address").exists() or self.process.poll() is not None)
         assert self.process.poll() is None, (self.root / "log").read_text()
         self.host, port = (self.data / "address").read_text().rsplit(":", 1)
         self.port = int(port)
-        wait_for(lambda: self.call("GET", "/v1/agent/health").json["components"]["toolbox"] == "ok")
+        if ready:
+            wait_for(lambda: self.call("GET", "/v1/agent/health").json["components"]["toolbox"] == "ok")
 
     def kill(self):
         self.process.kill()
@@ -165,15 +195,9 @@ def sha256(data):
 
 def object_path(d, bucket, key):
     """Where the directory store keeps an object."""
-    folders = key.split("/")
-    return (d.root / "store" / bucket).joinpath(*(f + "@" for f in folders[:-1]), folders[-1])
+    return d.store.path(bucket, key)
 
 
 def put(d, bucket, key, data=None):
-    """Plays whoever else stores objects: uploads the bytes (the key, without any) as a target and moves the file to its place."""
-    target = d.upload(key.encode() if data is None else data)
-    path = object_path(d, bucket, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    object_path(d, "targets", f"{target['id']}/target").rename(path)
-    assert d.call("DELETE", f"/v1/target/{target['id']}").status == 200
-    return path
+    """Plays whoever else stores objects: stores the bytes (the key, without any) there."""
+    return d.store.put(d, bucket, key, key.encode() if data is None else data)

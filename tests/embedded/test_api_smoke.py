@@ -212,8 +212,7 @@ def test_uploads(d):
     assert d.call("POST", "/v1/targets/lookup", lookup).json["target"]["id"] == first.json["target"]["id"]
     again = d.call("PUT", "/v1/targets", iter([data[:100], data[100:]])) # sent in chunks
     assert again.status == 200 and again.json["target"]["id"] == first.json["target"]["id"]
-    stored = d.root / "store" / "targets"
-    assert not [p for p in stored.rglob("*") if "staging" in str(p) and p.is_file()]
+    assert d.store.keys("targets") == {f"{first.json['target']['id']}/target"}
     assert len(d.call("GET", "/v1/targets").json["targets"]) == 1
 
 
@@ -227,7 +226,7 @@ def test_bad_uploads_leave_nothing(d):
     with socket.create_connection((d.host, d.port)) as s: # cut off midway
         s.sendall(b"PUT /v1/targets HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"z" * 5000)
     assert d.call("GET", "/v1/targets").json["targets"] == []
-    wait_for(lambda: not [p for p in (d.root / "store" / "targets").rglob("*") if p.is_file()])
+    wait_for(lambda: d.store.keys("targets") == set())
 
 
 def test_concurrent_uploads_of_the_same_and_of_other_bytes(d):
@@ -458,7 +457,7 @@ def test_stopping_answers_long_polls(d):
 
 def test_one_dispatcher_per_ledger(d):
     env = {"PATH": os.environ["PATH"], "DROVER_LISTEN": "127.0.0.1:0", "DROVER_DATA_DIR": str(d.data),
-           "STORE_DIR": str(d.root / "store")}
+           **d.store.env()}
     p = subprocess.run([BIN / "drover-dispatcher"], env=env, capture_output=True, timeout=10)
     assert p.returncode == 1 and b"another dispatcher" in p.stderr
 
