@@ -231,6 +231,16 @@ def test_what_is_not_measured_says_why():
     validate(rows.document())
 
 
+def test_what_was_missed_is_told_apart_from_what_nobody_expected():
+    rows = Rows(quick=True)
+    rows.lack("demo_s", "a quick run leaves it out", excused=True)
+    rows.set("submit_per_s", 5, "somehow")
+    rows.lack("submit_per_s", "measured before")
+    assert rows.missed == []
+    rows.lack("submit_p50_ms", "refused")
+    assert rows.missed == ["submit_p50_ms : refused"]
+
+
 def test_file_is_written_whole_or_not(tmp_path):
     out = tmp_path / "bench.json"
     full_rows().write(str(out))

@@ -2,9 +2,9 @@
 
 PYTEST := tools/pytest.sh
 
-.PHONY: check check-unit check-sim sim check-contract check-hostile check-toolbox check-embedded check-cluster check-asan tests bench
+.PHONY: check check-unit check-sim sim check-contract check-hostile check-toolbox check-embedded check-cluster check-bench check-asan tests bench
 
-check: lint check-unit check-sim check-contract check-hostile check-toolbox check-embedded check-asan fuzz-smoke check-cluster ## every test there is, real servers included
+check: lint check-unit check-sim check-contract check-hostile check-toolbox check-embedded check-asan fuzz-smoke check-cluster check-bench ## every test there is, real servers included
 
 check-unit: $(UNIT) ## unit tests
 	@tools/run-tests.sh $(UNIT)
@@ -28,6 +28,10 @@ check-embedded: all ## end-to-end stories without Nomad
 
 check-cluster: all servers ## end-to-end stories on real Nomad, Consul and MinIO
 	@DROVER_BIN=$(abspath $(BIN)) $(PYTEST) tests/cluster
+
+check-bench: all servers ## the measuring instruments, and that everything still measures
+	@$(PYTEST) tests/bench
+	@DROVER_BIN=$(abspath $(BIN)) BENCH_QUICK=1 tools/bench.sh $(BUILD)/bench-quick.json
 
 ASAN := BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS="-O1 -g" SEEDS=200
 

@@ -73,6 +73,7 @@ class Rows:
         # Whoever compares two runs must see which of them had the machine for itself.
         self._load_before = os.getloadavg()[0]
         self._rows = {}
+        self.missed = []  # figures that should have been measured: "name variant: reason"
         self._figures = {figure.key: figure for figure in FIGURES}
 
     def set(self, name, ours, how, variant="", peer=None, ratio=None, noise=None, **beside):
@@ -84,10 +85,12 @@ class Rows:
         met = None if figure.aim is None or judged is None else judged <= figure.aim
         self._put(figure, ours, peer, ratio, how, met, noise, beside)
 
-    def lack(self, name, reason, variant=""):
-        """A figure that could not be measured, unless it was set before."""
+    def lack(self, name, reason, variant="", excused=False):
+        """A figure that could not be measured, unless it was set before. excused: nobody could have expected it here."""
         figure = self._figures[(name, variant)]
         if figure.key not in self._rows:
+            if not excused:
+                self.missed.append(f"{name} {variant}: {reason}")
             self._put(figure, None, None, None, f"not measured: {reason}", None, None, {})
 
     def _put(self, figure, ours, peer, ratio, how, met, spread, beside):
