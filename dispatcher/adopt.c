@@ -138,7 +138,7 @@ worker_adopt(struct http_req *r, void *ctx)
 	struct err e = {0};
 	uint8_t hash[SHA256_LEN];
 
-	s->priority = 50;
+	s->priority = PRIORITY_DEFAULT;
 	if (call_body(c, fields, sizeof(fields) / sizeof(fields[0]), a, &s->body, &e) != 0 || check(c, a, &e) != 0) {
 		call_reply_err(c, &e);
 		return;

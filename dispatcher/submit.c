@@ -16,7 +16,6 @@
 #define LABEL_KEY_MAX 63
 #define LABEL_VALUE_MAX 128
 #define PARAMS_MAX_BYTES (128 * 1024)
-#define PRIORITY_DEFAULT 50
 
 static const struct field body_fields[] = {
 	{"workflow", FIELD_TEXT, offsetof(struct submission, workflow), true, 1, WORKFLOW_NAME_MAX - 1},

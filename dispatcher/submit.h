@@ -5,6 +5,8 @@
 #include "dispatcher/call.h"
 #include "dispatcher/toolbox.h"
 
+#define PRIORITY_DEFAULT 50
+
 struct submission {
 	json_t *body;               /* owns what the pointers below point to */
 	const char *workflow, *key;

@@ -11,6 +11,7 @@
 #include "base/num.h"
 #include "net/http_client.h"
 
+#define GOODBYE_MS 800 /* a program that ends waits no longer; what stays registered becomes critical by its check */
 #define ANSWER_MAX (8 * 1024 * 1024)
 /* Consul adds up to a sixteenth. Also how long a catalogue that was restored to an older state behind our back goes unseen. */
 #define BLOCK_S 60
@@ -171,7 +172,7 @@ consul_deregister(const struct consul_config *cfg, const char *id, struct err *e
 
 	buf_adds(&path, "/v1/agent/service/deregister/");
 	http_encode(&path, id, false);
-	rc = call(c, "PUT", buf_str(&path), NULL, 10000, NULL, NULL, e);
+	rc = call(c, "PUT", buf_str(&path), NULL, GOODBYE_MS, NULL, NULL, e);
 	buf_release(&path);
 	consul_free(c);
 	return rc;
