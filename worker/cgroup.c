@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -208,13 +207,14 @@ sweep_below(const char *own)
 	struct dirent *entry;
 
 	while (d != NULL && (entry = readdir(d)) != NULL) {
-		char *end;
-		long pid;
+		const char *number = entry->d_name + strlen(PREFIX);
+		char digits[16];
+		int64_t pid;
 
 		if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) != 0)
 			continue;
-		pid = strtol(entry->d_name + strlen(PREFIX), &end, 10);
-		if (*end == '-' && pid > 0 && (pid == getpid() || (kill((pid_t)pid, 0) != 0 && errno == ESRCH)))
+		snprintf(digits, sizeof(digits), "%.*s", (int)strcspn(number, "-"), number);
+		if (num_int(digits, 1, INT32_MAX, &pid, NULL) == 0 && (pid == getpid() || (kill((pid_t)pid, 0) != 0 && errno == ESRCH)))
 			(void)unlinkat(dirfd(d), entry->d_name, AT_REMOVEDIR);
 	}
 	if (d != NULL)

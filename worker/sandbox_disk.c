@@ -4,12 +4,12 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/num.h"
 #include "worker/sandbox_wire.h"
 
 #define NAME_BYTES 1024 /* charged for every name: empty files fill a disk as well */
@@ -117,7 +117,9 @@ add_open_files(struct disk_watch *w)
 
 	w->n_seen = 0;
 	while (d != NULL && (entry = readdir(d)) != NULL) {
-		if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' && atoi(entry->d_name) != getpid())
+		int64_t pid;
+
+		if (num_int(entry->d_name, 1, INT32_MAX, &pid, NULL) == 0 && pid != getpid())
 			add_nameless(w, dirfd(d), entry->d_name);
 	}
 	if (d != NULL)

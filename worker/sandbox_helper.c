@@ -126,7 +126,8 @@ make_namespaces(const struct box *b, struct err *e)
 	if (b->caps.rung == RUNG_USER && enter_user_namespace(e) != 0)
 		return ERR_IO;
 	if (unshare(flags) != 0)
-		return err_set(e, ERR_IO, "sandbox: make namespaces: %s", strerror(errno));
+		return err_set(e, ERR_IO, "sandbox: make namespaces: %s%s", strerror(errno),
+		    b->caps.rung == RUNG_ROOT ? " (root needs CAP_SYS_ADMIN for it: grant it, or run the worker as a plain user)" : "");
 	return 0;
 }
 
