@@ -41,7 +41,7 @@ def unharmed(server):
     server.call("GET", "/v1/agent/health").expect(200)
     wait.until(f"everything to be as before: {before}", lambda: state_of(server) == before, 20)
     # Memory that a hostile request took is free again, or a small part of what it sent.
-    assert look.private_kib(pid) < 120 * 1024
+    assert look.private_kib(pid) < 120 * 1024 or look.is_sanitized(pid)
 
 
 def state_of(server):

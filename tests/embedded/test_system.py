@@ -1,14 +1,16 @@
 """Stories about the whole without servers: many runs, a changing toolbox, a store that fails, ageing, stopping."""
 
 import os
+import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 
 import pytest
 
-from rig import Drover, wait
+from rig import Drover, Toolbox, wait
 from rig.binaries import ROOT
 from rig.drover import FINAL, pack
 from rig.toolbox import REPORT
@@ -186,9 +188,6 @@ def test_target_is_deleted_only_when_no_run_needs_it(system, toolbox):
 @pytest.fixture(name="unpacks", scope="module")
 def unpacks_fixture(embedded_rig):
     """A system whose only workflow lists the tree it was given."""
-    from rig import Toolbox
-    import secrets
-
     toolbox = Toolbox(os.path.join(embedded_rig.folder, f"toolbox-{secrets.token_hex(3)}"))
     toolbox.add("lists", 'cd "$TARGET_DIR" && find . | wc -l\n' + REPORT)
     drover = Drover(embedded_rig, toolbox, QUICK).start()
@@ -355,8 +354,6 @@ def test_second_dispatcher_on_the_same_ledger_is_refused(system, embedded_rig):
 
 def test_finished_runs_are_forgotten_after_their_time(embedded_rig, toolbox):
     """RUN_RETENTION cannot be shorter than a minute: the clock of the ledger's rows is set back instead."""
-    import sqlite3
-
     toolbox.add("finds", REPORT)
     drover = Drover(embedded_rig, toolbox, QUICK).start()
     drover.add_worker("story")

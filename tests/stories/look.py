@@ -66,6 +66,12 @@ def private_kib(pid):
         return sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
 
 
+def is_sanitized(pid):
+    """Whether it is a build with AddressSanitizer, whose memory tells nothing."""
+    with open(f"/proc/{pid}/maps", encoding="utf-8") as file:
+        return "libasan" in file.read()
+
+
 def run_folders(cache):
     """Folders and locks of runs in a cache: what must be gone once all runs have ended."""
     found = []
