@@ -70,33 +70,34 @@ take_settings(struct api *a, const struct cli_settings *s)
 {
 	a->tls = (struct http_tls){.ca_cert = s->ca_cert, .ca_path = s->ca_path, .client_cert = s->client_cert,
 		.client_key = s->client_key, .server_name = s->tls_server_name, .skip_verify = s->skip_verify};
-	a->consul = (struct consul_config){.addr = s->consul_addr, .token = s->consul_token, .http_auth = s->consul_http_auth,
-		.ca_cert = s->consul_cacert, .ca_path = s->consul_capath, .client_cert = s->consul_client_cert,
-		.client_key = s->consul_client_key, .tls_server_name = s->consul_tls_server_name,
-		.namespace = s->consul_namespace, .ssl = s->consul_ssl, .skip_verify = !s->consul_ssl_verify};
-	a->nomad = (struct nomad_config){.addr = s->nomad_addr, .region = s->nomad_region, .namespace = s->nomad_namespace,
-		.token = s->nomad_token, .http_auth = s->nomad_http_auth, .ca_cert = s->nomad_cacert, .ca_path = s->nomad_capath,
-		.client_cert = s->nomad_client_cert, .client_key = s->nomad_client_key,
-		.tls_server_name = s->nomad_tls_server_name, .skip_verify = s->nomad_skip_verify, .stop = interrupt_flag()};
+	a->consul = consul_settings_config(&s->consul);
+	a->nomad = nomad_settings_config(&s->nomad);
+	a->nomad.stop = interrupt_flag();
 	if (s->token[0] != '\0')
 		a->authorization = xasprintf("Authorization: Bearer %s", s->token);
 }
 
+static int
+take_address(struct api *a, const struct cli_settings *s, const char *address, struct err *e)
+{
+	if (strpbrk(s->token, "\r\n") != NULL)
+		return err_set(e, ERR_INVALID, "DROVER_TOKEN holds an end of line");
+	if (strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0)
+		return take_url(a, address, e);
+	return discover_new(address, &a->consul, &a->nomad, NULL, &a->where, e);
+}
+
 int
-api_new(const struct cli_settings *s, struct api **ret, struct err *e)
+api_new(struct cli_settings *s, struct api **ret, struct err *e)
 {
 	struct api *a = xcalloc(1, sizeof(*a));
 	char *address = strstr(s->address, "://") != NULL ? xstrdup(s->address) : xasprintf("http://%s", s->address);
-	int rc;
+	int rc = strncmp(address, "consul://", 9) == 0 ? consul_settings_read_token(&s->consul, e) : 0;
 
 	take_settings(a, s);
 	a->shown = xstrdup(address);
-	if (strpbrk(s->token, "\r\n") != NULL)
-		rc = err_set(e, ERR_INVALID, "DROVER_TOKEN holds an end of line");
-	else if (strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0)
-		rc = take_url(a, address, e);
-	else
-		rc = discover_new(address, &a->consul, &a->nomad, NULL, &a->where, e);
+	if (rc == 0)
+		rc = take_address(a, s, address, e);
 	free(address);
 	if (rc != 0) {
 		api_free(a);

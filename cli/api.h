@@ -32,8 +32,9 @@ struct api_call {
 	char header[64];
 };
 
-/* Prepares for the address of the settings; nothing is sent yet. ERR_INVALID (not an address). */
-int api_new(const struct cli_settings *s, struct api **ret, struct err *e);
+/* Prepares for the address of the settings; nothing is sent yet. CONSUL_HTTP_TOKEN_FILE is read where Consul will be asked.
+ * ERR_INVALID (not an address), or as that file has it. */
+int api_new(struct cli_settings *s, struct api **ret, struct err *e);
 void api_free(struct api *a);
 
 /* The address for people, without credentials. */

@@ -34,29 +34,8 @@ static const struct setting rows[] = {
 	TEXT("DROVER_TOOLCHAINS", NULL, toolchains, "", "Folder with a toolchain per vertical; handed on by `drover dev`."),
 	TEXT("DROVER_TOOLBOX", NULL, toolbox, "", "Folder with verticals/ and workflows/ for `drover dev`."),
 
-	TEXT("CONSUL_HTTP_ADDR", NULL, consul_addr, "", "Consul's API, for consul:// addresses."),
-	SECRET("CONSUL_HTTP_TOKEN", NULL, consul_token, "Consul ACL token."),
-	SECRET("CONSUL_HTTP_AUTH", NULL, consul_http_auth, "user:password for a proxy in front of Consul."),
-	BOOL("CONSUL_HTTP_SSL", NULL, consul_ssl, "false", "Use https where CONSUL_HTTP_ADDR has no scheme."),
-	BOOL("CONSUL_HTTP_SSL_VERIFY", NULL, consul_ssl_verify, "true", "Check Consul's TLS certificate."),
-	TEXT("CONSUL_CACERT", NULL, consul_cacert, "", "CA certificate file to trust for Consul."),
-	TEXT("CONSUL_CAPATH", NULL, consul_capath, "", "Directory of CA certificates to trust for Consul."),
-	TEXT("CONSUL_CLIENT_CERT", NULL, consul_client_cert, "", "Client certificate for Consul."),
-	TEXT("CONSUL_CLIENT_KEY", NULL, consul_client_key, "", "Key of the client certificate for Consul."),
-	TEXT("CONSUL_TLS_SERVER_NAME", NULL, consul_tls_server_name, "", "Name that Consul's certificate must have."),
-	TEXT("CONSUL_NAMESPACE", NULL, consul_namespace, "", "Consul namespace (Enterprise)."),
-
-	TEXT("NOMAD_ADDR", NULL, nomad_addr, "", "Nomad's API, for nomad:// addresses."),
-	TEXT("NOMAD_REGION", NULL, nomad_region, "", "Nomad region."),
-	TEXT("NOMAD_NAMESPACE", NULL, nomad_namespace, "", "Nomad namespace."),
-	SECRET("NOMAD_TOKEN", NULL, nomad_token, "Nomad ACL token."),
-	SECRET("NOMAD_HTTP_AUTH", NULL, nomad_http_auth, "user:password for a proxy in front of Nomad."),
-	TEXT("NOMAD_CACERT", NULL, nomad_cacert, "", "CA certificate file to trust for Nomad."),
-	TEXT("NOMAD_CAPATH", NULL, nomad_capath, "", "Directory of CA certificates to trust for Nomad."),
-	TEXT("NOMAD_CLIENT_CERT", NULL, nomad_client_cert, "", "Client certificate for Nomad."),
-	TEXT("NOMAD_CLIENT_KEY", NULL, nomad_client_key, "", "Key of the client certificate for Nomad."),
-	TEXT("NOMAD_TLS_SERVER_NAME", NULL, nomad_tls_server_name, "", "Name that Nomad's certificate must have."),
-	BOOL("NOMAD_SKIP_VERIFY", NULL, nomad_skip_verify, "false", "Trust any TLS certificate of Nomad."),
+	CONSUL_SETTINGS(struct cli_settings, consul),
+	NOMAD_SETTINGS(struct cli_settings, nomad),
 };
 
 const struct settings_table cli_settings_table = {

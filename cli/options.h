@@ -11,17 +11,14 @@
 
 #include "base/err.h"
 #include "base/settings.h"
+#include "cluster/cluster_settings.h"
 
 struct cli_settings { /* described by their rows in options.c */
 	char *address, *token, *ca_cert, *ca_path, *client_cert, *client_key, *tls_server_name;
 	bool skip_verify, json, no_color;
 	char *no_color_common, *term, *columns, *home, *data_home, *path, *temp_dir, *toolchains, *toolbox;
-	char *consul_addr, *consul_token, *consul_http_auth, *consul_cacert, *consul_capath, *consul_client_cert,
-	    *consul_client_key, *consul_tls_server_name, *consul_namespace;
-	bool consul_ssl, consul_ssl_verify;
-	char *nomad_addr, *nomad_region, *nomad_namespace, *nomad_token, *nomad_http_auth, *nomad_cacert, *nomad_capath,
-	    *nomad_client_cert, *nomad_client_key, *nomad_tls_server_name;
-	bool nomad_skip_verify;
+	struct consul_settings consul;
+	struct nomad_settings nomad;
 };
 
 extern const struct settings_table cli_settings_table;

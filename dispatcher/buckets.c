@@ -42,7 +42,7 @@ int
 buckets_make(struct buckets *b, struct err *e)
 {
 	const struct config *c = b->d->config;
-	const char *const names[] = {c->s3_targets, c->s3_results, c->s3_toolbox};
+	const char *const names[] = {c->store.targets, c->store.results, c->store.toolbox};
 	int rc = 0;
 
 	pthread_mutex_lock(&b->mutex);
@@ -83,10 +83,10 @@ buckets_set_rules(struct buckets *b, struct err *e)
 
 	if (b->ruled)
 		return 0;
-	rc = store_lifecycle_merge(b->d->store, c->s3_targets, &targets, 1, e);
+	rc = store_lifecycle_merge(b->d->store, c->store.targets, &targets, 1, e);
 	b->own_targets = rc == ERR_NOTFOUND;
 	if (rc == 0 || b->own_targets)
-		rc = store_lifecycle_merge(b->d->store, c->s3_results, &results, 1, e);
+		rc = store_lifecycle_merge(b->d->store, c->store.results, &results, 1, e);
 	b->own_results = rc == ERR_NOTFOUND;
 	rc = b->own_results ? 0 : rc;
 	b->ruled = rc == 0;
@@ -145,8 +145,8 @@ buckets_sweep(struct buckets *b, int64_t now_real_ms, const atomic_bool *stop, s
 		const char *bucket;
 		struct lifecycle_rule rule;
 		bool (*keep)(void *arg, const char *key);
-	} sweeps[] = {{b->own_targets, c->s3_targets, target_rule(c), keep_target},
-		{b->own_results, c->s3_results, result_rule(c), keep_result}};
+	} sweeps[] = {{b->own_targets, c->store.targets, target_rule(c), keep_target},
+		{b->own_results, c->store.results, result_rule(c), keep_result}};
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < sizeof(sweeps) / sizeof(sweeps[0]); i++) {
@@ -184,7 +184,7 @@ remove_result(void *arg, const char *key, const struct object_info *info)
 	struct results *r = arg;
 
 	(void)info;
-	return store_remove(r->b->d->store, r->b->d->config->s3_results, key, r->e);
+	return store_remove(r->b->d->store, r->b->d->config->store.results, key, r->e);
 }
 
 int
@@ -194,5 +194,5 @@ buckets_remove_results(struct buckets *b, const char *run, struct err *e)
 	char prefix[RUN_ID_MAX + 1];
 
 	snprintf(prefix, sizeof(prefix), "%s/", run);
-	return store_list(b->d->store, b->d->config->s3_results, prefix, remove_result, &r, e);
+	return store_list(b->d->store, b->d->config->store.results, prefix, remove_result, &r, e);
 }

@@ -7,20 +7,16 @@
 
 #include "base/err.h"
 #include "base/settings.h"
-#include "cluster/discover.h"
-#include "cluster/nomad.h"
+#include "cluster/cluster_settings.h"
+#include "storage/store_settings.h"
 
 struct config {
 	char *listen, *advertise, *data_dir, *toolbox, *jobs_dir, *tokens_file, *log_level, *new_ledger;
-	char *store_dir, *s3_endpoint, *s3_access_key, *s3_secret_key, *s3_session_token, *s3_region, *s3_targets, *s3_results,
-	    *s3_toolbox, *s3_ca_cert;
-	bool s3_skip_verify, s3_virtual_host;
-	char *nomad, *nomad_addr, *nomad_region, *nomad_namespace, *nomad_token, *nomad_http_auth, *nomad_cacert, *nomad_capath,
-	    *nomad_client_cert, *nomad_client_key, *nomad_tls_server_name;
-	bool nomad_skip_verify;
-	char *consul_addr, *consul_token, *consul_token_file, *consul_http_auth, *consul_cacert, *consul_capath,
-	    *consul_client_cert, *consul_client_key, *consul_tls_server_name, *consul_namespace;
-	bool consul_ssl, consul_ssl_verify, consul_register;
+	struct store_settings store;
+	char *nomad_mode;
+	struct nomad_settings nomad;
+	struct consul_settings consul;
+	bool consul_register;
 	char *datacenters, *driver, *worker_command, *cache_volume, *docker_network, *worker_env_file, *job_prefix;
 	int64_t nomad_connections, reconcile_ms, request_ttl_ms, window;
 	int64_t lease_ttl_ms, orphan_ms, queue_max, max_lost, max_crashes, max_infra, backoff_base_ms, backoff_cap_ms;
@@ -36,9 +32,7 @@ extern const struct settings_table config_table;
 int config_load(struct config *c, int argc, char **argv, struct err *e);
 void config_release(struct config *c);
 
-/* The parts that other modules want, by reference into c. */
-struct nomad_config config_nomad(const struct config *c);
-struct consul_config config_consul(const struct config *c);
+/* Whether workers are asked of Nomad. */
 bool config_nomad_on(const struct config *c);
 
 /* True if the listen address is one of this machine's loopback addresses. */

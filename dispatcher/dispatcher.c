@@ -64,22 +64,16 @@ static int
 open_store(struct dispatcher *d, struct err *e)
 {
 	const struct config *c = d->config;
-	struct consul_config consul = config_consul(c);
-	struct nomad_config nomad = config_nomad(c);
-	struct store_s3_config s3 = {
-		.access_key = c->s3_access_key, .secret_key = c->s3_secret_key, .session_token = c->s3_session_token,
-		.region = c->s3_region, .virtual_host = c->s3_virtual_host, .ca_cert = c->s3_ca_cert, .skip_verify = c->s3_skip_verify,
-	};
+	struct consul_config consul = consul_settings_config(&c->consul);
+	struct nomad_config nomad = nomad_settings_config(&c->nomad);
+	struct s3_endpoints at = {.pick = discover_pick_s3, .failed = discover_failed_s3};
 	int rc;
 
-	if (c->store_dir[0] != '\0') {
-		d->store = store_dir_new(c->store_dir, e);
-		return d->store == NULL ? e->code : 0;
-	}
-	if ((rc = discover_new(c->s3_endpoint, &consul, &nomad, NULL, &d->endpoints, e)) != 0)
+	if (c->store.endpoint[0] != '\0' &&
+	    (rc = discover_new(c->store.endpoint, &consul, &nomad, NULL, &d->endpoints, e)) != 0)
 		return err_prefix(e, rc, "S3_ENDPOINT");
-	s3.endpoints = (struct s3_endpoints){discover_pick_s3, discover_failed_s3, d->endpoints};
-	d->store = store_s3_new(&s3, e);
+	at.arg = d->endpoints;
+	d->store = store_settings_open(&c->store, &at, e);
 	return d->store == NULL ? e->code : 0;
 }
 

@@ -75,7 +75,7 @@ redate(struct janitor *j, const struct ledger_target *t)
 	struct err e;
 
 	key_target(t->id, key, sizeof(key));
-	if (store_copy(j->d->store, j->d->config->s3_targets, key, key, NULL, 0, &e) == 0)
+	if (store_copy(j->d->store, j->d->config->store.targets, key, key, NULL, 0, &e) == 0)
 		return true;
 	log_warn(t->id, "a run needs this target, but it cannot be kept: %s", e.msg);
 	return false;
@@ -241,7 +241,7 @@ removal_new(struct dispatcher *d, enum ledger_op_kind kind, const char *bucket)
 static void
 end_target(struct janitor *j, const struct ledger_target *t)
 {
-	struct removal *r = removal_new(j->d, LEDGER_TARGET_REMOVE, j->d->config->s3_targets);
+	struct removal *r = removal_new(j->d, LEDGER_TARGET_REMOVE, j->d->config->store.targets);
 
 	r->target = *t;
 	r->op.target = &r->target;
@@ -264,7 +264,7 @@ renew_target(struct janitor *j, struct ledger_target *t)
 static void
 end_bundle(struct janitor *j, const char *sha256)
 {
-	struct removal *r = removal_new(j->d, LEDGER_BUNDLE_REMOVE, j->d->config->s3_toolbox);
+	struct removal *r = removal_new(j->d, LEDGER_BUNDLE_REMOVE, j->d->config->store.toolbox);
 
 	snprintf(r->bundle.sha256, sizeof(r->bundle.sha256), "%.64s", sha256);
 	r->op.bundle = &r->bundle;

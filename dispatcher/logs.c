@@ -256,7 +256,7 @@ probed(struct call *c)
 	else if (l->spooled || !run_state_final(row->state) || row->attempt == 0)
 		start_reading(c);
 	else
-		results_stream(c, c->d->config->s3_results, key_result(row->id, (unsigned)l->attempt, RESULT_LOG, key, sizeof(key)),
+		results_stream(c, c->d->config->store.results, key_result(row->id, (unsigned)l->attempt, RESULT_LOG, key, sizeof(key)),
 		    "text/plain; charset=utf-8", l->offset, "the log is not kept any more");
 }
 

@@ -48,7 +48,7 @@ add_file(json_t *env, const char *file, struct err *e)
 static const char *
 own_address(const struct config *c, char *out, size_t len)
 {
-	bool registers = c->consul_register && c->consul_addr[0] != '\0';
+	bool registers = c->consul_register && c->consul.addr[0] != '\0';
 
 	if (c->advertise[0] != '\0')
 		return c->advertise;
@@ -63,9 +63,9 @@ nomad_worker_env(const struct config *c, json_t **ret, struct err *e)
 	const struct {
 		const char *name, *value;
 	} always[] = {
-		{"DROVER_ADDR", own_address(c, own, sizeof(own))}, {"S3_ENDPOINT", c->s3_endpoint}, {"S3_REGION", c->s3_region},
-		{"S3_BUCKET", c->s3_targets}, {"S3_RESULTS_BUCKET", c->s3_results}, {"S3_TOOLBOX_BUCKET", c->s3_toolbox},
-		{"STORE_DIR", c->store_dir}, {"CONSUL_HTTP_ADDR", c->consul_addr},
+		{"DROVER_ADDR", own_address(c, own, sizeof(own))}, {"S3_ENDPOINT", c->store.endpoint}, {"S3_REGION", c->store.region},
+		{"S3_BUCKET", c->store.targets}, {"S3_RESULTS_BUCKET", c->store.results}, {"S3_TOOLBOX_BUCKET", c->store.toolbox},
+		{"STORE_DIR", c->store.dir}, {"CONSUL_HTTP_ADDR", c->consul.addr},
 	};
 	json_t *env = json_object();
 	int rc = 0;
@@ -73,7 +73,7 @@ nomad_worker_env(const struct config *c, json_t **ret, struct err *e)
 	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
 		if (always[i].value[0] != '\0')
 			json_object_set_new(env, always[i].name, json_string(always[i].value));
-	if (c->s3_virtual_host)
+	if (c->store.virtual_host)
 		json_object_set_new(env, "S3_VIRTUAL_HOST", json_string("true"));
 	if (c->worker_env_file[0] != '\0')
 		rc = add_file(env, c->worker_env_file, e);
@@ -134,7 +134,7 @@ nomad_side_open(struct dispatcher *d, struct err *e)
 {
 	const struct config *c = d->config;
 	struct cluster_config cc = {
-		.loop = d->loop, .core = d->core, .nomad = config_nomad(c), .jobs_dir = c->jobs_dir, .ledger_uuid = d->ledger->uuid,
+		.loop = d->loop, .core = d->core, .nomad = nomad_settings_config(&c->nomad), .jobs_dir = c->jobs_dir, .ledger_uuid = d->ledger->uuid,
 		.datacenters = c->datacenters, .driver = c->driver, .worker_command = c->worker_command,
 		.cache_volume = c->cache_volume, .docker_network = c->docker_network, .job_prefix = c->job_prefix, .connections = (unsigned)c->nomad_connections,
 		.reconcile_ms = c->reconcile_ms, .changed = changed, .arg = d,

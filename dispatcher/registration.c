@@ -82,11 +82,11 @@ registration_open(struct dispatcher *d)
 	struct registration *g;
 	const char *bound = http_server_address(d->http), *own = d->config->advertise;
 
-	if (!d->config->consul_register || d->config->consul_addr[0] == '\0')
+	if (!d->config->consul_register || d->config->consul.addr[0] == '\0')
 		return;
 	g = xcalloc(1, sizeof(*g));
 	g->d = d;
-	g->consul = config_consul(d->config);
+	g->consul = consul_settings_config(&d->config->consul);
 	/* What workers shall use, where it is a plain URL; else what is bound. */
 	own = strncmp(own, "http://", 7) == 0 ? own + 7 : strncmp(own, "https://", 8) == 0 ? own + 8 : bound;
 	if (!split_address(own, g->address, sizeof(g->address), &g->port) &&

@@ -220,7 +220,7 @@ findings_found(struct call *c)
 	}
 	snprintf(missing, sizeof(missing), "run %.40s has no findings (%s%s%.70s)", row->id, run_state_word(row->state),
 	    row->reason[0] != '\0' ? ": " : "", row->reason);
-	results_stream(c, c->d->config->s3_results, key_result(row->id, row->attempt, RESULT_SARIF, key, sizeof(key)),
+	results_stream(c, c->d->config->store.results, key_result(row->id, row->attempt, RESULT_SARIF, key, sizeof(key)),
 	    "application/sarif+json", 0, missing);
 }
 
@@ -248,7 +248,7 @@ manifest_read(struct dispatcher *d, void *data, struct err *e)
 	const struct run_row *row = &k->lookup.run.row;
 	char key[KEY_TEXT_MAX];
 	json_error_t je;
-	int rc = store_get_bytes(d->store, d->config->s3_results,
+	int rc = store_get_bytes(d->store, d->config->store.results,
 	    key_result(row->id, row->attempt, RESULT_MANIFEST, key, sizeof(key)), &k->manifest, e);
 
 	if (rc == ERR_NOTFOUND)
@@ -302,7 +302,7 @@ artifact_read(struct call *c)
 	if (c->rc != 0 || c->r == NULL)
 		call_reply_err(c, &c->err);
 	else
-		results_stream(c, c->d->config->s3_results, key_result(row->id, row->attempt, k->name, key, sizeof(key)),
+		results_stream(c, c->d->config->store.results, key_result(row->id, row->attempt, k->name, key, sizeof(key)),
 		    "application/octet-stream", 0, "the artefact is not in the store any more");
 }
 

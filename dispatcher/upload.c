@@ -159,7 +159,7 @@ already_there(struct dispatcher *d, struct upload *u)
 
 	u->known = ledger_target_find(d->ledger, u->target.id, NULL, &found, &e) == 0 &&
 	    found.expires_real_ms > clock_real_ms() + d->config->target_retention_ms / 2 &&
-	    store_head(d->store, d->config->s3_targets, key_target(found.id, key, sizeof(key)), &info, &e) == 0 &&
+	    store_head(d->store, d->config->store.targets, key_target(found.id, key, sizeof(key)), &info, &e) == 0 &&
 	    info.size_bytes == found.size_bytes;
 	if (u->known) {
 		u->target.created_real_ms = found.created_real_ms;
@@ -205,7 +205,7 @@ put_announced(struct dispatcher *d, struct upload *u, struct err *e)
 		return drain(u, e);
 	u->put.n_meta = object_metadata(u, u->claimed, meta);
 	u->put.meta = meta;
-	return store_put(d->store, d->config->s3_targets, key_target(u->target.id, key, sizeof(key)), &src, &u->put, NULL, &u->stop, e);
+	return store_put(d->store, d->config->store.targets, key_target(u->target.id, key, sizeof(key)), &src, &u->put, NULL, &u->stop, e);
 }
 
 /* Nothing is known before the last byte has come: the bytes wait under another name, and move without passing us again. */
@@ -213,7 +213,7 @@ static int
 put_unannounced(struct dispatcher *d, struct upload *u, struct err *e)
 {
 	struct object_source src = {take_bytes, u, u->declared_bytes};
-	const char *bucket = d->config->s3_targets;
+	const char *bucket = d->config->store.targets;
 	struct object_meta meta[4];
 	char staging[64] = "staging/", key[1200];
 	struct err ignored;

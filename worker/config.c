@@ -12,7 +12,6 @@
 #define SECRET(env, field, text) {env, NULL, SETTING_TEXT, offsetof(struct config, field), "", 0, 0, NULL, true, text}
 #define CHOICE(env, flag, field, def, choices, text) \
 	{env, flag, SETTING_CHOICE, offsetof(struct config, field), def, 0, 0, choices, false, text}
-#define BOOL(env, field, def, text) {env, NULL, SETTING_BOOL, offsetof(struct config, field), def, 0, 0, NULL, false, text}
 #define NUMBER(env, type, field, def, min, max, text) \
 	{env, NULL, SETTING_##type, offsetof(struct config, field), def, min, max, NULL, false, text}
 
@@ -43,18 +42,7 @@ static const struct setting rows[] = {
 	NUMBER("CACHE_TTL", DURATION, cache_ttl_ms, "7d", 60000, 3650 * DAY_MS, "Unused for longer: evicted."),
 	NUMBER("CACHE_MIN_FREE", SIZE, cache_min_free_bytes, "512MiB", 0, INT64_C(1) << 50, "Space of the file system that is left free."),
 
-	TEXT("STORE_DIR", "store-dir", store_dir, "", "Directory that stands in for S3 (embedded use)."),
-	TEXT("S3_ENDPOINT", NULL, s3_endpoint, "", "http(s)://host:port, consul://SERVICE or nomad://SERVICE."),
-	TEXT("S3_ACCESS_KEY", NULL, s3_access_key, "", "Access key of the object store."),
-	SECRET("S3_SECRET_KEY", s3_secret_key, "Secret key of the object store."),
-	SECRET("S3_SESSION_TOKEN", s3_session_token, "Session token of temporary credentials."),
-	TEXT("S3_REGION", NULL, s3_region, "us-east-1", "Region that requests are signed for."),
-	TEXT("S3_BUCKET", NULL, s3_targets, "targets", "Bucket of the targets."),
-	TEXT("S3_RESULTS_BUCKET", NULL, s3_results, "results", "Bucket of the results."),
-	TEXT("S3_TOOLBOX_BUCKET", NULL, s3_toolbox, "toolbox", "Bucket of the workflow bundles."),
-	TEXT("S3_CA_CERT", NULL, s3_ca_cert, "", "CA certificate file to trust for S3."),
-	BOOL("S3_SKIP_VERIFY", s3_skip_verify, "false", "Trust any TLS certificate of the object store."),
-	BOOL("S3_VIRTUAL_HOST", s3_virtual_host, "false", "Bucket in the host name in place of the path."),
+	STORE_SETTINGS(struct config, store),
 
 	TEXT("DROVER_NODE", NULL, node, "", "Name of this node; default the host's."),
 	TEXT("DROVER_NODE_ID", NULL, node_id, "", "Nomad's id of this node."),
@@ -65,23 +53,8 @@ static const struct setting rows[] = {
 	TEXT("NOMAD_META_workflow", NULL, meta_workflow, "", "Workflow of a run dispatched by hand."),
 	TEXT("NOMAD_META_target", NULL, meta_target, "", "Its target's id or digest."),
 	TEXT("NOMAD_META_parameters", NULL, meta_parameters, "", "Its parameters, JSON."),
-	TEXT("NOMAD_ADDR", NULL, nomad_addr, "", "Nomad's API, for nomad:// addresses; default the task's socket."),
-	TEXT("NOMAD_REGION", NULL, nomad_region, "", "Nomad region."),
-	TEXT("NOMAD_NAMESPACE", NULL, nomad_namespace, "", "Nomad namespace."),
-	SECRET("NOMAD_TOKEN", nomad_token, "Token of the task's workload identity."),
-	TEXT("NOMAD_CACERT", NULL, nomad_cacert, "", "CA certificate file to trust for Nomad."),
-
-	TEXT("CONSUL_HTTP_ADDR", NULL, consul_addr, "", "Consul's API, for consul:// addresses."),
-	SECRET("CONSUL_HTTP_TOKEN", consul_token, "Consul ACL token."),
-	SECRET("CONSUL_HTTP_AUTH", consul_http_auth, "user:password for a proxy in front of Consul."),
-	BOOL("CONSUL_HTTP_SSL", consul_ssl, "false", "Use https where CONSUL_HTTP_ADDR has no scheme."),
-	BOOL("CONSUL_HTTP_SSL_VERIFY", consul_ssl_verify, "true", "Check Consul's TLS certificate."),
-	TEXT("CONSUL_CACERT", NULL, consul_cacert, "", "CA certificate file to trust for Consul."),
-	TEXT("CONSUL_CAPATH", NULL, consul_capath, "", "Directory of CA certificates to trust for Consul."),
-	TEXT("CONSUL_CLIENT_CERT", NULL, consul_client_cert, "", "Client certificate for Consul."),
-	TEXT("CONSUL_CLIENT_KEY", NULL, consul_client_key, "", "Key of the client certificate for Consul."),
-	TEXT("CONSUL_TLS_SERVER_NAME", NULL, consul_tls_server_name, "", "Name that Consul's certificate must have."),
-	TEXT("CONSUL_NAMESPACE", NULL, consul_namespace, "", "Consul namespace (Enterprise)."),
+	NOMAD_SETTINGS(struct config, nomad),
+	CONSUL_SETTINGS(struct config, consul),
 };
 
 const struct settings_table config_table = {
@@ -134,11 +107,13 @@ config_load(struct config *c, int argc, char **argv, struct err *e)
 		free(c->toolchains);
 		c->toolchains = xasprintf("%s/.cache/drover/toolchains", c->home);
 	}
-	if (c->nomad_addr[0] == '\0' && c->secrets_dir[0] != '\0') {
-		free(c->nomad_addr);
-		c->nomad_addr = xasprintf("unix://%s/api.sock", c->secrets_dir);
+	if (c->nomad.addr[0] == '\0' && c->secrets_dir[0] != '\0') {
+		free(c->nomad.addr);
+		c->nomad.addr = xasprintf("unix://%s/api.sock", c->secrets_dir);
 	}
-	rc = cross_check(c, e);
+	rc = consul_settings_read_token(&c->consul, e);
+	if (rc == 0)
+		rc = cross_check(c, e);
 	if (rc != 0)
 		config_release(c);
 	return rc;
@@ -153,15 +128,11 @@ config_release(struct config *c)
 int
 config_check_store(const struct config *c, struct err *e)
 {
-	if ((c->store_dir[0] != '\0') == (c->s3_endpoint[0] != '\0')) {
-		(void)err_set(e, ERR_INVALID, "exactly one of S3_ENDPOINT and STORE_DIR must be set");
-		return err_hint(e, "the same as the dispatcher's");
-	}
-	if (c->s3_endpoint[0] != '\0' && (c->s3_access_key[0] == '\0' || c->s3_secret_key[0] == '\0')) {
-		(void)err_set(e, ERR_INVALID, "S3_ENDPOINT needs S3_ACCESS_KEY and S3_SECRET_KEY");
+	int rc = store_settings_check(&c->store, e);
+
+	if (rc != 0 && c->store.endpoint[0] != '\0' && c->store.dir[0] == '\0')
 		return err_hint(e, "set them, or name the Nomad variable that holds them in DROVER_SECRETS_PATH");
-	}
-	return 0;
+	return rc == 0 ? 0 : err_hint(e, "the same as the dispatcher's");
 }
 
 void

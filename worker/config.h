@@ -7,7 +7,9 @@
 
 #include "base/err.h"
 #include "base/settings.h"
+#include "cluster/cluster_settings.h"
 #include "proto/run.h"
+#include "storage/store_settings.h"
 
 /* Value of `once` where the worker was not asked to end after one run: "" is a request too, a hand-made dispatch. */
 #define ONCE_NO "-"
@@ -18,15 +20,11 @@ struct config { /* fields are described by their rows in config.c */
 	int64_t slots, uid_base, drain_ms, log_max_bytes, artifacts_max_bytes, artifacts_max, processes_max;
 	char *cache_dir;
 	int64_t cache_max_bytes, cache_ttl_ms, cache_min_free_bytes;
-	char *store_dir, *s3_endpoint, *s3_access_key, *s3_secret_key, *s3_session_token, *s3_region, *s3_targets, *s3_results,
-	    *s3_toolbox, *s3_ca_cert;
-	bool s3_skip_verify, s3_virtual_host;
+	struct store_settings store;
 	char *node, *node_id, *alloc_id, *job_id, *secrets_dir, *meta_workflow, *meta_target, *meta_parameters;
 	int64_t alloc_index;
-	char *nomad_addr, *nomad_region, *nomad_namespace, *nomad_token, *nomad_cacert;
-	char *consul_addr, *consul_token, *consul_http_auth, *consul_cacert, *consul_capath, *consul_client_cert,
-	    *consul_client_key, *consul_tls_server_name, *consul_namespace;
-	bool consul_ssl, consul_ssl_verify;
+	struct nomad_settings nomad;
+	struct consul_settings consul;
 	enum run_class class;
 };
 

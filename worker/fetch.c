@@ -62,7 +62,7 @@ pin(struct job *j, const char *what, const char *bucket, const struct lease_obje
 int
 job_fetch_target(struct job *j, struct err *e)
 {
-	return pin(j, "target", j->worker->config.s3_targets, &j->terms.target, j->terms.tree, &j->target, e);
+	return pin(j, "target", j->worker->config.store.targets, &j->terms.target, j->terms.tree, &j->target, e);
 }
 
 static int
@@ -84,7 +84,7 @@ int
 job_fetch_bundle(struct job *j, struct err *e)
 {
 	enum workflow_target takes;
-	int rc = pin(j, "workflow", j->worker->config.s3_toolbox, &j->terms.bundle, true, &j->bundle, e);
+	int rc = pin(j, "workflow", j->worker->config.store.toolbox, &j->terms.bundle, true, &j->bundle, e);
 
 	if (rc != 0 || (rc = read_metadata(j, e)) != 0)
 		return rc;

@@ -80,7 +80,7 @@ put_fd(struct publishing *p, const char *name, const char *type, int fd, int64_t
 	struct put_options o = {.content_type = type};
 	struct object_info info;
 	char key[LEASE_KEY_MAX], hex[SHA256_HEX_LEN];
-	int rc = store_put(j->worker->store, j->worker->config.s3_results,
+	int rc = store_put(j->worker->store, j->worker->config.store.results,
 	    key_result(j->terms.run, (unsigned)j->terms.attempt, name, key, sizeof(key)), &src, &o, &info, &j->stop, e);
 
 	if (rc != 0)
@@ -105,7 +105,7 @@ put_json(struct publishing *p, const char *name, const char *type, json_t *value
 		sha256_free(digest);
 		return err_set(e, ERR_INVALID, "%s holds text that is not UTF-8", name);
 	}
-	rc = store_put_bytes(j->worker->store, j->worker->config.s3_results,
+	rc = store_put_bytes(j->worker->store, j->worker->config.store.results,
 	    key_result(j->terms.run, (unsigned)j->terms.attempt, name, key, sizeof(key)), text, strlen(text), &o, e);
 	sha256_add(digest, text, strlen(text));
 	list_file(p, name, (int64_t)strlen(text), digest, digest_hex != NULL ? digest_hex : hex);

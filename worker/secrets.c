@@ -13,11 +13,10 @@ secrets_read(struct config *c, struct err *e)
 		const char *name;
 		char **field;
 	} items[] = {
-		{"DROVER_TOKEN", &c->token}, {"S3_ACCESS_KEY", &c->s3_access_key}, {"S3_SECRET_KEY", &c->s3_secret_key},
-		{"S3_SESSION_TOKEN", &c->s3_session_token},
+		{"DROVER_TOKEN", &c->token}, {"S3_ACCESS_KEY", &c->store.access_key}, {"S3_SECRET_KEY", &c->store.secret_key},
+		{"S3_SESSION_TOKEN", &c->store.session_token},
 	};
-	struct nomad_config nc = {.addr = c->nomad_addr, .region = c->nomad_region, .namespace = c->nomad_namespace,
-	    .token = c->nomad_token, .ca_cert = c->nomad_cacert};
+	struct nomad_config nc = nomad_settings_config(&c->nomad);
 	struct nomad *n;
 	json_t *found = NULL;
 	int rc;

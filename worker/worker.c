@@ -26,22 +26,15 @@ static int
 open_store(struct worker *w, struct err *e)
 {
 	const struct config *c = &w->config;
-	struct store_s3_config s3 = {.access_key = c->s3_access_key, .secret_key = c->s3_secret_key,
-	    .session_token = c->s3_session_token, .region = c->s3_region, .virtual_host = c->s3_virtual_host,
-	    .ca_cert = c->s3_ca_cert[0] != '\0' ? c->s3_ca_cert : NULL, .skip_verify = c->s3_skip_verify};
+	struct s3_endpoints at = {.pick = discover_pick_s3, .failed = discover_failed_s3};
 	int rc = config_check_store(c, e);
 
 	if (rc != 0)
 		return rc;
-	if (c->store_dir[0] != '\0') {
-		w->store = store_dir_new(c->store_dir, e);
-		return w->store != NULL ? 0 : ERR_INVALID;
-	}
-	rc = discover_new(c->s3_endpoint, &w->consul, &w->nomad, w->node, &w->s3_at, e);
-	if (rc != 0)
+	if (c->store.endpoint[0] != '\0' && (rc = discover_new(c->store.endpoint, &w->consul, &w->nomad, w->node, &w->s3_at, e)) != 0)
 		return err_prefix(e, rc, "S3_ENDPOINT");
-	s3.endpoints = (struct s3_endpoints){.pick = discover_pick_s3, .failed = discover_failed_s3, .arg = w->s3_at};
-	w->store = store_s3_new(&s3, e);
+	at.arg = w->s3_at;
+	w->store = store_settings_open(&c->store, &at, e);
 	return w->store != NULL ? 0 : ERR_INVALID;
 }
 
@@ -115,12 +108,8 @@ fill_names(struct worker *w)
 	config_node(c, w->node, sizeof(w->node));
 	(void)snprintf(w->id, sizeof(w->id), "%.40s-%s", c->alloc_id[0] != '\0' ? c->alloc_id : w->node,
 	    hex_encode(random, sizeof(random), tail));
-	w->consul = (struct consul_config){.addr = c->consul_addr, .token = c->consul_token, .http_auth = c->consul_http_auth,
-	    .ca_cert = c->consul_cacert, .ca_path = c->consul_capath, .client_cert = c->consul_client_cert,
-	    .client_key = c->consul_client_key, .tls_server_name = c->consul_tls_server_name, .namespace = c->consul_namespace,
-	    .ssl = c->consul_ssl, .skip_verify = !c->consul_ssl_verify};
-	w->nomad = (struct nomad_config){.addr = c->nomad_addr, .region = c->nomad_region, .namespace = c->nomad_namespace,
-	    .token = c->nomad_token, .ca_cert = c->nomad_cacert};
+	w->consul = consul_settings_config(&c->consul);
+	w->nomad = nomad_settings_config(&c->nomad);
 	w->give_up_mono_ms = INT64_MAX;
 }
 

@@ -35,6 +35,13 @@ struct setting {
 	const char *text;     /* one sentence for people */
 };
 
+/* Rows for settings that several programs share: a table's `at` is a field of struct `program`. */
+#define SETTING_ROW_FLAG(env, flag, program, at, def, text) \
+	{env, flag, SETTING_TEXT, offsetof(program, at), def, 0, 0, NULL, false, text}
+#define SETTING_ROW_TEXT(env, program, at, text) SETTING_ROW_FLAG(env, NULL, program, at, "", text)
+#define SETTING_ROW_SECRET(env, program, at, text) {env, NULL, SETTING_TEXT, offsetof(program, at), "", 0, 0, NULL, true, text}
+#define SETTING_ROW_BOOL(env, program, at, def, text) {env, NULL, SETTING_BOOL, offsetof(program, at), def, 0, 0, NULL, false, text}
+
 struct settings_table {
 	const char *program;           /* "drover-dispatcher" */
 	const char *summary;           /* one line for --help */
