@@ -47,7 +47,7 @@ buckets_make(struct buckets *b, struct err *e)
 
 	pthread_mutex_lock(&b->mutex);
 	for (size_t i = 0; !b->made && rc == 0 && i < sizeof(names) / sizeof(names[0]); i++)
-		rc = store_ensure_bucket(b->d->store, names[i], e);
+		rc = store_ensure_bucket(b->d->brief, names[i], e);
 	b->made = rc == 0;
 	pthread_mutex_unlock(&b->mutex);
 	return rc;
@@ -83,10 +83,10 @@ buckets_set_rules(struct buckets *b, struct err *e)
 
 	if (b->ruled)
 		return 0;
-	rc = store_lifecycle_merge(b->d->store, c->store.targets, &targets, 1, e);
+	rc = store_lifecycle_merge(b->d->brief, c->store.targets, &targets, 1, e);
 	b->own_targets = rc == ERR_NOTFOUND;
 	if (rc == 0 || b->own_targets)
-		rc = store_lifecycle_merge(b->d->store, c->store.results, &results, 1, e);
+		rc = store_lifecycle_merge(b->d->brief, c->store.results, &results, 1, e);
 	b->own_results = rc == ERR_NOTFOUND;
 	rc = b->own_results ? 0 : rc;
 	b->ruled = rc == 0;
@@ -155,7 +155,7 @@ buckets_sweep(struct buckets *b, int64_t now_real_ms, const atomic_bool *stop, s
 
 		if (!sweeps[i].own)
 			continue;
-		rc = lifecycle_sweep(b->d->store, sweeps[i].bucket, &sweeps[i].rule, 1, now_real_ms, &o, &removed, e);
+		rc = lifecycle_sweep(b->d->brief, sweeps[i].bucket, &sweeps[i].rule, 1, now_real_ms, &o, &removed, e);
 		if (removed > 0)
 			log_info(sweeps[i].bucket, "%lld old objects were removed", (long long)removed);
 	}
@@ -166,11 +166,11 @@ int
 buckets_remove_old(struct buckets *b, const char *bucket, const char *key, int64_t before_real_ms, struct err *e)
 {
 	struct object_info info;
-	int rc = store_head(b->d->store, bucket, key, &info, e);
+	int rc = store_head(b->d->brief, bucket, key, &info, e);
 
 	if (rc == ERR_NOTFOUND || (rc == 0 && info.modified_real_ms >= before_real_ms))
 		return 0;
-	return rc == 0 ? store_remove(b->d->store, bucket, key, e) : rc;
+	return rc == 0 ? store_remove(b->d->brief, bucket, key, e) : rc;
 }
 
 struct results {
@@ -184,7 +184,7 @@ remove_result(void *arg, const char *key, const struct object_info *info)
 	struct results *r = arg;
 
 	(void)info;
-	return store_remove(r->b->d->store, r->b->d->config->store.results, key, r->e);
+	return store_remove(r->b->d->brief, r->b->d->config->store.results, key, r->e);
 }
 
 int
@@ -194,5 +194,5 @@ buckets_remove_results(struct buckets *b, const char *run, struct err *e)
 	char prefix[RUN_ID_MAX + 1];
 
 	snprintf(prefix, sizeof(prefix), "%s/", run);
-	return store_list(b->d->store, b->d->config->store.results, prefix, remove_result, &r, e);
+	return store_list(b->d->brief, b->d->config->store.results, prefix, remove_result, &r, e);
 }

@@ -182,6 +182,7 @@ call_work(struct call *c, struct work_pool *pool, int (*run)(struct dispatcher *
 	c->done = done;
 	c->held = true;
 	c->err = (struct err){0};
+	c->index = events_index(c->d->events);
 	work_submit(pool, work_run, work_done, c);
 }
 
@@ -216,7 +217,7 @@ call_reply_indexed(struct call *c, int status, json_t *body)
 	char index[24];
 	const char *const headers[] = {"X-Drover-Index", index, NULL};
 
-	snprintf(index, sizeof(index), "%llu", (unsigned long long)events_index(c->d->events));
+	snprintf(index, sizeof(index), "%llu", (unsigned long long)(c->index != 0 ? c->index : events_index(c->d->events)));
 	reply_json(c, status, body, headers);
 }
 

@@ -20,6 +20,7 @@ struct call {
 	void (*data_free)(void *data);
 	void (*gone)(struct call *c); /* told that the client went away; where nobody holds the call it must end it. NULL: it just ends */
 	bool held;               /* a thread or a list works on it: the client's leaving does not end it */
+	uint64_t index;           /* of the last event before its work in a thread began: what was read there is not older; 0: none */
 	int (*run)(struct dispatcher *d, void *data, struct err *e);
 	void (*done)(struct call *c);
 	int rc;                  /* of run */

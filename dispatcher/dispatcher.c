@@ -32,6 +32,7 @@
 #define HEADER_MAX (16 * 1024)
 #define WRITE_QUEUE_MAX (256 * 1024)
 #define IDLE_MS 120000
+#define BRIEF_MS 1500         /* of retries while the store is away */
 #define HOUSEKEEPING_MS 10000 /* tokens re-read, forgotten workers dropped */
 #define STOP_STEP_MS 20
 #define STOP_MAX_MS 3000      /* for writes under way; the rest of the 5 s is for threads to end */
@@ -73,8 +74,10 @@ open_store(struct dispatcher *d, struct err *e)
 	    (rc = discover_new(c->store.endpoint, &consul, &nomad, NULL, &d->endpoints, e)) != 0)
 		return err_prefix(e, rc, "S3_ENDPOINT");
 	at.arg = d->endpoints;
-	d->store = store_settings_open(&c->store, &at, e);
-	return d->store == NULL ? e->code : 0;
+	if ((d->store = store_settings_open(&c->store, &at, e)) == NULL ||
+	    (d->brief = store_settings_open_brief(&c->store, &at, BRIEF_MS, e)) == NULL)
+		return e->code;
+	return 0;
 }
 
 static int
@@ -327,6 +330,7 @@ dispatcher_close(struct dispatcher *d)
 	ledger_free(d->ledger);
 	buckets_free(d->buckets);
 	log_spool_free(d->spool);
+	store_free(d->brief);
 	store_free(d->store);
 	discover_free(d->endpoints);
 	json_decref(d->worker_env);

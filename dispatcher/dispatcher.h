@@ -42,7 +42,8 @@ struct dispatcher {
 	struct work_pool *reads;   /* blocking reads of the ledger */
 	struct work_pool *stores;  /* blocking calls of the object store */
 	struct work_pool *logs;    /* one thread: log spool */
-	struct object_store *store;
+	struct object_store *store;  /* with patience: for bytes that a client sends or waits for */
+	struct object_store *brief;  /* the same one, given up soon when it is away: for what is tried again anyway */
 	struct buckets *buckets;
 	struct discover *endpoints; /* of S3; NULL with a directory store */
 	struct cluster *cluster;   /* NULL without Nomad */

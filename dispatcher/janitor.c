@@ -75,7 +75,7 @@ redate(struct janitor *j, const struct ledger_target *t)
 	struct err e;
 
 	key_target(t->id, key, sizeof(key));
-	if (store_copy(j->d->store, j->d->config->store.targets, key, key, NULL, 0, &e) == 0)
+	if (store_copy(j->d->brief, j->d->config->store.targets, key, key, NULL, 0, &e) == 0)
 		return true;
 	log_warn(t->id, "a run needs this target, but it cannot be kept: %s", e.msg);
 	return false;
@@ -357,7 +357,7 @@ check_run(void *arg)
 {
 	struct janitor *j = arg;
 
-	j->store_rc = store_check(j->d->store, &j->store_err);
+	j->store_rc = store_check(j->d->brief, &j->store_err);
 }
 
 static void janitor_check(void *arg);

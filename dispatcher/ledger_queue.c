@@ -71,7 +71,7 @@ post(struct ledger_queue *q, struct ledger_write *first, bool writable, bool dep
 	n->deposed = deposed;
 	n->writable = writable;
 	n->health_changed = q->writable != writable;
-	if (!writable)
+	if (n->health_changed && !writable)
 		memcpy(n->why, e->msg, sizeof(n->why) - 1);
 	q->writable = writable;
 	loop_post(q->c.loop, tell, n);
@@ -145,7 +145,8 @@ commit_group(struct ledger_queue *q, struct ledger_write *first)
 	metrics_add(METER_TRANSACTIONS, NULL, (int64_t)n);
 	if (any_unknown(txns, n))
 		rc = read_back(q, txns, n, &e);
-	post(q, first, rc == 0, rc == ERR_CONFLICT, &e);
+	/* On a full disk a small commit may pass where the next one fails: only the probe, a second later, calls it well again. */
+	post(q, first, rc == 0 && q->writable, rc == ERR_CONFLICT, &e);
 }
 
 /* While the ledger cannot write, an empty transaction tries again each second. */

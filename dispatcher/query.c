@@ -86,25 +86,34 @@ show_found(struct call *c)
 }
 
 static void
-show_resume(struct call *c)
+show_again(struct call *c)
 {
+	run_lookup_release(c->data);
+	((struct run_lookup *)c->data)->history = NULL;
 	query_run(c, show_found);
+}
+
+/* Waits for a run only once it was found among those that the client may see: how long an answer takes would tell of others'. */
+static void
+show_wait(struct call *c)
+{
+	struct run_lookup *l = c->data;
+	struct err e = {0};
+	bool parked;
+
+	if (watch_park(c, l->run.row.id, show_again, &parked, &e) != 0)
+		call_reply_err(c, &e);
+	else if (!parked)
+		show_found(c);
 }
 
 void
 run_show(struct http_req *r, void *ctx)
 {
 	struct call *c = call_new(ctx, r, sizeof(struct run_lookup), run_lookup_release);
-	struct run_lookup *l = c->data;
-	struct err e = {0};
-	const char *id = NULL;
-	bool parked;
 
-	l->with_history = true;
-	if (call_id(c, "id", &id, &e) != 0 || watch_park(c, id, show_resume, &parked, &e) != 0)
-		call_reply_err(c, &e);
-	else if (!parked)
-		show_resume(c);
+	((struct run_lookup *)c->data)->with_history = true;
+	query_run(c, show_wait);
 }
 
 static void

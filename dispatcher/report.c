@@ -199,7 +199,7 @@ salvage_run(void *arg)
 	char key[1200];
 
 	key_result(s->row.id, s->row.attempt, RESULT_MANIFEST, key, sizeof(key));
-	s->rc = store_get_bytes(s->d->store, s->d->config->store.results, key, &s->text, &s->err);
+	s->rc = store_get_bytes(s->d->brief, s->d->config->store.results, key, &s->text, &s->err);
 }
 
 /* The manifest as the report that its worker would have made; false when it is of another lease or says nothing final. */

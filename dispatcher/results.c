@@ -133,7 +133,7 @@ head_run(void *arg)
 {
 	struct download *w = arg;
 
-	w->rc = store_head(w->d->store, w->bucket, w->key, &w->info, &w->err);
+	w->rc = store_head(w->d->brief, w->bucket, w->key, &w->info, &w->err);
 }
 
 static void
@@ -248,7 +248,7 @@ manifest_read(struct dispatcher *d, void *data, struct err *e)
 	const struct run_row *row = &k->lookup.run.row;
 	char key[KEY_TEXT_MAX];
 	json_error_t je;
-	int rc = store_get_bytes(d->store, d->config->store.results,
+	int rc = store_get_bytes(d->brief, d->config->store.results,
 	    key_result(row->id, row->attempt, RESULT_MANIFEST, key, sizeof(key)), &k->manifest, e);
 
 	if (rc == ERR_NOTFOUND)

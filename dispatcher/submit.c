@@ -276,6 +276,8 @@ refused(struct call *c, const struct answer *a)
 		err_set(&e, ERR_NOTFOUND, "target %s was deleted meanwhile", s->target.id);
 		err_hint(&e, "upload it again");
 	}
+	if (e.code == ERR_RETRY && !c->d->ledger_writable)
+		err_hint(&e, "nothing that was answered before is lost; GET /v1/agent/health tells why, and when it can be tried again");
 	finish_err(c, &e);
 }
 

@@ -203,7 +203,7 @@ remove_object(struct dispatcher *d, void *data, struct err *e)
 	struct target_call *t = data;
 	char key[1200];
 
-	return store_remove(d->store, d->config->store.targets, key_target(t->found.id, key, sizeof(key)), e);
+	return store_remove(d->brief, d->config->store.targets, key_target(t->found.id, key, sizeof(key)), e);
 }
 
 static void

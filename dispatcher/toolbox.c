@@ -113,12 +113,12 @@ publish(struct toolbox *t, const char *sha256, const struct buf *packed, struct 
 	if (map_get(t->published, sha256) != NULL)
 		return 0;
 	key_bundle(sha256, key, sizeof(key));
-	rc = store_head(d->store, d->config->store.toolbox, key, &info, e);
+	rc = store_head(d->brief, d->config->store.toolbox, key, &info, e);
 	/* Dated anew, it is safe from a removal that has begun because nobody used it. */
 	if (rc == 0)
-		rc = store_copy(d->store, d->config->store.toolbox, key, key, NULL, 0, e);
+		rc = store_copy(d->brief, d->config->store.toolbox, key, key, NULL, 0, e);
 	if (rc == ERR_NOTFOUND && (rc = buckets_make(d->buckets, e)) == 0)
-		rc = store_put_bytes(d->store, d->config->store.toolbox, key, packed->data, packed->len, NULL, e);
+		rc = store_put_bytes(d->brief, d->config->store.toolbox, key, packed->data, packed->len, NULL, e);
 	if (rc == 0)
 		map_put(t->published, sha256, t);
 	return rc;

@@ -24,6 +24,7 @@
 #define PART_BYTES (5 << 20)  /* the least that S3 takes */
 #define PARTS_MAX 9000        /* S3 allows 10,000 */
 #define PARALLEL 3
+#define GATHERED_MAX 16 /* uploads whose first bytes are taken in before they have memory for parts, and a thread */
 
 struct upload {
 	struct uploads *all;
@@ -41,15 +42,51 @@ struct upload {
 	int64_t read_bytes;
 	bool known;               /* was stored before */
 	atomic_bool stop;
-	struct upload *next;      /* waiting */
+	bool gathering;           /* loop: its first bytes are on their way: until the ring is full, or the body has ended */
+	bool gathered;            /* loop: it counts against GATHERED_MAX */
+	struct upload *next;      /* of the queue that it is in */
 };
 
 struct uploads {
 	struct dispatcher *d;
 	struct work_pool *pool;
 	int64_t memory_bytes, used_bytes;
-	struct upload *first, **tail; /* waiting for memory */
+	size_t gathered;
+	struct queue {
+		struct upload *first, **tail;
+	} arrived, ready; /* waiting for their first bytes to be taken; for memory */
 };
+
+static void
+queue_add(struct queue *q, struct upload *u)
+{
+	u->next = NULL;
+	*q->tail = u;
+	q->tail = &u->next;
+}
+
+static struct upload *
+queue_take(struct queue *q)
+{
+	struct upload *u = q->first;
+
+	q->first = u->next;
+	if (q->first == NULL)
+		q->tail = &q->first;
+	return u;
+}
+
+static void
+queue_remove(struct queue *q, struct upload *u)
+{
+	for (struct upload **at = &q->first; *at != NULL; at = &(*at)->next)
+		if (*at == u) {
+			*at = u->next;
+			if (q->tail == &u->next)
+				q->tail = at;
+			return;
+		}
+}
 
 struct uploads *
 uploads_new(struct dispatcher *d, int64_t memory_bytes, struct err *e)
@@ -57,8 +94,9 @@ uploads_new(struct dispatcher *d, int64_t memory_bytes, struct err *e)
 	struct uploads *u = xcalloc(1, sizeof(*u));
 
 	u->d = d;
-	u->memory_bytes = memory_bytes;
-	u->tail = &u->first;
+	u->memory_bytes = memory_bytes - GATHERED_MAX * RING_BYTES;
+	u->arrived.tail = &u->arrived.first;
+	u->ready.tail = &u->ready.first;
 	u->pool = work_pool_new(d->loop, "upload", THREADS, e);
 	if (u->pool == NULL) {
 		free(u);
@@ -159,7 +197,7 @@ already_there(struct dispatcher *d, struct upload *u)
 
 	u->known = ledger_target_find(d->ledger, u->target.id, NULL, &found, &e) == 0 &&
 	    found.expires_real_ms > clock_real_ms() + d->config->target_retention_ms / 2 &&
-	    store_head(d->store, d->config->store.targets, key_target(found.id, key, sizeof(key)), &info, &e) == 0 &&
+	    store_head(d->brief, d->config->store.targets, key_target(found.id, key, sizeof(key)), &info, &e) == 0 &&
 	    info.size_bytes == found.size_bytes;
 	if (u->known) {
 		u->target.created_real_ms = found.created_real_ms;
@@ -227,9 +265,9 @@ put_unannounced(struct dispatcher *d, struct upload *u, struct err *e)
 	target_id_of(d->ledger, u->target.tenant, u->target.sha256, u->target.id);
 	if (!already_there(d, u)) {
 		n = object_metadata(u, u->target.sha256, meta);
-		rc = store_copy(d->store, bucket, staging, key_target(u->target.id, key, sizeof(key)), meta, n, e);
+		rc = store_copy(d->brief, bucket, staging, key_target(u->target.id, key, sizeof(key)), meta, n, e);
 	}
-	store_remove(d->store, bucket, staging, &ignored);
+	store_remove(d->brief, bucket, staging, &ignored);
 	return rc;
 }
 
@@ -296,6 +334,17 @@ upload_gone(struct call *c)
 	pipe_break(u->pipe);
 }
 
+/* Whether the upload can go on without its client: then it waits for memory and a thread, which a slow client must not hold. */
+static void
+ready(struct upload *u)
+{
+	if (!u->gathering)
+		return;
+	u->gathering = false;
+	queue_add(&u->all->ready, u);
+	start_waiting(u->all);
+}
+
 static size_t
 piece(struct http_req *r, const void *data, size_t len, void *arg)
 {
@@ -307,6 +356,7 @@ piece(struct http_req *r, const void *data, size_t len, void *arg)
 		return len;
 	if (data == NULL) {
 		pipe_close(u->pipe);
+		ready(u);
 		return 0;
 	}
 	if (u->received_bytes + (int64_t)len > u->all->d->config->upload_max_bytes) {
@@ -320,11 +370,14 @@ piece(struct http_req *r, const void *data, size_t len, void *arg)
 		u->call->r = NULL;
 		http_reply_err(r, &e);
 		upload_gone(u->call);
+		ready(u);
 		return len;
 	}
 	n = pipe_write(u->pipe, data, len, &stalled);
 	u->received_bytes += (int64_t)n;
 	metrics_add(METER_UPLOAD_BYTES, NULL, (int64_t)n);
+	if (stalled)
+		ready(u);
 	return n;
 }
 
@@ -333,20 +386,20 @@ memory_for(const struct upload *u, unsigned parallel)
 {
 	int64_t parts = (int64_t)(parallel + 1) * (int64_t)u->put.part_bytes;
 
-	return RING_BYTES + (u->declared_bytes >= 0 && u->declared_bytes < parts ? u->declared_bytes : parts);
+	return (u->declared_bytes >= 0 && u->declared_bytes < parts ? u->declared_bytes : parts) + RING_BYTES;
 }
 
-/* Takes memory for an upload: parts in parallel when there is plenty, one after the other when there is not. The only one there is
- * always goes on, so that no setting can stop uploads for good. */
+/* Takes memory for an upload: parts in parallel when enough is left for the next one, one after the other when not. The only one
+ * there is always goes on, so that no setting can stop uploads for good. */
 static bool
 take_memory(struct uploads *all, struct upload *u)
 {
 	static const unsigned choices[] = {PARALLEL, 1};
 
 	for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
-		int64_t need = memory_for(u, choices[i]);
+		int64_t need = memory_for(u, choices[i]), spare = choices[i] > 1 ? memory_for(u, 1) : 0;
 
-		if (all->used_bytes + need > all->memory_bytes && !(all->used_bytes == 0 && choices[i] == 1))
+		if (all->used_bytes + need + spare > all->memory_bytes && !(all->used_bytes == 0 && choices[i] == 1))
 			continue;
 		u->put.parallel = choices[i];
 		u->memory_bytes = need;
@@ -359,23 +412,25 @@ take_memory(struct uploads *all, struct upload *u)
 static void
 start(struct upload *u)
 {
-	u->pipe = pipe_new(RING_BYTES);
+	u->gathered = false;
+	u->all->gathered--;
 	u->sha = sha256_new();
 	u->call->gone = upload_gone;
 	call_work(u->call, u->all->pool, store_upload, stored);
-	http_read_body(u->call->r, piece, u);
 }
 
 static void
 start_waiting(struct uploads *all)
 {
-	struct upload *u;
+	while (all->ready.first != NULL && take_memory(all, all->ready.first))
+		start(queue_take(&all->ready));
+	while (all->arrived.first != NULL && all->gathered < GATHERED_MAX) {
+		struct upload *u = queue_take(&all->arrived);
 
-	while ((u = all->first) != NULL && take_memory(all, u)) {
-		all->first = u->next;
-		if (all->first == NULL)
-			all->tail = &all->first;
-		start(u);
+		u->gathering = u->gathered = true;
+		all->gathered++;
+		u->pipe = pipe_new(RING_BYTES);
+		http_read_body(u->call->r, piece, u);
 	}
 }
 
@@ -384,14 +439,13 @@ waiting_gone(struct call *c)
 {
 	struct upload *u = c->data;
 
-	for (struct upload **at = &u->all->first; *at != NULL; at = &(*at)->next)
-		if (*at == u) {
-			*at = u->next;
-			if (u->all->tail == &u->next)
-				u->all->tail = at;
-			break;
-		}
+	struct uploads *all = u->all;
+
+	queue_remove(&all->arrived, u);
+	queue_remove(&all->ready, u);
+	all->gathered -= u->gathered;
 	call_end(c);
+	start_waiting(all);
 }
 
 /* The file's name as the header gives it: percent-encoded UTF-8, a plain name. */
@@ -471,8 +525,6 @@ target_upload(struct http_req *r, void *ctx)
 	u->target.created_real_ms = clock_real_ms();
 	u->target.expires_real_ms = target_expiry(c->d->config, u->target.created_real_ms);
 	c->gone = waiting_gone;
-	u->next = NULL;
-	*u->all->tail = u;
-	u->all->tail = &u->next;
+	queue_add(&u->all->arrived, u);
 	start_waiting(u->all);
 }
