@@ -9,6 +9,7 @@
 
 struct buckets;
 
+/* Talks to nobody yet. */
 struct buckets *buckets_new(struct dispatcher *d);
 
 /* No thread may use it any more. NULL is allowed. */
