@@ -161,10 +161,17 @@ perform_manifest(struct dispatcher *d, struct effect *e)
 	report_salvage(d, &e->run);
 }
 
+static void
+perform_trouble(struct dispatcher *d, struct effect *e)
+{
+	(void)d;
+	log_warn(NULL, "a one-shot of %s came to nothing: %s", e->req.vertical, e->why);
+}
+
 static void (*const performers[])(struct dispatcher *d, struct effect *e) = {
 	[EFF_COMMIT] = perform_commit, [EFF_ANSWER] = perform_answer, [EFF_DISPATCH] = perform_cluster,
 	[EFF_STOP] = perform_cluster, [EFF_PURGE] = perform_cluster, [EFF_INQUIRE] = perform_cluster, [EFF_EVENT] = perform_event,
-	[EFF_MANIFEST] = perform_manifest,
+	[EFF_MANIFEST] = perform_manifest, [EFF_TROUBLE] = perform_trouble,
 };
 
 static void

@@ -134,6 +134,7 @@ enum effect_kind {
 	EFF_INQUIRE,  /* read child and its allocations now; then core_child (or core_inquiry_failed) */
 	EFF_EVENT,    /* tell listeners: run moved (row in `run`) */
 	EFF_MANIFEST, /* the attempt in `run` is about to count as lost: look whether it has published all; then core_manifest */
+	EFF_TROUBLE,  /* tell people: a one-shot of req.vertical came to nothing for a reason that the one before had not (why) */
 };
 
 struct effect {
@@ -143,8 +144,9 @@ struct effect {
 	struct op *ops;          /* COMMIT; owned by whoever takes the effect: core_effect_release */
 	uint64_t caller;         /* ANSWER */
 	struct answer *answer;   /* ANSWER; owned likewise */
-	struct request_row req;  /* DISPATCH, STOP, PURGE, INQUIRE */
+	struct request_row req;  /* DISPATCH, STOP, PURGE, INQUIRE, TROUBLE */
 	struct run_row run;      /* EVENT, MANIFEST */
+	char why[CORE_CAUSE_MAX]; /* TROUBLE */
 };
 
 /* ---- life ---- */

@@ -127,6 +127,20 @@ request_useful(struct request *r)
 	r->vertical->trouble[0] = '\0';
 }
 
+static void
+trouble(struct core *c, const struct request *r, const char *why)
+{
+	struct vertical *v = r->vertical;
+	struct effect *e;
+
+	if (strcmp(v->trouble, why) == 0)
+		return;
+	snprintf(v->trouble, sizeof(v->trouble), "%s", why);
+	e = core_emit(c, EFF_TROUBLE);
+	e->req = r->row;
+	snprintf(e->why, sizeof(e->why), "%s", why);
+}
+
 /* A one-shot that came to nothing: the more of them in a row, the longer until the next is asked for. */
 void
 request_failed(struct core *c, struct now now, struct request *r, const char *why)
@@ -141,7 +155,7 @@ request_failed(struct core *c, struct now now, struct request *r, const char *wh
 	v->refused = r->refused;
 	if (why[0] == '\0')
 		why = r->why;
-	snprintf(v->trouble, sizeof(v->trouble), "%s", why[0] != '\0' ? why : "its worker ended before it took a run");
+	trouble(c, r, why[0] != '\0' ? why : "its worker ended before it took a run");
 }
 
 void

@@ -51,6 +51,16 @@ why_one_shots(const struct core *c, const struct lane *lane, struct core_wait *r
 	return say(ret, "capacity_requested", "Nomad has accepted the job and has not placed it yet");
 }
 
+/* One-shots that die again and again look like a slow start: what the last one died of is said beside it. */
+static void
+say_trouble(const struct vertical *v, struct core_wait *ret)
+{
+	size_t len = strlen(ret->text);
+
+	if (v->trouble[0] != '\0' && strcmp(v->trouble, ret->text) != 0)
+		snprintf(ret->text + len, sizeof(ret->text) - len, "; the last one failed: %s", v->trouble);
+}
+
 static bool
 why_cluster(const struct core *c, struct now now, const struct run *run, const struct lane *lane, struct core_wait *ret)
 {
@@ -58,8 +68,10 @@ why_cluster(const struct core *c, struct now now, const struct run *run, const s
 
 	if (!c->nomad)
 		return say(ret, "nomad_away", c->nomad_why[0] != '\0' ? c->nomad_why : "Nomad cannot be reached");
-	if (why_one_shots(c, lane, ret))
+	if (why_one_shots(c, lane, ret)) {
+		say_trouble(v, ret);
 		return true;
+	}
 	if (now.mono_ms < v->hold_mono)
 		return say(ret, v->refused ? "placement" : "starting", v->trouble);
 	if (v->window == 0)

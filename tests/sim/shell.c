@@ -242,6 +242,8 @@ perform(struct world *w, struct effect *e)
 		r = ledger_find(w, e->run.id);
 		if (r == NULL || r->row.state != e->run.state)
 			sim_fail(w, "event of %s told before it was in the ledger", e->run.id);
+	} else if (e->kind == EFF_TROUBLE) {
+		sim_log(w, "dispatcher: a one-shot of %s came to nothing: %s", e->req.vertical, e->why);
 	} else {
 		nomad_effect(w, e);
 	}

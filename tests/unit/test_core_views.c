@@ -162,6 +162,48 @@ each_reason_has_its_word(void **state)
 	}
 }
 
+/* Ends the one-shot that is asked for, as Nomad tells it; whether the core told people, and of what (NULL: it knew already). */
+static void
+dies(struct rig *r, const char *child, const char *why, const char *want)
+{
+	struct core_child fact = {.seq = rig_dispatched(r, child), .state = CHILD_ENDED, .crash = true};
+	const struct effect *e;
+
+	snprintf(fact.why, sizeof(fact.why), "%s", why);
+	rig_child(r, fact, child);
+	e = rig_effect(r, EFF_TROUBLE);
+	assert_int_equal(e != NULL, want != NULL);
+	if (e != NULL) {
+		assert_string_equal(e->why, want);
+		assert_string_equal(e->req.vertical, RIG_VERTICAL);
+	}
+	core_purged(r->core, r->now, fact.seq, true);
+	rig_pump(r);
+	rig_advance(r, 400000);
+}
+
+static void
+one_shots_that_die_explain_themselves(void **state)
+{
+	struct rig *r = rig_new(true, 1);
+	uint64_t seq;
+
+	(void)state;
+	rig_submit(r, A, 0);
+	dies(r, CHILD "1", "exit code 2", "exit code 2");
+	rig_waits(r, A, "capacity_requested", "is being asked of Nomad; the last one failed: exit code 2");
+	dies(r, CHILD "2", "exit code 2", NULL);
+	dies(r, CHILD "3", "no image", "no image");
+	seq = rig_dispatched(r, CHILD);
+	rig_child(r, (struct core_child){.seq = seq, .state = CHILD_STARTING}, CHILD);
+	rig_waits(r, A, "starting", "its allocation is starting; the last one failed: no image");
+	rig_register(r, "o", 1, CHILD, seq);
+	assert_non_null(rig_take(r, "o"));
+	rig_submit(r, B, 0);
+	rig_waits(r, B, "window", "are busy"); /* the streak is over */
+	rig_free(r);
+}
+
 static void
 only_what_is_queued_waits(void **state)
 {
@@ -265,7 +307,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(each_reason_has_its_word),   cmocka_unit_test(only_what_is_queued_waits),
+		cmocka_unit_test(each_reason_has_its_word),   cmocka_unit_test(one_shots_that_die_explain_themselves),
+		cmocka_unit_test(only_what_is_queued_waits),
 		cmocka_unit_test(positions_follow_the_order), cmocka_unit_test(depths_count_what_is_there),
 		cmocka_unit_test(workers_show_what_they_do),
 	};
