@@ -27,6 +27,11 @@ BUILD_S, SCAN_S = 1500, 280
 pytestmark = pytest.mark.timeout(BUILD_S + SCAN_S)
 
 
+def missing(why):
+    """Skip, or fail where DROVER_NEED_DOCKER=1 demands that the images are tried."""
+    (pytest.fail if os.environ.get("DROVER_NEED_DOCKER") == "1" else pytest.skip)(why)
+
+
 def base_root(folder):
     """A tar of a Debian 12 root."""
     given = os.environ.get("DROVER_TEST_BASE")
@@ -34,13 +39,13 @@ def base_root(folder):
     if os.path.exists(kept):
         return kept
     if not shutil.which("debootstrap", path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
-        pytest.skip("no debootstrap and no DROVER_TEST_BASE: nothing to build the images from")
+        missing("no debootstrap and no DROVER_TEST_BASE: nothing to build the images from")
     root = os.path.join(folder, "bookworm")
     done = subprocess.run(
         ["debootstrap", "--variant=minbase", "bookworm", root], capture_output=True, text=True, timeout=BUILD_S, check=False
     )
     if done.returncode != 0:
-        pytest.skip(f"debootstrap made no root: {done.stdout[-500:]}{done.stderr[-500:]}")
+        missing(f"debootstrap made no root: {done.stdout[-500:]}{done.stderr[-500:]}")
     subprocess.run(["tar", "-C", root, "-cf", kept + ".new", "."], check=True)
     os.replace(kept + ".new", kept)
     shutil.rmtree(root)
@@ -67,9 +72,9 @@ def image_fixture(session_rig):
     """The vertical's image, built as its Dockerfile says from a context as .dockerignore leaves it."""
     engine = session_rig.docker
     if engine is None:
-        pytest.skip(session_rig.no_docker)
+        missing(session_rig.no_docker)
     if os.geteuid() != 0:
-        pytest.skip("only root can make a Debian root")
+        missing("only root can make a Debian root")
     folder = os.path.join(session_rig.folder, "image")
     context = os.path.join(folder, "context")
     shutil.copytree(os.path.join(binaries.ROOT, "toolbox"), os.path.join(context, "toolbox"))
