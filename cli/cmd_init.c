@@ -1,4 +1,5 @@
 /* drover init: the first API tokens. Only their digests are kept; the tokens are shown once. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -71,16 +72,47 @@ out:
 	return rc;
 }
 
+/* The line that hands a worker job its secrets; the keys come from the environment of the shell that runs it. */
 static void
-print_tokens(const char *dir, char tokens[N_ROLES][TOKEN_MAX])
+print_variable(const char *vertical, const char *class, const char *token)
+{
+	printf("\n  nomad var put -force nomad/jobs/drover-run-%s%s \\\n      DROVER_TOKEN=%s \\\n"
+	       "      S3_ACCESS_KEY=\"$S3_ACCESS_KEY\" S3_SECRET_KEY=\"$S3_SECRET_KEY\"\n", vertical, class, token);
+}
+
+/* The lines for each vertical of the toolbox; for a name to be filled in where there is no toolbox here. */
+static void
+print_variables(const char *toolbox, const char *token)
+{
+	char path[4096];
+	struct dirent **found = NULL;
+	int n = toolbox[0] != '\0' && file_join(path, sizeof(path), toolbox, "verticals", NULL) == 0 ? scandir(path, &found, NULL, alphasort) : -1;
+	bool any = false;
+
+	printf("\nFor the workers that Nomad starts (S3_ACCESS_KEY and S3_SECRET_KEY as in your shell; in the dispatcher's namespace):\n");
+	for (int i = 0; i < n; i++) {
+		if (vertical_name_valid(found[i]->d_name)) {
+			print_variable(found[i]->d_name, "", token);
+			print_variable(found[i]->d_name, "-large", token);
+			any = true;
+		}
+		free(found[i]);
+	}
+	free(found);
+	if (any)
+		return;
+	print_variable("VERTICAL", "", token);
+	printf("\nOnce for each vertical, and for drover-run-VERTICAL-large; -toolbox DIR prints them all.\n");
+}
+
+static void
+print_tokens(const char *dir, const char *toolbox, char tokens[N_ROLES][TOKEN_MAX])
 {
 	printf("Tokens, shown this once (%s/%s keeps their digests only):\n\n", dir, FILE_NAME);
 	for (size_t i = 0; i < N_ROLES; i++)
 		printf("  %-8s %s  for %s\n", roles[i].name, tokens[i], roles[i].text);
 	printf("\nFor the command line:\n\n  export DROVER_TOKEN=%s\n", tokens[0]);
-	printf("\nFor the workers that Nomad starts, for each vertical (and again for drover-run-VERTICAL-large where it is used):\n\n"
-	       "  nomad var put nomad/jobs/drover-run-VERTICAL \\\n      DROVER_TOKEN=%s \\\n"
-	       "      S3_ACCESS_KEY=\"$S3_ACCESS_KEY\" S3_SECRET_KEY=\"$S3_SECRET_KEY\"\n", tokens[2]);
+	print_variables(toolbox, tokens[2]);
 	printf("\nA running dispatcher takes them up within seconds.\n");
 }
 
@@ -111,7 +143,7 @@ cmd_init(struct cli *c)
 		cli_print_json(whole);
 		json_decref(whole);
 	} else {
-		print_tokens(dir, tokens);
+		print_tokens(dir, args_value(&c->args, "toolbox") != NULL ? args_value(&c->args, "toolbox") : c->settings.toolbox, tokens);
 	}
 	mem_wipe(tokens, sizeof(tokens));
 	json_decref(shown);

@@ -8,6 +8,7 @@ static const struct option init_options[] = {
 	{"data-dir", NULL, "DIR", false, "The dispatcher's data directory (default /var/lib/drover)."},
 	{"force", NULL, NULL, false, "Replace tokens that are there: all old ones stop working."},
 	{"tenant", NULL, "NAME", false, "Tenant of the tokens (default \"default\")."},
+	{"toolbox", NULL, "DIR", false, "Print the lines for the workers of its verticals (default DROVER_TOOLBOX)."},
 };
 static const struct option dev_options[] = {
 	{"data-dir", NULL, "DIR", false, "Where everything is kept (default $XDG_DATA_HOME/drover/dev)."},

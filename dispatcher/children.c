@@ -126,6 +126,8 @@ static const struct {
 	{"lost", CHILD_ENDED, "its node was lost"},
 };
 
+#define WORKER_UNUSABLE 2 /* drover-worker ends with it where it could not begin */
+
 static void
 explain(struct alloc_fact *f, const struct ending *end, bool lost)
 {
@@ -143,7 +145,8 @@ explain(struct alloc_fact *f, const struct ending *end, bool lost)
 	else if (f->crash && end->signal != 0)
 		snprintf(f->why, sizeof(f->why), "its worker was killed by signal %d", (int)end->signal);
 	else if (f->crash)
-		snprintf(f->why, sizeof(f->why), "its worker ended with exit code %d", (int)end->exit_code);
+		snprintf(f->why, sizeof(f->why), "its worker ended with exit code %d%s", (int)end->exit_code,
+		    end->exit_code == WORKER_UNUSABLE ? ": its settings, its credentials or the way to us; its log says which" : "");
 }
 
 bool

@@ -158,6 +158,10 @@ cluster_state(const struct cluster *c)
 {
 	const char *trouble = c->up ? jobs_trouble(c) : c->away;
 
+	for (size_t i = 0; trouble == NULL && i < CALL_KINDS; i++) {
+		if (c->denied[i][0] != '\0')
+			trouble = c->denied[i];
+	}
 	return trouble != NULL ? trouble : "ok";
 }
 

@@ -34,6 +34,7 @@ struct cluster_config { /* texts are kept by reference for the cluster's life */
 	const char *job_prefix;    /* "drover": names are <prefix>-run-<vertical>[-large] */
 	unsigned connections;      /* 1..16 */
 	int64_t reconcile_ms;      /* between listings on a timer */
+	bool take_over;            /* jobs of another ledger become this one's; else they are left alone and said to be broken */
 	void (*changed)(void *arg);
 	void *arg;
 };

@@ -38,6 +38,8 @@ struct task {
 	struct err err;
 };
 
+enum call_kind { CALL_DISPATCH, CALL_STOP, CALL_PURGE, CALL_INQUIRE, CALL_KINDS };
+
 struct job; /* of jobs.c */
 
 struct cluster {
@@ -46,7 +48,7 @@ struct cluster {
 	atomic_bool stop;
 	char *hcl;                 /* run.nomad.hcl */
 	char prefix[80];           /* "<job_prefix>-run-" */
-	char state[sizeof(((struct err *)0)->msg)];
+	char denied[CALL_KINDS][sizeof(((struct err *)0)->msg)]; /* pump.c: the right that such a call lacked last, or "" */
 
 	pthread_mutex_t lock;      /* of the two below */
 	struct nomad *idle[CONNECTIONS_MAX];

@@ -182,9 +182,10 @@ compare(struct check *k, struct nomad *n)
 	fine = k->stopped || same(have, k->digest, ledger);
 	if (theirs[0] != '\0' && strcmp(theirs, ledger) != 0) {
 		k->taken_over = true;
-		if (k->ours) {
-			rc = err_set(&k->task.err, ERR_DENIED, "another Drover (ledger %.36s) registers the same job", theirs);
-			err_hint(&k->task.err, "give one of them another DROVER_JOB_PREFIX or NOMAD_NAMESPACE");
+		/* Even where it may be taken over: not from one that takes it over again and again. */
+		if (k->ours || !k->task.c->cfg.take_over) {
+			rc = err_set(&k->task.err, ERR_DENIED, "it belongs to another Drover (ledger %.36s)", theirs);
+			err_hint(&k->task.err, "give one of them another DROVER_JOB_PREFIX or NOMAD_NAMESPACE; DROVER_NEW_LEDGER=yes if that ledger is lost");
 		}
 	}
 	json_decref(have);

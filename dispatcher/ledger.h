@@ -141,7 +141,7 @@ struct ledger { /* first member of each backend's struct; constant once open */
 	uint64_t last_seq;  /* highest sequence number that was ever committed */
 	char uuid[37];      /* made with the ledger */
 	uint8_t secret[SHA256_LEN]; /* made with the ledger; keys target ids */
-	bool fresh;         /* was created by this opening */
+	bool empty;         /* when it was opened: no run, target or request, however often it was opened before */
 };
 
 /* Commits transactions in order as one: all of them or, where one cannot be, each for itself. Every result (and err, specs) is

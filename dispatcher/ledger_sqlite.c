@@ -82,7 +82,7 @@ read_int(sqlite3 *db, const char *sql, int64_t *ret, struct err *e)
 }
 
 int
-sqlite_schema(sqlite3 *db, bool *ret_fresh, struct err *e)
+sqlite_schema(sqlite3 *db, struct err *e)
 {
 	int64_t version = 0;
 	char pragma[48];
@@ -103,7 +103,6 @@ sqlite_schema(sqlite3 *db, bool *ret_fresh, struct err *e)
 	snprintf(pragma, sizeof(pragma), "PRAGMA user_version = %d", SCHEMA_VERSION);
 	if (rc == 0 && version != SCHEMA_VERSION)
 		rc = run_sql(db, pragma, e);
-	*ret_fresh = version == 0;
 out:
 	if (rc == 0)
 		rc = run_sql(db, "COMMIT", e);
@@ -128,6 +127,8 @@ open_db(const char *path, int flags, sqlite3 **ret, struct err *e)
 	*ret = db;
 	return 0;
 }
+
+#define EMPTY "SELECT last_seq = 0 AND NOT EXISTS (SELECT 1 FROM runs) AND NOT EXISTS (SELECT 1 FROM targets) FROM meta"
 
 /* Creates the one row of meta in a new ledger, and takes the leadership: raises the epoch. */
 static int
@@ -193,6 +194,7 @@ static const struct ledger_ops sqlite_ops = {
 static int
 open_all(struct ledger_sqlite *l, const char *path, struct err *e)
 {
+	int64_t empty;
 	int rc;
 
 	if ((rc = open_db(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &l->writer, e)) != 0)
@@ -200,9 +202,10 @@ open_all(struct ledger_sqlite *l, const char *path, struct err *e)
 	/* FULL syncs the log at each commit: what was answered survives a loss of power. */
 	if ((rc = run_sql(l->writer, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
 	                             "PRAGMA journal_size_limit = 33554432", e)) != 0 ||
-	    (rc = sqlite_schema(l->writer, &l->base.fresh, e)) != 0 || (rc = take_leadership(l, e)) != 0 ||
-	    (rc = sqlite_prepare_writer(l, e)) != 0)
+	    (rc = sqlite_schema(l->writer, e)) != 0 || (rc = take_leadership(l, e)) != 0 ||
+	    (rc = read_int(l->writer, EMPTY, &empty, e)) != 0 || (rc = sqlite_prepare_writer(l, e)) != 0)
 		return rc;
+	l->base.empty = empty != 0;
 	for (size_t i = 0; rc == 0 && i < SQLITE_READERS; i++)
 		rc = open_db(path, SQLITE_OPEN_READONLY, &l->reader[i], e);
 	return rc;

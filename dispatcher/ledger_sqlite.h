@@ -41,8 +41,8 @@ int sqlite_err(sqlite3 *db, const char *what, struct err *e);
 /* Prepares the writer's statements. */
 int sqlite_prepare_writer(struct ledger_sqlite *l, struct err *e);
 
-/* Creates or migrates the schema; ERR_INVALID when it is newer than this program. *ret_fresh: it was created. */
-int sqlite_schema(sqlite3 *db, bool *ret_fresh, struct err *e);
+/* Creates or migrates the schema; ERR_INVALID when it is newer than this program. */
+int sqlite_schema(sqlite3 *db, struct err *e);
 
 /* The operations of struct ledger_ops. */
 int sqlite_commit(struct ledger *l, struct ledger_txn **txns, size_t n, struct err *e);

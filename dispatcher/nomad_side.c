@@ -116,7 +116,7 @@ check_ledger(struct dispatcher *d, const struct cluster_config *cc, struct err *
 	size_t n;
 	int rc;
 
-	if (!d->ledger->fresh || strcmp(d->config->new_ledger, "yes") == 0)
+	if (!d->ledger->empty || strcmp(d->config->new_ledger, "yes") == 0)
 		return 0;
 	n = vertical_names(d->config, names);
 	rc = cluster_check_ledger(cc, (const char *const *)names, n, e);
@@ -137,7 +137,7 @@ nomad_side_open(struct dispatcher *d, struct err *e)
 		.loop = d->loop, .core = d->core, .nomad = nomad_settings_config(&c->nomad), .jobs_dir = c->jobs_dir, .ledger_uuid = d->ledger->uuid,
 		.datacenters = c->datacenters, .driver = c->driver, .worker_command = c->worker_command,
 		.cache_volume = c->cache_volume, .docker_network = c->docker_network, .job_prefix = c->job_prefix, .connections = (unsigned)c->nomad_connections,
-		.reconcile_ms = c->reconcile_ms, .changed = changed, .arg = d,
+		.reconcile_ms = c->reconcile_ms, .take_over = strcmp(c->new_ledger, "yes") == 0, .changed = changed, .arg = d,
 	};
 	int rc;
 

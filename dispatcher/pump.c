@@ -14,6 +14,7 @@
 
 struct call {
 	struct task task;
+	enum call_kind kind;
 	struct request_row req;
 	char token[TOKEN_MAX];
 	char parent[JOB_ID_MAX];
@@ -34,11 +35,39 @@ call_new(struct cluster *c, const struct request_row *req)
 	return k;
 }
 
+static void dispatch_run(struct task *t, struct nomad *n), dispatch_done(struct task *t);
+static void stop_run(struct task *t, struct nomad *n), stop_done(struct task *t);
+static void purge_run(struct task *t, struct nomad *n), purge_done(struct task *t);
+static void inquire_run(struct task *t, struct nomad *n), inquire_done(struct task *t);
+
+static const struct {
+	void (*run)(struct task *t, struct nomad *n);
+	void (*done)(struct task *t);
+} ways[CALL_KINDS] = {
+	[CALL_DISPATCH] = {dispatch_run, dispatch_done}, [CALL_STOP] = {stop_run, stop_done},
+	[CALL_PURGE] = {purge_run, purge_done}, [CALL_INQUIRE] = {inquire_run, inquire_done},
+};
+
+/* A right that is missing is a person's to mend: it stays on show until a call of its kind is allowed again. */
 static void
-call_submit(struct call *k, void (*run)(struct task *, struct nomad *), void (*done)(struct task *))
+call_done(struct task *t)
 {
-	k->task.run = run;
-	k->task.done = done;
+	const struct call *k = (const struct call *)t;
+	char *denied = t->c->denied[k->kind];
+
+	if (t->rc == ERR_DENIED)
+		snprintf(denied, sizeof(t->c->denied[0]), "%s", t->err.msg);
+	else if (t->rc == 0)
+		denied[0] = '\0';
+	ways[k->kind].done(t);
+}
+
+static void
+call_submit(struct call *k, enum call_kind kind)
+{
+	k->kind = kind;
+	k->task.run = ways[kind].run;
+	k->task.done = call_done;
 	task_submit(k->task.c, &k->task);
 }
 
@@ -106,7 +135,7 @@ dispatch_to(void *arg, const char *id, bool permanent, const char *why)
 		return;
 	}
 	snprintf(k->parent, sizeof(k->parent), "%s", id);
-	call_submit(k, dispatch_run, dispatch_done);
+	call_submit(k, CALL_DISPATCH);
 }
 
 static void
@@ -139,7 +168,7 @@ stop_done(struct task *t)
 static void
 perform_stop(struct cluster *c, const struct request_row *req)
 {
-	call_submit(call_new(c, req), stop_run, stop_done);
+	call_submit(call_new(c, req), CALL_STOP);
 }
 
 static void
@@ -168,7 +197,7 @@ purge_done(struct task *t)
 static void
 perform_purge(struct cluster *c, const struct request_row *req)
 {
-	call_submit(call_new(c, req), purge_run, purge_done);
+	call_submit(call_new(c, req), CALL_PURGE);
 }
 
 /* --- inquire --- */
@@ -206,7 +235,7 @@ inquire_done(struct task *t)
 static void
 perform_inquire(struct cluster *c, const struct request_row *req)
 {
-	call_submit(call_new(c, req), inquire_run, inquire_done);
+	call_submit(call_new(c, req), CALL_INQUIRE);
 }
 
 void

@@ -124,6 +124,49 @@ nomad_verdict(int status, const char *body)
 	return status >= 500 ? ERR_RETRY : ERR_PROTO;
 }
 
+/* The capability that a call needs, or NULL where none would help. First match wins. Pure. */
+static const char *
+right_for(const char *method, const char *path)
+{
+	static const struct {
+		const char *method, *begin, *end, *right;
+	} table[] = {
+		{"GET", "/v1/jobs", "", "list-jobs"}, {"POST", "/v1/jobs/parse", "", "parse-job"}, {"PUT", "/v1/jobs", "", "submit-job"},
+		{"POST", "/v1/job/", "/dispatch", "dispatch-job"}, {"DELETE", "/v1/job/", "", "submit-job"},
+		{"GET", "/v1/job/", "", "read-job"}, {"GET", "/v1/service/", "", "read-job"},
+	};
+	size_t len = strlen(path);
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		size_t end = strlen(table[i].end);
+
+		if (strcmp(method, table[i].method) == 0 && strncmp(path, table[i].begin, strlen(table[i].begin)) == 0 && len >= end &&
+		    strcmp(path + len - end, table[i].end) == 0)
+			return table[i].right;
+	}
+	return NULL;
+}
+
+/* What an answer of 400 and more says: what it means, in Nomad's words, and what the token lacks. */
+static int
+refusal(const struct nomad *n, const char *method, const char *path, int status, struct err *e)
+{
+	const char *body = buf_str(&n->answer), *right = right_for(method, path), *namespace = n->cfg.namespace;
+	int rc = nomad_verdict(status, body);
+
+	if (namespace == NULL || namespace[0] == '\0')
+		namespace = "default";
+	if (rc == ERR_DENIED && right != NULL && strstr(body, "Permission denied") != NULL)
+		err_set(e, rc, "Nomad answered %d: Permission denied: the token lacks %s in namespace %.128s", status, right, namespace);
+	else
+		err_set(e, rc, "Nomad answered %d: %.240s", status, body);
+	for (char *p = e != NULL ? e->msg : NULL; p != NULL && *p != '\0'; p++) {
+		if ((unsigned char)*p < 0x20)
+			*p = ' ';
+	}
+	return rc;
+}
+
 /* Region, namespace and the caller's query behind the path. */
 static void
 build_url(struct nomad *n, const char *path, const char *query, struct buf *url)
@@ -164,12 +207,7 @@ call(struct nomad *n, const char *method, const char *path, const char *query, c
 	buf_clear(&n->answer);
 	rc = url.overflow ? err_set(e, ERR_INVALID, "Nomad address or name too long") : http_perform(n->http, &c, e);
 	if (rc == 0 && c.status >= 400) {
-		rc = nomad_verdict(c.status, buf_str(&n->answer));
-		err_set(e, rc, "Nomad answered %d: %.240s", c.status, buf_str(&n->answer));
-		for (char *p = e != NULL ? e->msg : NULL; p != NULL && *p != '\0'; p++) {
-			if ((unsigned char)*p < 0x20)
-				*p = ' ';
-		}
+		rc = refusal(n, method, path, c.status, e);
 	} else if (rc != 0) {
 		err_prefix(e, rc, "Nomad at %s", n->socket != NULL ? n->socket : n->base);
 	}

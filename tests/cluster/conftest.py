@@ -6,6 +6,7 @@ import secrets
 import pytest
 
 from rig import Drover, Toolbox
+from rig.secure import SecureRig
 from rig.fixtures import *  # noqa: F401,F403 - pytest looks for fixtures in this module
 from stories.system import Cluster
 
@@ -29,3 +30,26 @@ def shared_system_fixture(session_rig):
     yield Cluster(drover), toolbox
     session_rig.heal()
     drover.close()
+
+
+@pytest.fixture(name="secure_session", scope="session")
+def secure_session_fixture():
+    """Servers with ACLs and TLS, once per session; stories take secure_rig."""
+    with SecureRig(keep=os.environ.get("DROVER_RIG_KEEP") == "1") as rig:
+        try:
+            rig.start_servers(with_docker=False)
+        except BaseException:
+            print(rig.log_tails())
+            raise
+        yield rig
+
+
+@pytest.fixture(name="secure_rig")
+def secure_rig_fixture(secure_session):
+    yield secure_session
+    secure_session.heal()
+
+
+@pytest.fixture(name="secure_toolbox")
+def secure_toolbox_fixture(secure_session):
+    return Toolbox(os.path.join(secure_session.folder, f"toolbox-{secrets.token_hex(3)}"))

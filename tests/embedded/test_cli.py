@@ -384,7 +384,7 @@ def test_init_makes_tokens_that_work(embedded_rig, toolbox, finds, tmp_path):
 
 def test_init_prints_what_nomad_needs(finds, tmp_path):
     done = finds.cli("init", "-data-dir", tmp_path / "d")
-    assert "nomad var put nomad/jobs/drover-run-VERTICAL" in done.stdout and "DROVER_TOKEN=drover_" in done.stdout
+    assert "nomad var put -force nomad/jobs/drover-run-VERTICAL " in done.stdout and "DROVER_TOKEN=drover_" in done.stdout
 
 
 # dev ----------------------------------------------------------------------------------------------------------------

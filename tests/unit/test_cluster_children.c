@@ -72,6 +72,8 @@ allocations_become_facts(void **state)
 		{ALLOC("complete", "run", TERMINATED("0", "0", "false")), CHILD_ENDED, false, false, false, ""},
 		{ALLOC("failed", "run", TERMINATED("3", "0", "false")), CHILD_ENDED, false, true, false,
 		    "its worker ended with exit code 3"},
+		{ALLOC("failed", "run", TERMINATED("2", "0", "false")), CHILD_ENDED, false, true, false,
+		    "its worker ended with exit code 2: its settings, its credentials or the way to us; its log says which"},
 		{ALLOC("failed", "run", TERMINATED("137", "9", "false")), CHILD_ENDED, false, true, false,
 		    "its worker was killed by signal 9"},
 		{ALLOC("failed", "run", TERMINATED("137", "9", "true")), CHILD_ENDED, false, true, true, "out of memory"},

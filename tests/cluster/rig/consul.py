@@ -14,8 +14,8 @@ class Consul(Server):
         super().__init__(rig, name)
         self.ports = {port: rig.ports.take() for port in ("http", "server", "serf_lan")}
 
-    def argv(self):
-        config = {
+    def config(self):
+        return {
             "server": True,
             "bootstrap_expect": 1,
             "node_name": self.name,
@@ -28,9 +28,11 @@ class Consul(Server):
             "connect": {"enabled": False},
             "ports": {**self.ports, "dns": -1, "grpc": -1, "grpc_tls": -1, "serf_wan": -1},
         }
+
+    def argv(self):
         path = os.path.join(self.folder, "agent.json")
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(config, file, indent=1)
+            json.dump(self.config(), file, indent=1)
         return [binaries.server("consul"), "agent", "-config-file", path]
 
     def is_ready(self):

@@ -34,8 +34,11 @@ class Answer:
         return f"{self.method} {self.url} -> {self.status} {self.text[:600]}"
 
 
-def call(method, url, body=None, headers=None, json=None, timeout_s=15.0):
-    """One request. body: bytes, a file or an iterable of bytes (sent chunked). json: sent as the body instead."""
+def call(method, url, body=None, headers=None, json=None, timeout_s=15.0, tls=None):
+    """One request. body: bytes, a file or an iterable of bytes (sent chunked). json: sent as the body instead.
+
+    tls: the ssl.SSLContext of an https URL.
+    """
     parts = urllib.parse.urlsplit(url)
     path = parts.path or "/"
     if parts.query:
@@ -44,7 +47,10 @@ def call(method, url, body=None, headers=None, json=None, timeout_s=15.0):
     if json is not None:
         body = json_module.dumps(json).encode()
         headers.setdefault("Content-Type", "application/json")
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout_s, context=tls)
+    else:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
     try:
         connection.request(method, path, body=body, headers=headers)
         response = connection.getresponse()

@@ -58,8 +58,9 @@ class Nomad(Server):
         self.server = server
         self.ports = {port: rig.ports.take() for port in ("http", "rpc", "serf")}
         self.cache_folder = os.path.join(self.folder, "cache")
-        if server:
-            os.makedirs(self.cache_folder, exist_ok=True)
+        self.ledger_folder = os.path.join(self.folder, "ledger")
+        for folder in (self.cache_folder, self.ledger_folder) if server else ():
+            os.makedirs(folder, exist_ok=True)
 
     # Configuration -----------------------------------------------------------------------------------------------
 
@@ -115,7 +116,10 @@ class Nomad(Server):
             "cgroup_parent": self.claim().cgroup,
             # Answers of cloud metadata services are waited for otherwise.
             "options": {"fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean"},
-            "host_volume": {"drover-cache": {"path": self.cache_folder, "read_only": False}},
+            "host_volume": {
+                "drover-cache": {"path": self.cache_folder, "read_only": False},
+                "drover-ledger": {"path": self.ledger_folder, "read_only": False},
+            },
         }
 
     def _plugin_config(self):
@@ -171,9 +175,13 @@ class Nomad(Server):
         self.server.wait_alloc("rig-probe", "complete", timeout_s=PROBE_S)
         self.server.stop_job("rig-probe", purge=True)
 
-    def cli(self, *args, check=True, namespace=None, input=None):
+    def cli_env(self, namespace=None):
+        """What the nomad program needs to reach this agent."""
+        return {"NOMAD_ADDR": self.url, "NOMAD_NAMESPACE": namespace or "default"}
+
+    def cli(self, *args, check=True, namespace=None, input=None, env=None):
         """Run the nomad program against this agent: a CompletedProcess with text output."""
-        env = environment(self.rig, {"NOMAD_ADDR": self.url, "NOMAD_NAMESPACE": namespace or "default"})
+        env = environment(self.rig, {**self.cli_env(namespace), **(env or {})})
         done = subprocess.run(
             [binaries.server("nomad"), *args],
             env=env,

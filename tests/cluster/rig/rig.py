@@ -25,6 +25,9 @@ class Rig:
     keep: leave folder and logs behind. The folder is short because of the length limit of socket paths.
     """
 
+    # What the servers are made of.
+    make_consul, make_nomad = Consul, Nomad
+
     def __init__(self, keep=False):
         self.id = secrets.token_hex(4)
         base = tempfile.gettempdir()
@@ -69,9 +72,9 @@ class Rig:
         """Start all three side by side and wait until each is ready for use."""
         if with_docker:
             self.start_docker()
-        self.consul = Consul(self).start(ready=False)
+        self.consul = self.make_consul(self).start(ready=False)
         self.minio = Minio(self).start(ready=False)
-        self.nomad = Nomad(self).start(ready=False)
+        self.nomad = self.make_nomad(self).start(ready=False)
         self.consul.wait_ready()
         self.minio.wait_ready()
         self.nomad.wait_ready()
@@ -86,7 +89,7 @@ class Rig:
 
     def add_client(self):
         """One more Nomad client on this host, ready. remove_client() takes it away."""
-        client = Nomad(self, f"client{len(self.clients) + 1}", server=self.nomad)
+        client = self.make_nomad(self, f"client{len(self.clients) + 1}", server=self.nomad)
         self.clients.append(client)
         return client.start()
 
