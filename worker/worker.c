@@ -12,6 +12,8 @@
 #include "worker/ship.h"
 #include "worker/threads.h"
 
+#define LANDLOCK_SCOPE_ABI 6 /* from here on signals to processes outside of the ruleset can be refused */
+
 /* One part of the start; they do not depend on each other. */
 struct part {
 	const char *name;
@@ -113,6 +115,17 @@ fill_names(struct worker *w)
 	w->give_up_mono_ms = INT64_MAX;
 }
 
+/* In a container all tools share one uid: without Landlock's signal scope one run could stop another's processes, and ours. */
+static void
+bound_slots(struct worker *w)
+{
+	if (w->caps.rung != RUNG_CONTAINER || w->caps.landlock_abi >= LANDLOCK_SCOPE_ABI || w->config.slots == 1)
+		return;
+	log_warn(w->id, "one slot in place of %lld: this kernel cannot keep runs in one container apart (Landlock ABI %d, needs %d)",
+	    (long long)w->config.slots, w->caps.landlock_abi, LANDLOCK_SCOPE_ABI);
+	w->config.slots = 1;
+}
+
 int
 worker_open(struct worker *w, struct err *e)
 {
@@ -133,6 +146,8 @@ worker_open(struct worker *w, struct err *e)
 			*e = parts[i].e;
 		}
 	}
+	if (rc == 0)
+		bound_slots(w);
 	return rc;
 }
 
