@@ -31,6 +31,7 @@ packages() {
 		check universal-ctags ctags
 		docker docker.io dockerd
 		docker iptables iptables
+		docker debootstrap -
 	END
 }
 
