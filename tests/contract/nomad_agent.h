@@ -125,7 +125,7 @@ agent_configure(const struct agent *a)
 	n = snprintf(text, sizeof(text), common, "client", a->dir, "c", a->ports[3], a->ports[4], a->ports[5]);
 	snprintf(text + n, sizeof(text) - (size_t)n, "\"client\":{\"enabled\":true,\"servers\":[\"127.0.0.1:%d\"],"
 	    "\"network_interface\":\"lo\",\"cpu_total_compute\":64000,\"memory_total_mb\":65536,\"cgroup_parent\":\"%s\","
-	    "\"options\":{\"fingerprint.denylist\":\"env_aws,env_gce,env_azure,env_digitalocean\"}},"
+	    "\"options\":{\"fingerprint.denylist\":\"env_aws,env_gce,env_azure,env_digitalocean\",\"driver.denylist\":\"docker\"}},"
 	    "\"plugin\":{\"raw_exec\":{\"config\":{\"enabled\":true}}}}", a->ports[1], a->cgroup);
 	agent_write(a->dir, "client.json", text, 0600);
 }
