@@ -14,7 +14,8 @@
 #define GOODBYE_MS 800 /* a program that ends waits no longer; what stays registered becomes critical by its check */
 #define ANSWER_MAX (8 * 1024 * 1024)
 /* Consul adds up to a sixteenth. Also how long a catalogue that was restored to an older state behind our back goes unseen. */
-#define BLOCK_S 60
+#define LOOK_MS 10000 /* a query that does not block */
+#define BLOCK_S 60    /* one that does; Consul adds up to a sixteenth */
 
 struct consul {
 	struct consul_config cfg;
@@ -122,7 +123,10 @@ consul_health(struct consul *c, const char *service, const char *tag, const char
 
 	buf_adds(&q, "/v1/health/service/");
 	http_encode(&q, service, false);
-	buf_addf(&q, "?passing=true&stale=true&index=%llu&wait=%ds", (unsigned long long)*index, BLOCK_S);
+	/* near= keeps Consul from its streaming backend, which lets a query hang for all of `wait` while its server starts. */
+	buf_adds(&q, "?passing=true&stale=true&near=_agent");
+	if (*index > 0)
+		buf_addf(&q, "&index=%llu&wait=%ds", (unsigned long long)*index, BLOCK_S);
 	if (tag[0] != '\0') {
 		buf_adds(&q, "&tag=");
 		http_encode(&q, tag, false);
@@ -131,7 +135,7 @@ consul_health(struct consul *c, const char *service, const char *tag, const char
 		buf_adds(&q, "&ns=");
 		http_encode(&q, c->cfg.namespace, false);
 	}
-	rc = call(c, "GET", buf_str(&q), NULL, (BLOCK_S + BLOCK_S / 16 + 15) * 1000, stop, &fresh, e);
+	rc = call(c, "GET", buf_str(&q), NULL, *index > 0 ? (BLOCK_S + BLOCK_S / 16 + 15) * 1000 : LOOK_MS, stop, &fresh, e);
 	buf_release(&q);
 	if (rc != 0)
 		return rc;
