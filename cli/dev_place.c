@@ -67,23 +67,35 @@ find_toolbox(const struct cli *c, struct dev_place *p, struct err *e)
 	return ERR_NOTFOUND;
 }
 
-/* Fills in a free port where 0 was asked for. It may be taken before the dispatcher is there; then that says so. */
+/*
+ * Fills in a free port where 0 was asked for, and refuses one that is taken: the workers would serve whoever listens there.
+ * It may still be taken before the dispatcher is there; then that says so.
+ */
 static int
 choose_port(char **listen_at, struct err *e)
 {
 	struct sockaddr_in at = {.sin_family = AF_INET};
 	socklen_t len = sizeof(at);
 	char *colon = strrchr(*listen_at, ':');
-	int fd, rc = 0;
+	int fd, rc = 0, one = 1;
+	int64_t port;
 
-	if (colon == NULL || strcmp(colon, ":0") != 0)
-		return 0;
+	if (colon == NULL || num_int(colon + 1, 0, UINT16_MAX, &port, NULL) != 0)
+		return 0; /* the dispatcher says what is wrong with it */
 	*colon = '\0';
-	if (inet_pton(AF_INET, *listen_at, &at.sin_addr) != 1)
-		return err_set(e, ERR_INVALID, "-listen: '%.64s' is no IPv4 address", *listen_at);
+	at.sin_port = htons((uint16_t)port);
+	if (inet_pton(AF_INET, *listen_at, &at.sin_addr) != 1) {
+		rc = port == 0 ? err_set(e, ERR_INVALID, "-listen: '%.64s' is no IPv4 address", *listen_at) : 0;
+		*colon = ':';
+		return rc;
+	}
 	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof(at)) != 0 || getsockname(fd, (struct sockaddr *)&at, &len) != 0)
-		rc = err_set(e, ERR_IO, "-listen %.64s: %s", *listen_at, strerror(errno));
+	if (fd >= 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof(at)) != 0 || getsockname(fd, (struct sockaddr *)&at, &len) != 0) {
+		rc = err_set(e, ERR_IO, "-listen %.64s:%d: %s", *listen_at, (int)port, strerror(errno));
+		(void)err_hint(e, "-listen 127.0.0.1:0 takes any free port");
+	}
 	if (fd >= 0)
 		close(fd);
 	if (rc == 0) {
