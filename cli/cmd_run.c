@@ -121,6 +121,16 @@ read_workflow(struct cli *c, const char *name, json_t **ret, struct err *e)
 	return rc;
 }
 
+static int
+check_kind(const char *kind, struct err *e)
+{
+	if (kind == NULL || strcmp(kind, "tree") == 0 || strcmp(kind, "file") == 0)
+		return 0;
+	(void)err_set(e, ERR_INVALID, "-kind: '%.40s' is no kind", kind);
+	(void)err_hint(e, "tree or file");
+	return ERR_INVALID;
+}
+
 static const char *
 wanted_kind(const struct args *a, const json_t *workflow)
 {
@@ -300,6 +310,8 @@ cmd_run(struct cli *c)
 	int rc, code;
 
 	rc = read_request(&c->args, &r, &e);
+	if (rc == 0)
+		rc = check_kind(args_value(&c->args, "kind"), &e);
 	if (rc == 0)
 		rc = cli_connect(c, &e);
 	if (rc == 0)
