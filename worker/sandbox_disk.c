@@ -38,6 +38,13 @@ open_dir(int dirfd, const char *name)
 	return fd;
 }
 
+/* The sum never wraps: what is too deep counts as more than any limit. */
+static void
+charge(struct disk_watch *w, int64_t bytes)
+{
+	w->sum_bytes = bytes > INT64_MAX - w->sum_bytes ? INT64_MAX : w->sum_bytes + bytes;
+}
+
 /* Adds up what is below; takes fd. Stops as soon as the sum is over the limit. */
 static void
 add_up(struct disk_watch *w, int fd, int depth)
@@ -60,7 +67,7 @@ add_up(struct disk_watch *w, int fd, int depth)
 			w->called = called();
 		if (fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
 			continue; /* gone */
-		w->sum_bytes += (int64_t)st.st_blocks * 512 + NAME_BYTES;
+		charge(w, (int64_t)st.st_blocks * 512 + NAME_BYTES);
 		if (!S_ISDIR(st.st_mode))
 			continue;
 		if (depth == DEPTH_MAX)
@@ -100,7 +107,7 @@ add_nameless(struct disk_watch *w, int proc_fd, const char *pid)
 		struct stat st;
 
 		if (fstatat(dirfd(d), entry->d_name, &st, 0) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 0 && !seen_before(w, &st))
-			w->sum_bytes += (int64_t)st.st_blocks * 512;
+			charge(w, (int64_t)st.st_blocks * 512);
 	}
 	if (d != NULL)
 		closedir(d);
@@ -157,7 +164,8 @@ disk_open(struct disk_watch *w, const struct box *b)
 	if (w->limit_bytes > 0)
 		w->before_bytes = measure(w, INT64_MAX);
 	w->inside = b->caps.rung == RUNG_USER || b->caps.rung == RUNG_ROOT; /* from now on: the program's processes, not the host's */
-	if (w->before_bytes < 0)
+	/* A tree too deep to look into is over every limit, whoever made it: it must not raise this step's. */
+	if (w->before_bytes < 0 || w->before_bytes == INT64_MAX)
 		w->before_bytes = 0;
 }
 

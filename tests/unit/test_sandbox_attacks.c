@@ -287,7 +287,8 @@ the_disk_is_bounded_over_all_files(void **state)
 		if (!r.end.disk || r.end.signo != SIGKILL)
 			fail_msg("%s: disk %d, signal %d", names[i], r.end.disk, r.end.signo);
 	}
-	r = attack("descriptors", (struct options){.disk_bytes = 20 * MiB}); /* what was there before does not count */
+	assert_int_equal(file_remove_tree(AT_FDCWD, at("scratch/d"), NULL), 0); /* too deep: over every limit, for later steps as well */
+	r = attack("descriptors", (struct options){.disk_bytes = 20 * MiB}); /* else what was there before does not count */
 	assert_int_equal(r.rc, 0);
 	assert_false(r.end.disk);
 }
@@ -539,7 +540,9 @@ main(int argc, char **argv)
 {
 	int rc = sandbox_helper_main(argc, argv), bad = 0;
 
-	if (rc >= 0 || (rc = attack_main(argc, argv)) >= 0)
+	if (rc < 0 && (rc = attack_main(argc, argv)) >= 0)
+		_exit(rc); /* a sanitizer's leak check needs calls that the sandbox denies */
+	if (rc >= 0)
 		return rc;
 	exe_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (geteuid() == 0) {
