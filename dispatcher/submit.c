@@ -131,7 +131,7 @@ check_params(const struct submission *s, const struct workflow *w, json_t **ret,
 	if (rc == 0)
 		return 0;
 	if (e->hint[0] == '\0')
-		err_hint(e, "GET /v1/workflow/%s describes the parameters", w->name);
+		err_hint(e, "`drover workflow show %s` (GET /v1/workflow/%s) describes the parameters", w->name, w->name);
 	return err_prefix(e, rc, "params");
 }
 
