@@ -134,7 +134,7 @@ a_program_that_is_not_there_is_told(void **state)
 {
 	const char *const argv[] = {"no-such-tool", NULL}, *const env[] = {"PATH=/usr/bin:/bin", NULL};
 	struct sandbox_spec spec = {.caps = &caps, .name = "missing", .argv = argv, .env = env,
-	    .limits = {64 * MiB, 1000, 64, MiB, 64, 100}, .uid = NOBODY, .gid = NOBODY, .out_fd = -1, .err_fd = -1, .progress_fd = -1};
+	    .limits = {64 * MiB, 1000, 64, MiB, 64, 100, 0}, .uid = NOBODY, .gid = NOBODY, .out_fd = -1, .err_fd = -1, .progress_fd = -1};
 	struct sandbox *s = NULL;
 	struct sandbox_end end;
 	struct err e = {0};
