@@ -100,5 +100,12 @@ $(TESTS)/sim: $(SIM_OBJ) $(BUILD)/libdrover-dispatcher.a $(LIBRARY)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
+# Programs that the benchmarks time: each is one file, linked with the libraries it measures.
+DRIVERS  := $(patsubst tests/bench/drive_%.c,$(BUILD)/bench/drive_%,$(wildcard tests/bench/drive_*.c))
+$(BUILD)/bench/drive_%: $(OBJ)/tests/bench/drive_%.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
 include tools/make/check.mk tools/make/fuzz.mk tools/make/install.mk

@@ -29,6 +29,10 @@ packages() {
 		check libclang-rt-14-dev -
 		check llvm llvm-symbolizer
 		check universal-ctags ctags
+		check libarchive-tools bsdtar
+		check unzip unzip
+		check xfsprogs mkfs.xfs
+		check btrfs-progs mkfs.btrfs
 		docker docker.io dockerd
 		docker iptables iptables
 		docker debootstrap -

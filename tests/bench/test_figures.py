@@ -218,6 +218,9 @@ def test_aims_are_judged_by_value_or_by_ratio():
     assert row_of(rows, "mem_worker_idle_mb")["met"] is False  # 10 > 8
     assert row_of(rows, "submit_20k_ratio")["met"] is False  # 2.5 > 1.5, whatever the value
     assert row_of(rows, "submit_per_s")["met"] is None
+    assert row_of(rows, "leases_per_s")["met"] is False  # 10 < 5,000: the least, not the most
+    rows.set("leases_per_s", 5000, "somehow")
+    assert row_of(rows, "leases_per_s")["met"] is True
 
 
 def test_what_is_not_measured_says_why():
@@ -293,11 +296,11 @@ def test_table_shows_values_aims_and_gaps():
 def test_table_replaces_what_is_between_the_markers(tmp_path):
     bench, page = tmp_path / "bench.json", tmp_path / "page.md"
     full_rows().write(str(bench))
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    page.write_text(f"before\n{table.BEGIN}\nwas here\n{table.END}\nafter\n")
     table.main([str(bench), str(page)])
     first = page.read_text()
     assert first.startswith(f"before\n{table.BEGIN}\n| figure |") and first.endswith(f"\n{table.END}\nafter\n")
-    assert "old" not in first
+    assert "was here" not in first
     table.main([str(bench), str(page)])
     assert page.read_text() == first
 
@@ -311,6 +314,10 @@ def test_table_wants_its_markers(page):
 def test_table_refuses_a_quick_run():
     with pytest.raises(ValueError, match="quick"):
         table.table(full_rows(quick=True).document())
+    partly = full_rows()
+    partly.only = ("upload",)
+    with pytest.raises(ValueError, match="upload alone"):
+        table.table(partly.document())
 
 
 def test_demo_says_why_it_did_not_measure(monkeypatch):

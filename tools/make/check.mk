@@ -29,9 +29,9 @@ check-embedded: all ## end-to-end stories without Nomad
 check-cluster: all servers ## end-to-end stories on real Nomad, Consul and MinIO
 	@DROVER_BIN=$(abspath $(BIN)) $(PYTEST) tests/cluster
 
-check-bench: all servers ## the measuring instruments, and that everything still measures
+check-bench: all servers $(DRIVERS) ## the measuring instruments, and that everything still measures
 	@$(PYTEST) tests/bench
-	@DROVER_BIN=$(abspath $(BIN)) BENCH_QUICK=1 tools/bench.sh $(BUILD)/bench-quick.json
+	@DROVER_BIN=$(abspath $(BIN)) DROVER_DRIVERS=$(abspath $(BUILD)/bench) BENCH_QUICK=1 tools/bench.sh $(BUILD)/bench-quick.json
 
 ASAN := BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS="-O1 -g" SEEDS=200
 
@@ -41,5 +41,5 @@ check-asan: ## unit, simulation, contract, hostile and embedded stories under Ad
 
 tests: $(UNIT) $(CONTRACT) $(TESTS)/sim $(TESTS)/extract_driver ## build the test programs
 
-bench: all servers ## measures; writes build/bench.json
-	@DROVER_BIN=$(abspath $(BIN)) tools/bench.sh $(BUILD)/bench.json
+bench: all servers $(DRIVERS) ## measures; writes build/bench.json
+	@DROVER_BIN=$(abspath $(BIN)) DROVER_DRIVERS=$(abspath $(BUILD)/bench) tools/bench.sh $(BUILD)/bench.json

@@ -1,10 +1,12 @@
 """python3 -m figures OUT.json INSTRUMENTS: measure everything and write the rows. BENCH_QUICK=1: small and fast.
+BENCH_ONLY=upload,queue: these parts alone.
 
 Exit 0 when the file was written, also with figures that miss their aims or could not be measured and say why; a quick run,
 which is there to show that everything measures, ends with 1 for the latter.
 """
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -34,25 +36,52 @@ def part(rows, what, *names):
     say(f"bench: {what}: {time.monotonic() - began:.0f} s")
 
 
-def keys(*names):
+class Bench:
+    """What the parts share: the servers, the rows, and the dispatcher that most of them use, started when first asked for."""
+
+    def __init__(self, world, rows):
+        self.world = world
+        self.rows = rows
+
+    @functools.cached_property
+    def toolbox(self):
+        return self.world.toolbox("toolbox-bench")
+
+    @functools.cached_property
+    def drover(self):
+        return self.world.add_dispatcher(self.toolbox)
+
+
+def idle_memory(bench):
+    memory.measure_dispatcher(bench.world, bench.rows, bench.drover)
+    memory.measure_worker(bench.world, bench.rows, bench.drover)
+
+
+# (part, beginnings of the names of its figures, variant or None for all, what measures it); in this order, because the idle
+# dispatcher comes first and the one with a long queue last.
+PARTS = (
+    ("memory", ("mem_dispatcher_idle", "mem_worker"), None, idle_memory),
+    ("raw_exec", ("dispatch_",), "raw_exec", lambda b: dispatch.measure_raw_exec(b.world, b.rows, b.drover)),
+    ("docker", ("dispatch_",), "docker", lambda b: dispatch.measure_docker(b.world, b.rows)),
+    ("upload", ("upload_",), None, lambda b: upload.measure(b.world, b.rows, b.drover)),
+    (
+        "queue", ("submit_", "children_", "mem_dispatcher_20k", "restart_"), None,
+        lambda b: queue.measure(b.world, b.rows, b.drover, b.toolbox),
+    ),
+)
+
+
+def keys(names, variant=None):
     """(figure, variant) of all figures whose names begin with one of these."""
-    return [figure.key for figure in FIGURES if figure.name.startswith(names)]
+    return [figure.key for figure in FIGURES if figure.name.startswith(names) and variant in (None, figure.variant)]
 
 
 def measure(world, rows):
-    toolbox = world.toolbox("toolbox-bench")
-    drover = world.add_dispatcher(toolbox)
-    with part(rows, "memory, idle", *keys("mem_dispatcher_idle", "mem_worker")):
-        memory.measure_dispatcher(world, rows, drover)
-        memory.measure_worker(world, rows, drover)
-    with part(rows, "dispatch, raw_exec", ("dispatch_overhead_ms", "raw_exec")):
-        dispatch.measure_raw_exec(world, rows, drover)
-    with part(rows, "dispatch, docker", ("dispatch_overhead_ms", "docker")):
-        dispatch.measure_docker(world, rows)
-    with part(rows, "uploads", *keys("upload_")):
-        upload.measure(world, rows, drover)
-    with part(rows, "the queue", *keys("submit_", "children_", "mem_dispatcher_20k", "restart_")):
-        queue.measure(world, rows, drover, toolbox)
+    bench = Bench(world, rows)
+    for name, names, variant, run in PARTS:
+        if not rows.only or name in rows.only:
+            with part(rows, name, *keys(names, variant)):
+                run(bench)
 
 
 def show(rows):
@@ -65,17 +94,22 @@ def show(rows):
 
 def main(out, instruments):
     quick = os.environ.get("BENCH_QUICK") == "1"
-    rows = Rows(quick)
-    with part(rows, "servers and dispatchers", *keys("dispatch", "submit", "children", "mem", "restart", "upload")):
+    only = tuple(filter(None, os.environ.get("BENCH_ONLY", "").split(",")))
+    unknown = sorted(set(only) - {name for name, *_ in PARTS} - {"demo"})
+    if unknown:
+        sys.exit(f"bench: unknown part {', '.join(unknown)} (known: {', '.join(name for name, *_ in PARTS)}, demo)")
+    rows = Rows(quick, only)
+    with part(rows, "servers and dispatchers", *(key for _, names, variant, _ in PARTS for key in keys(names, variant))):
         binaries.drover("drover-dispatcher")
         with World(instruments, quick) as world:
             measure(world, rows)
     # Last, on a quiet machine.
-    with part(rows, "demo", *keys("demo_s")):
-        demo.measure(rows, (QUICK if quick else Sizes()).demos)
+    if not only or "demo" in only:
+        with part(rows, "demo", *keys(("demo_s",))):
+            demo.measure(rows, (QUICK if quick else Sizes()).demos)
     rows.write(out)
     show(rows)
-    if quick and rows.missed:
+    if quick and rows.missed and not only:
         sys.exit("bench: not measured:\n" + "\n".join(rows.missed))
 
 

@@ -23,7 +23,7 @@ def _aim(row):
         return ""
     unit = row["unit"] if row["aim_of"] == "ours" else "×"
     verdict = {True: "met", False: "**missed**", None: "not measured"}[row["met"]]
-    return f"≤ {row['aim']:,.4g} {unit}, {verdict}"
+    return f"{'≥' if row['aim_least'] else '≤'} {row['aim']:,.6g} {unit}, {verdict}"
 
 
 def _line(row):
@@ -37,6 +37,8 @@ def table(document):
     validate(document)
     if document["quick"]:
         raise ValueError("these are the figures of a quick run")
+    if document["only"]:
+        raise ValueError(f"these are the figures of {', '.join(document['only'])} alone")
     machine = document["machine"]
     note = (
         f"{machine['cpus']} cores, {machine['system']}, load {machine['load_before']:g} before, {document['made_at'][:10]}; "

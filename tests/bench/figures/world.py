@@ -87,6 +87,13 @@ class World:
         toolbox.add("hold", "exec sleep 86400")
         return toolbox
 
+    def driver(self, name):
+        """Path of the program made of drive_<name>.c."""
+        path = os.path.join(os.environ.get("DROVER_DRIVERS") or os.path.join(binaries.ROOT, "build", "bench"), f"drive_{name}")
+        if not os.access(path, os.X_OK):
+            raise LookupError(f"there is no {path}: `make bench` builds it")
+        return path
+
     def docker_image(self):
         """An image of this machine's files: the worker, what it probes with, and the stamp program."""
         files = {"/usr/local/bin/drover-worker": binaries.drover("drover-worker"), "/usr/local/bin/stamp": self.tools.stamp}
