@@ -14,7 +14,7 @@ import time
 
 from rig import binaries
 
-from . import demo, dispatch, memory, queue, upload
+from . import demo, dispatch, memory, peak, queue, upload
 from .rows import FIGURES, Rows
 from .world import QUICK, Sizes, World
 
@@ -60,10 +60,11 @@ def idle_memory(bench):
 # (part, beginnings of the names of its figures, variant or None for all, what measures it); in this order, because the idle
 # dispatcher comes first and the one with a long queue last.
 PARTS = (
-    ("memory", ("mem_dispatcher_idle", "mem_worker"), None, idle_memory),
+    ("memory", ("mem_dispatcher_idle", "mem_worker_"), None, idle_memory),
     ("raw_exec", ("dispatch_",), "raw_exec", lambda b: dispatch.measure_raw_exec(b.world, b.rows, b.drover)),
     ("docker", ("dispatch_",), "docker", lambda b: dispatch.measure_docker(b.world, b.rows)),
     ("upload", ("upload_",), None, lambda b: upload.measure(b.world, b.rows, b.drover)),
+    ("peak", ("worker_mem_peak",), None, lambda b: peak.measure(b.world, b.rows, b.drover, b.toolbox)),
     (
         "queue", ("submit_", "children_", "mem_dispatcher_20k", "restart_"), None,
         lambda b: queue.measure(b.world, b.rows, b.drover, b.toolbox),

@@ -73,13 +73,14 @@ def _rollup(pid):
         return {word[0].rstrip(":"): int(word[1]) for word in words}
 
 
-def _children(pid):
-    found = []
+def tree_of(pid):
+    """A process and all that it started, as far as they still are."""
+    found = [pid]
     try:
         for task in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
                 for child in file.read().split():
-                    found += [int(child), *_children(int(child))]
+                    found += tree_of(int(child))
     except (FileNotFoundError, ProcessLookupError):
         pass
     return found
@@ -88,7 +89,7 @@ def _children(pid):
 def memory_mb(pid, descendants=True):
     """(private, resident) of a process and what it started, in MB of 10^6 bytes."""
     private_kb = resident_kb = 0
-    for each in [pid, *(_children(pid) if descendants else [])]:
+    for each in tree_of(pid) if descendants else [pid]:
         try:
             rollup = _rollup(each)
         except (FileNotFoundError, ProcessLookupError):

@@ -30,12 +30,13 @@ class Sizes:
     restarts: int = 5
     uploads: int = 5
     upload_bytes: int = 1 << 30
+    tree_files: int = 20000
     demos: int = 2
 
 
 QUICK = Sizes(
     warm_ups=1, pairs=4, docker_pairs=2, queued=1000, rounds=2, round_requests=200, peer_requests=100, restarts=2,
-    uploads=2, upload_bytes=64 << 20, demos=0,
+    uploads=2, upload_bytes=64 << 20, tree_files=2000, demos=0,
 )
 
 

@@ -84,13 +84,19 @@ class Drover(Server):
                 file.write(f"DROVER_TOOLCHAINS={self._toolchains}\n")
         return {
             **self.rig.env(),
+            **self.bucket_settings(),
             "NOMAD_NAMESPACE": self.namespace,
-            "S3_BUCKET": self.buckets["targets"],
-            "S3_RESULTS_BUCKET": self.buckets["results"],
-            "S3_TOOLBOX_BUCKET": self.buckets["toolbox"],
             "DROVER_DRIVER": "raw_exec",
             "WORKER_COMMAND": binaries.drover("drover-worker"),
             "WORKER_ENV_FILE": path,
+        }
+
+    def bucket_settings(self):
+        """Where the objects of this dispatcher are, for its workers too."""
+        return {
+            "S3_BUCKET": self.buckets["targets"],
+            "S3_RESULTS_BUCKET": self.buckets["results"],
+            "S3_TOOLBOX_BUCKET": self.buckets["toolbox"],
         }
 
     def _put_secrets(self):
