@@ -19,62 +19,22 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "storage/cache_parts.h"
+#include "storage/fetch.h"
 
 #define TREE_ENTRY_BYTES 4096 /* what an inode and its last block cost, about */
 
-struct download {
-	int fd;
-	int64_t done_bytes, size_bytes;
-	struct sha256 *digest;
-	struct err err; /* of our own side: store_get passes on the code alone */
-};
-
+/* Brings the object's bytes into fd and compares what came with what was promised. */
 static int
-take_bytes(void *arg, const void *data, size_t len)
+download(const struct cache_want *w, int fd, const atomic_bool *stop, struct err *e)
 {
-	struct download *d = arg;
-	const char *p = data;
-
-	if ((int64_t)len > d->size_bytes - d->done_bytes)
-		return err_set(&d->err, ERR_INVALID, "the object is larger than the %lld bytes that were promised",
-		    (long long)d->size_bytes);
-	sha256_add(d->digest, data, len);
-	d->done_bytes += (int64_t)len;
-	while (len > 0) {
-		ssize_t n = write(d->fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_set(&d->err, errno == ENOSPC || errno == EDQUOT ? ERR_RETRY : ERR_IO,
-			    "write into the cache: %s", strerror(errno));
-		p += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-/* Streams the object into d->fd and compares what came with what was promised. */
-static int
-download(const struct cache_want *w, struct download *d, const atomic_bool *stop, struct err *e)
-{
+	static const struct fetch_options o = {.durable = true};
 	uint8_t digest[SHA256_LEN];
 	char hex[SHA256_HEX_LEN];
-	int rc;
+	int rc = store_fetch(w->store, w->bucket, w->key, fd, w->size_bytes, &o, digest, NULL, stop, e);
 
-	d->digest = sha256_new();
-	rc = store_get(w->store, w->bucket, w->key, 0, -1, NULL, take_bytes, d, NULL, stop, e);
-	if (rc != 0) {
-		sha256_free(d->digest);
-		return d->err.code != 0 ? err_set(e, d->err.code, "%s", d->err.msg) : rc;
-	}
-	sha256_end(d->digest, digest);
-	if (d->done_bytes != d->size_bytes)
-		return err_set(e, ERR_INVALID, "the object has %lld bytes, %lld were promised", (long long)d->done_bytes,
-		    (long long)d->size_bytes);
-	if (strcmp(hex_encode(digest, sizeof(digest), hex), w->sha256) != 0)
-		return err_set(e, ERR_INVALID, "the object's SHA-256 is %s, promised was %s", hex, w->sha256);
-	return 0;
+	if (rc == 0 && strcmp(hex_encode(digest, sizeof(digest), hex), w->sha256) != 0)
+		rc = err_set(e, ERR_INVALID, "the object's SHA-256 is %s, promised was %s", hex, w->sha256);
+	return rc;
 }
 
 static int
@@ -129,21 +89,20 @@ static int
 fetch_blob(struct cache *c, const struct cache_want *w, const atomic_bool *stop, struct err *e)
 {
 	char name[CACHE_NAME_LEN], tmp[CACHE_NAME_LEN + 4];
-	struct download d = {.size_bytes = w->size_bytes};
-	int rc;
+	int fd, rc;
 
 	snprintf(name, sizeof(name), "%s.blob", w->sha256);
 	snprintf(tmp, sizeof(tmp), "tmp/%s", name);
-	d.fd = cache_reserve(c, name, w->size_bytes, e);
-	if (d.fd < 0)
-		return d.fd;
+	fd = cache_reserve(c, name, w->size_bytes, e);
+	if (fd < 0)
+		return fd;
 	fault_point("cache.reserved");
-	rc = download(w, &d, stop, e);
+	rc = download(w, fd, stop, e);
 	if (rc == 0) {
 		fault_point("cache.downloaded");
-		rc = publish_blob(c, w->sha256, tmp, d.fd, e);
+		rc = publish_blob(c, w->sha256, tmp, fd, e);
 	}
-	if (close(d.fd) != 0 && rc == 0)
+	if (close(fd) != 0 && rc == 0)
 		rc = err_set(e, ERR_IO, "close %s/%s: %s", c->dir, tmp, strerror(errno));
 	if (rc != 0)
 		unlinkat(c->dir_fd, tmp, 0);

@@ -106,6 +106,22 @@ meta_check(const struct object_meta *meta, size_t n, struct err *e)
 	return 0;
 }
 
+/* --- limits --- */
+
+void
+store_set_limits(struct object_store *s, const struct store_limits *l)
+{
+	/* Measured against MinIO on one machine: see docs/STORAGE.md. */
+	static const struct store_limits defaults = {4, 8u << 20, 3, 8u << 20};
+
+	s->limits = (struct store_limits){
+		.fetch_parallel = l->fetch_parallel > 0 ? l->fetch_parallel : defaults.fetch_parallel,
+		.fetch_range_bytes = l->fetch_range_bytes > 0 ? l->fetch_range_bytes : defaults.fetch_range_bytes,
+		.put_parallel = l->put_parallel > 0 ? l->put_parallel : defaults.put_parallel,
+		.put_part_bytes = l->put_part_bytes > 0 ? l->put_part_bytes : defaults.put_part_bytes,
+	};
+}
+
 /* --- calls: input is checked here, once for all backends --- */
 
 int

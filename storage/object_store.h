@@ -44,8 +44,8 @@ struct put_options {
 	const struct object_meta *meta; /* n_meta entries */
 	size_t n_meta;
 	bool if_absent;                 /* fail with ERR_CONFLICT if the key is there */
-	size_t part_bytes;              /* multipart piece; 0: default 8 MiB */
-	unsigned parallel;              /* parts in flight; 0: default 3. Memory: (parallel + 1) * part_bytes */
+	size_t part_bytes;              /* multipart piece; 0: the store's (S3_PUT_PART) */
+	unsigned parallel;              /* parts in flight; 0: the store's (S3_PUT_PARALLEL). Memory: (parallel + 1) * part_bytes */
 };
 
 struct lifecycle_rule {
@@ -77,10 +77,21 @@ struct object_store_ops { /* one per backend; callers use the functions below */
 	void (*free)(struct object_store *s);
 };
 
+struct store_limits { /* of one transfer; 0: the default */
+	unsigned fetch_parallel;  /* ranges in flight, see fetch.h */
+	size_t fetch_range_bytes;
+	unsigned put_parallel;    /* parts in flight */
+	size_t put_part_bytes;
+};
+
 struct object_store { /* first member of each backend's struct */
 	const struct object_store_ops *ops;
 	const char *kind; /* "s3", "dir" */
+	struct store_limits limits; /* no longer 0 */
 };
+
+/* Sets the limits, before the store is used by a second thread. A new store has the defaults. */
+void store_set_limits(struct object_store *s, const struct store_limits *l);
 
 /* Creates the bucket unless it is there. ERR_DENIED, ERR_RETRY, ERR_IO. */
 int store_ensure_bucket(struct object_store *s, const char *bucket, struct err *e);
@@ -96,7 +107,8 @@ int store_put_bytes(struct object_store *s, const char *bucket, const char *key,
     const struct put_options *o, struct err *e);
 
 /* Reads len bytes (-1: to the end; fewer at the end; none from behind it) from offset and hands them to write in order (0 to go on; an ERR_* aborts and is returned).
- * if_match (may be NULL): the etag the object must have, else ERR_CONFLICT. A connection that breaks midway is resumed where it
+ * if_match (may be NULL): the etag the object must have, else ERR_CONFLICT. *ret_info (may be NULL) is set before the first
+ * bytes are handed out, and again at the end. A connection that breaks midway is resumed where it
  * stopped, under the same etag. Returns 0, ERR_NOTFOUND, ERR_CONFLICT, ERR_RETRY, ERR_DENIED, ERR_CANCELED, ERR_IO. */
 int store_get(struct object_store *s, const char *bucket, const char *key, int64_t offset, int64_t len, const char *if_match,
     int (*write)(void *arg, const void *data, size_t len), void *arg, struct object_info *ret_info,

@@ -318,6 +318,8 @@ dir_get(struct object_store *s, const char *bucket, const char *key, int64_t off
 		block = xmalloc(COPY_BUFFER_BYTES);
 	if (len < 0 || len > info.size_bytes - offset)
 		len = info.size_bytes - offset;
+	if (ret_info != NULL)
+		*ret_info = info;
 	while (rc == 0 && len > 0) {
 		ssize_t n = pread(fd, block, len < COPY_BUFFER_BYTES ? (size_t)len : COPY_BUFFER_BYTES, offset);
 
@@ -332,8 +334,6 @@ dir_get(struct object_store *s, const char *bucket, const char *key, int64_t off
 		offset += n;
 		len -= n;
 	}
-	if (rc == 0 && ret_info != NULL)
-		*ret_info = info;
 	free(block);
 	close(fd);
 	return rc;
@@ -497,6 +497,7 @@ store_dir_new(const char *path, struct err *e)
 	sweep(fd);
 	s = xcalloc(1, sizeof(*s));
 	s->base = (struct object_store){.ops = &dir_ops, .kind = "dir"};
+	store_set_limits(&s->base, &(struct store_limits){0});
 	s->root_fd = fd;
 	return &s->base;
 }

@@ -70,6 +70,7 @@ store_s3_new(const struct store_s3_config *c, struct err *e)
 	}
 	s = xcalloc(1, sizeof(*s));
 	s->base = (struct object_store){.ops = &s3_ops, .kind = "s3"};
+	store_set_limits(&s->base, &(struct store_limits){0});
 	s->endpoints = c->endpoints;
 	s->creds = (struct s3_credentials){xstrdup(c->access_key), xstrdup(c->secret_key), xstrdup(c->session_token),
 	    xstrdup(is_empty(c->region) ? "us-east-1" : c->region)};

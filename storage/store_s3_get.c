@@ -13,6 +13,7 @@ struct download {
 	int64_t next, end;  /* offset wanted next; one behind the last, -1 to the object's end */
 	bool ranged;
 	bool wrong_range;   /* the server gave other bytes than we asked for */
+	struct object_info *ret_info; /* the caller's */
 };
 
 static int
@@ -26,6 +27,8 @@ take_body(void *arg, const void *data, size_t len)
 		d->wrong_range = true;
 		return ERR_PROTO;
 	}
+	if (d->next == d->from && d->ret_info != NULL)
+		*d->ret_info = d->call->info;
 	rc = d->write(d->arg, data, len);
 	if (rc == 0)
 		d->next += (int64_t)len;
@@ -92,7 +95,8 @@ s3_get(struct object_store *store, const char *bucket, const char *key, int64_t 
 {
 	struct s3_store *s = (struct s3_store *)store;
 	struct s3_call c = s3_call_make("GET", bucket, key, stop);
-	struct download d = {.write = write, .arg = arg, .call = &c, .next = offset, .end = len < 0 ? -1 : offset + len};
+	struct download d = {.write = write, .arg = arg, .call = &c, .next = offset, .end = len < 0 ? -1 : offset + len,
+	    .ret_info = ret_info};
 	struct s3_tries t = {.failed = 0};
 	char etag[sizeof(c.info.etag)];
 	bool moved;

@@ -22,10 +22,8 @@
 #include "storage/store_s3.h"
 
 #define MIB ((size_t)1024 * 1024)
-#define PART_DEFAULT_BYTES (8 * MIB)
 #define PART_MIN_BYTES (5 * MIB) /* S3's, except for the last one */
 #define PARTS_MAX 10000          /* S3's */
-#define PARALLEL_DEFAULT 3
 #define PARALLEL_MAX 16
 #define STOP_POLL_MS 100
 
@@ -390,10 +388,8 @@ put_parts(struct put *p, struct object_info *ret_info, struct err *e)
 
 /* 10,000 parts have to be enough for a size that is known. */
 static size_t
-part_bytes_for(const struct put_options *o, int64_t size_bytes)
+part_bytes_for(size_t part, int64_t size_bytes)
 {
-	size_t part = o->part_bytes > 0 ? o->part_bytes : PART_DEFAULT_BYTES;
-
 	if (part < PART_MIN_BYTES)
 		part = PART_MIN_BYTES;
 	if (size_bytes > (int64_t)part * PARTS_MAX)
@@ -414,8 +410,9 @@ put_init(struct put *p)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&p->change, &attr);
 	pthread_condattr_destroy(&attr);
-	p->part_bytes = part_bytes_for(p->o, p->src->size_bytes);
-	p->max_threads = p->o->parallel > 0 ? p->o->parallel : PARALLEL_DEFAULT;
+	p->part_bytes = part_bytes_for(p->o->part_bytes > 0 ? p->o->part_bytes : p->s->base.limits.put_part_bytes,
+	    p->src->size_bytes);
+	p->max_threads = p->o->parallel > 0 ? p->o->parallel : p->s->base.limits.put_parallel;
 	if (p->max_threads > PARALLEL_MAX)
 		p->max_threads = PARALLEL_MAX;
 	p->n_slots = p->max_threads + 1;
