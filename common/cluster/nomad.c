@@ -75,6 +75,7 @@ static const struct {
 	int code;
 } verdicts[] = {
 	{"Enforcing job modify index", ERR_CONFLICT},
+	{"job scaling blocked due to active deployment", ERR_CONFLICT},
 	{"parameterized job not found", ERR_NOTFOUND},
 	{"job not found", ERR_NOTFOUND},
 	{"variable not found", ERR_NOTFOUND},
@@ -132,7 +133,7 @@ right_for(const char *method, const char *path)
 		const char *method, *begin, *end, *right;
 	} table[] = {
 		{"GET", "/v1/jobs", "", "list-jobs"}, {"POST", "/v1/jobs/parse", "", "parse-job"}, {"PUT", "/v1/jobs", "", "submit-job"},
-		{"POST", "/v1/job/", "/dispatch", "dispatch-job"}, {"DELETE", "/v1/job/", "", "submit-job"},
+		{"POST", "/v1/job/", "/dispatch", "dispatch-job"}, {"POST", "/v1/job/", "/scale", "scale-job"}, {"DELETE", "/v1/job/", "", "submit-job"},
 		{"GET", "/v1/job/", "", "read-job"}, {"GET", "/v1/service/", "", "read-job"},
 	};
 	size_t len = strlen(path);
@@ -245,9 +246,16 @@ call_json(struct nomad *n, const char *method, const char *path, const char *que
 	return 0;
 }
 
-/* "/v1/job/<id><rest>" with the id encoded whole: children's ids hold slashes. */
-static char *
-job_path(const char *id, const char *rest)
+int
+nomad_call(struct nomad *n, const char *method, const char *path, const char *query, const json_t *body, json_type type,
+    json_t **ret, struct err *e)
+{
+	return ret != NULL ? call_json(n, method, path, query, body, type, ret, e) : call(n, method, path, query, body, e);
+}
+
+/* Children's ids hold slashes. */
+char *
+nomad_job_path(const char *id, const char *rest)
 {
 	struct buf b = buf_make(2048);
 
@@ -273,7 +281,7 @@ nomad_parse(struct nomad *n, const char *hcl, const char *variables, json_t **re
 int
 nomad_job(struct nomad *n, const char *id, json_t **ret_job, struct err *e)
 {
-	char *path = job_path(id, "");
+	char *path = nomad_job_path(id, "");
 	int rc = call_json(n, "GET", path, NULL, NULL, JSON_OBJECT, ret_job, e);
 
 	free(path);
@@ -297,7 +305,7 @@ nomad_dispatch(struct nomad *n, const char *parent, const char *token, const jso
 {
 	json_t *body = json_pack("{s:O*, s:s, s:i}", "Meta", meta, "IdempotencyToken", token, "Priority", priority);
 	json_t *answer = NULL;
-	char *path = job_path(parent, "/dispatch");
+	char *path = nomad_job_path(parent, "/dispatch");
 	const char *child, *eval;
 	int rc = call_json(n, "POST", path, NULL, body, JSON_OBJECT, &answer, e);
 
@@ -319,7 +327,7 @@ nomad_dispatch(struct nomad *n, const char *parent, const char *token, const jso
 int
 nomad_stop(struct nomad *n, const char *job, bool purge, struct err *e)
 {
-	char *path = job_path(job, "");
+	char *path = nomad_job_path(job, "");
 	int rc = call(n, "DELETE", path, purge ? "purge=true" : NULL, NULL, e);
 
 	free(path);
@@ -369,7 +377,7 @@ nomad_list(struct nomad *n, const char *prefix, json_t **ret_stubs, uint64_t *re
 int
 nomad_job_allocs(struct nomad *n, const char *job, json_t **ret_allocs, struct err *e)
 {
-	char *path = job_path(job, "/allocations");
+	char *path = nomad_job_path(job, "/allocations");
 	int rc = call_json(n, "GET", path, "task_states=true&all=true", NULL, JSON_ARRAY, ret_allocs, e);
 
 	free(path);
@@ -379,7 +387,7 @@ nomad_job_allocs(struct nomad *n, const char *job, json_t **ret_allocs, struct e
 int
 nomad_job_evals(struct nomad *n, const char *job, json_t **ret_evals, struct err *e)
 {
-	char *path = job_path(job, "/evaluations");
+	char *path = nomad_job_path(job, "/evaluations");
 	int rc = call_json(n, "GET", path, NULL, NULL, JSON_ARRAY, ret_evals, e);
 
 	free(path);
