@@ -26,6 +26,7 @@
 #include "dispatcher/upload.h"
 #include "dispatcher/watch.h"
 
+#define SCALE_HOLD_MS 2000 /* docs/API.md: a condemned worker must be scaled away within 1.5 s of the answer */
 #define EVENTS_KEPT 8192
 #define READ_THREADS 2
 #define STORE_THREADS 4
@@ -104,6 +105,7 @@ make_core(const struct dispatcher *d)
 		.lease_ttl_ms = c->lease_ttl_ms, .request_ttl_ms = c->request_ttl_ms, .max_queued = (size_t)c->queue_max,
 		.max_lost = (unsigned)c->max_lost, .max_crashes = (unsigned)c->max_crashes, .max_infra = (unsigned)c->max_infra,
 		.backoff_base_ms = c->backoff_base_ms, .backoff_cap_ms = c->backoff_cap_ms, .manifests = true,
+		.scale_hold_ms = SCALE_HOLD_MS,
 	};
 
 	random_bytes(&cc.seed, sizeof(cc.seed));

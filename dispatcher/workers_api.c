@@ -90,6 +90,7 @@ check_register(struct call *c, struct registering *g, struct err *e)
 		return err_set(e, ERR_INVALID, "mode: 'once' or 'loop'");
 	w->once = strcmp(g->mode, "once") == 0;
 	w->slots = (unsigned)g->slots;
+	w->alloc_index = (int)g->alloc_index;
 	snprintf(w->id, sizeof(w->id), "%s", g->base.worker);
 	snprintf(w->vertical, sizeof(w->vertical), "%s", g->vertical);
 	snprintf(w->child, sizeof(w->child), "%s", g->job_id == NULL ? "" : g->job_id);
@@ -134,6 +135,7 @@ worker_register(struct http_req *r, void *ctx)
 	struct registering *g = c->data;
 	struct err e = {0};
 
+	g->alloc_index = -1;
 	if (!worker_call_take(c, register_fields, COUNT(register_fields)))
 		return;
 	if (check_register(c, g, &e) != 0) {

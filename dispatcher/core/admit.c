@@ -172,6 +172,7 @@ resume_run(struct core *c, struct now now, struct run *run)
 
 	if (g != NULL) {
 		g->deadline_mono = now.mono_ms + c->config.lease_ttl_ms;
+		g->since_mono = run->started_real_ms < now.real_ms ? now.mono_ms - (now.real_ms - run->started_real_ms) : now.mono_ms;
 		g->request = request_get(c, run->request);
 		if (g->request != NULL) {
 			g->request->grants++;
@@ -181,6 +182,7 @@ resume_run(struct core *c, struct now now, struct run *run)
 	} else {
 		reserve_again(c, now, run);
 	}
+	run->arrived = true; /* in another life of the dispatcher */
 	run_row_of(run, &row);
 	run_load(c, now, run, &row);
 	run_index(c, now, run);
@@ -190,6 +192,7 @@ void
 core_start(struct core *c, struct now now)
 {
 	c->started = true;
+	c->hold_mono = now.mono_ms + c->config.scale_hold_ms;
 	list_each(&c->runs, l, after)
 		resume_run(c, now, container_of(l, struct run, all));
 	list_each(&c->workers, l, after)

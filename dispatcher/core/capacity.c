@@ -42,6 +42,7 @@ gather(struct core *c, struct now now, struct vertical *v, struct plan_input *in
 			in->lanes[r->row.class].coming++;
 	}
 	count_warm(c, now, v, in);
+	in->lanes[CLASS_NORMAL].starting = v->starting_slots;
 }
 
 static void
@@ -63,7 +64,7 @@ ask(struct core *c, struct now now, struct txn *t, struct lane *lane)
 static bool
 may_ask(struct core *c, struct now now, struct vertical *v)
 {
-	if (!c->config.cluster || !c->started || !c->nomad || v->requests >= v->window)
+	if (!vertical_one_shots(c, v) || !c->started || !c->nomad || v->requests >= v->window)
 		return false;
 	if (!ledger_ready(c, now)) {
 		vertical_wake_ledger(c, v);

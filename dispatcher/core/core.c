@@ -28,7 +28,7 @@ struct core *
 core_new(const struct core_config *config)
 {
 	struct core *c = xcalloc(1, sizeof(*c));
-	struct link *heads[] = {&c->runs, &c->verticals, &c->workers, &c->requests, &c->txns};
+	struct link *heads[] = {&c->runs, &c->verticals, &c->workers, &c->requests, &c->txns, &c->drains};
 	struct map **maps[] = {&c->run_by_id, &c->worker_by_id, &c->request_by_seq, &c->request_by_child, &c->callers, &c->interned};
 
 	c->config = *config;
@@ -48,6 +48,7 @@ core_new(const struct core_config *config)
 	for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++)
 		*maps[i] = map_new();
 	c->timers = heap_make(timer_less, timer_set_pos);
+	timer_init(&c->drain_timer, TIMER_DRAIN);
 	c->effects_end = &c->effects;
 	c->scratch = xcalloc(1, sizeof(*c->scratch));
 	return c;
@@ -105,6 +106,7 @@ core_free(struct core *c)
 		core_vertical_free(container_of(l, struct vertical, all));
 	while (core_take(c, &e))
 		core_effect_release(&e);
+	drain_free(c);
 	map_free(c->run_by_id);
 	map_free(c->worker_by_id);
 	map_free(c->request_by_seq);
@@ -322,6 +324,9 @@ timer_fire(struct core *c, struct now now, struct timer *t)
 		v->dirty = true;
 		for (size_t k = 0; k < RUN_CLASSES; k++)
 			v->lanes[k].dirty = true;
+		break;
+	case TIMER_DRAIN:
+		drain_timer(c, now);
 		break;
 	case TIMER_KINDS:
 		break;

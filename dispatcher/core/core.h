@@ -26,6 +26,9 @@
 #define CORE_CAUSE_MAX REASON_MAX
 #define CORE_OPS_MAX 64      /* rows in one commit */
 #define CORE_LEASES_MAX 32   /* leases in one answer */
+#define CORE_ALLOC_MAX 40    /* allocation id, with NUL */
+#define CORE_OWNER_MAX 64    /* who drains, with NUL */
+#define CORE_DRAINS_MAX 4096 /* marks of all owners together */
 
 struct core;
 
@@ -40,6 +43,7 @@ struct run_needs { /* fixed at submission */
 	int priority;             /* 0..100 */
 	int64_t timeout_ms;       /* of one attempt, > 0 */
 	unsigned tool_retries;    /* extra attempts after class `tool`; default 0 */
+	int64_t cpu_millis, memory_bytes; /* declared; 0: not weighed */
 };
 
 struct run_row {
@@ -164,11 +168,14 @@ struct core_config {
 	unsigned max_infra;           /* `infra` attempts; 8 */
 	int64_t backoff_base_ms, backoff_cap_ms; /* full jitter */
 	bool manifests;               /* the shell answers EFF_MANIFEST; without it a lost attempt is lost */
+	int64_t scale_hold_ms;        /* after a start, workers in allocations get no lease for so long: a scale call that was
+	                               * prepared with the dispatcher before (condemned marks are not durable) has arrived by then */
 };
 
 struct core_vertical {
 	char name[VERTICAL_NAME_MAX];
 	unsigned window;              /* most one-shots in Nomad at once, all classes together */
+	bool warm_only;               /* no one-shots at all: runs of every class and execution wait for looping workers */
 };
 
 /* A core without runs. core_free(NULL) is allowed. */
@@ -238,7 +245,9 @@ struct core_worker {
 	unsigned slots;            /* 1..CORE_LEASES_MAX */
 	uint64_t request;          /* one-shot: its request's seq, 0 if hand-made */
 	char child[CORE_CHILD_MAX]; /* Nomad job id when it runs in one */
-	char alloc[40];            /* allocation id, "" outside Nomad */
+	char alloc[CORE_ALLOC_MAX]; /* allocation id, "" outside Nomad */
+	int alloc_index;           /* of the allocation in its group, -1: unknown; lower ones are given runs first */
+	int64_t cpu_millis, memory_bytes; /* declared size; 0: unknown, runs are not weighed */
 };
 /* A worker says who it is, repeated after each restart of either side: ANS_REGISTER; ERR_INVALID without an id or with slots out
  * of 1..CORE_LEASES_MAX. A poll of it that is open is answered empty. */
@@ -327,11 +336,49 @@ void core_listing_end(struct core *c, struct now now);
 /* Nomad cannot be reached (calls are held back, leases and warm workers go on) or can again. */
 void core_nomad_health(struct core *c, struct now now, bool reachable, const char *why);
 
+/* What Nomad says about the group of looping workers of a vertical. */
+struct core_warm {
+	char vertical[VERTICAL_NAME_MAX];
+	unsigned starting_slots;   /* of allocations that are starting within their time and have not registered */
+	bool group;                /* there is one */
+	char why[CORE_CAUSE_MAX];  /* why its workers do not come, "" for no reason */
+};
+void core_warm(struct core *c, struct now now, const struct core_warm *w);
+
+/* ---- drains: workers that are to be taken away ---- */
+
+enum drain_mark {
+	DRAIN_NONE,
+	DRAIN_DRAINING,  /* gets no new leases; can be taken back */
+	DRAIN_CONDEMNED, /* held nothing, and gets nothing until the mark's time is over, whatever its owner says */
+};
+
+struct core_drain {
+	const char *owner;         /* non-empty, shorter than CORE_OWNER_MAX */
+	const char (*allocs)[CORE_ALLOC_MAX];
+	size_t n;
+	int64_t ttl_ms;            /* > 0: the marks end by themselves */
+	bool condemn;
+};
+
+struct core_drain_state {      /* of one allocation */
+	char alloc[CORE_ALLOC_MAX];
+	char worker[WORKER_ID_MAX]; /* "": nobody has registered from it */
+	size_t leases, committing;
+	enum drain_mark mark;      /* the strictest of all owners */
+};
+
+/* Replaces the owner's draining marks by one on each of these allocations of looping workers; none: takes all of them back.
+ * Marks stand on allocations: one that registers later falls under it. condemn: only if none of them holds a lease or is being
+ * given one, else nothing changes and it is ERR_CONFLICT; ERR_RETRY: after a restart, a worker that holds leases has not said yet
+ * where it runs; ERR_TOOBIG: more than CORE_DRAINS_MAX marks. out (n entries, may be NULL) is filled in each case. */
+int core_drain(struct core *c, struct now now, const struct core_drain *d, struct core_drain_state *out, struct err *e);
+
 /* ---- reading (for status, queue, workers; valid until the next event) ---- */
 
 struct core_wait { /* why a queued run waits */
-	char code[24];  /* "ready", "backoff", "window", "capacity_requested", "placement", "starting", "no_worker", "nomad_away",
-	                 * "ledger", "alone" (in a worker that crashed: waits for a worker without other runs) */
+	char code[24];  /* "ready", "backoff", "window", "capacity_requested", "placement", "starting", "warm_start" (looping workers
+	                 * cannot start), "no_worker", "nomad_away", "ledger", "alone" (in a worker that crashed: waits for a worker without other runs) */
 	char text[REASON_MAX];
 	size_t position;  /* 1 = next in its vertical and class */
 };
@@ -351,11 +398,40 @@ struct core_depth { /* of one vertical and class */
 /* One entry per vertical and class that has been declared or used: fills up to n, returns how many there are. */
 size_t core_depths(const struct core *c, struct now now, struct core_depth *out, size_t n);
 
+/* What an autoscaler wants to know of a vertical. All counts are of runs that looping workers may take, and of such workers;
+ * totals count from the core's start. */
+struct core_scale {
+	char vertical[VERTICAL_NAME_MAX];
+	size_t ready;              /* runs that wait for a slot, whoever may take them */
+	size_t warm_ready;         /* … those that looping workers may take */
+	size_t running;            /* attempts under way, in one-shots too */
+	int64_t oldest_ms;         /* how long the one of warm_ready has waited that waits longest */
+	size_t workers, slots, idle_slots; /* looping, not drained */
+	size_t one_shots_live;     /* that may exist in Nomad, of the normal class */
+	uint64_t arrivals_total;   /* attempts that came to want a slot: submissions and retries */
+	uint64_t served_total;     /* attempts that ended, however */
+	int64_t service_ms_mean, service_ms_p90; /* learnt time of an attempt in its slot; 0: nothing is known. Attempts that were
+	                            * cut short (canceled, lost, handed back) count as "at least so long" */
+};
+/* One entry per vertical: fills up to n, returns how many there are. */
+size_t core_scales(const struct core *c, struct now now, struct core_scale *out, size_t n);
+
+struct core_scale_worker {
+	char worker[WORKER_ID_MAX], alloc[CORE_ALLOC_MAX];
+	int alloc_index;
+	unsigned slots;
+	size_t leases, committing;
+	enum drain_mark mark;
+};
+/* One entry per registered looping worker of the vertical: fills up to n, returns how many there are. */
+size_t core_scale_workers(const struct core *c, const char *vertical, struct core_scale_worker *out, size_t n);
+
 struct core_worker_view {
 	struct core_worker worker;
-	size_t leases;
+	size_t leases, committing;  /* in force, being written */
 	int64_t seen_ms_ago;
 	bool draining, waiting;
+	enum drain_mark mark;
 };
 /* One entry per registered worker: fills up to n, returns how many there are. */
 size_t core_workers(const struct core *c, struct now now, struct core_worker_view *out, size_t n);

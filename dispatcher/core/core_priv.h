@@ -16,6 +16,7 @@
 #include "dispatcher/core/list.h"
 #include "dispatcher/core/queue.h"
 #include "dispatcher/core/runs.h"
+#include "dispatcher/core/service.h"
 
 struct run;
 struct worker;
@@ -31,7 +32,7 @@ struct request;
 #define FRESH_MS 1000          /* a warm worker between two polls counts as idle for this long */
 #define SUSPECT_WAIT_MS 10000  /* for a worker to fall empty by itself, before one is kept free for a suspect */
 
-enum timer_kind { TIMER_RUN, TIMER_POLL, TIMER_BEAT, TIMER_WORKER, TIMER_REQUEST, TIMER_VERTICAL, TIMER_KINDS };
+enum timer_kind { TIMER_RUN, TIMER_POLL, TIMER_BEAT, TIMER_WORKER, TIMER_REQUEST, TIMER_VERTICAL, TIMER_DRAIN, TIMER_KINDS };
 
 struct timer {
 	int64_t at_mono;
@@ -56,6 +57,9 @@ struct vertical {
 	struct link all;
 	char name[VERTICAL_NAME_MAX];
 	unsigned window;
+	bool warm_only;
+	unsigned starting_slots; /* of looping workers */
+	char warm_why[CORE_CAUSE_MAX]; /* why they do not come */
 	struct lane lanes[RUN_CLASSES];
 	size_t requests;         /* not done, not adopted: what counts against the window */
 	unsigned streak;         /* one-shots in a row that ended without having taken a run */
@@ -64,6 +68,8 @@ struct vertical {
 	bool refused;            /* … : Nomad refused the dispatch */
 	struct timer timer;
 	bool dirty;              /* plan again */
+	uint64_t arrivals, served; /* attempts that looping workers may take: came to want a slot, ended */
+	struct service service;  /* how long they take */
 };
 
 struct run_change {
@@ -117,6 +123,10 @@ struct core {
 	struct effect_node *effects, **effects_end;
 	bool listing;
 	struct run_row *scratch; /* of core_find */
+	struct link drains;      /* marks on allocations */
+	size_t n_drains;
+	struct timer drain_timer; /* the first of them ends */
+	int64_t hold_mono;       /* workers in allocations get no lease before (core_config.scale_hold_ms) */
 };
 
 /* --- core.c: effects, callers, timers --- */
@@ -158,6 +168,9 @@ const char *core_intern(struct core *c, const char *name);
 
 /* --- verticals.c, capacity.c --- */
 
+/* Whether there are one-shots for its runs, so that class and execution matter. */
+bool vertical_one_shots(const struct core *c, const struct vertical *v);
+
 /* The vertical of that name, made with window 0 where it is unknown (a run restored before its toolbox is read). */
 struct vertical *vertical_get(struct core *c, const char *name);
 
@@ -174,6 +187,17 @@ void core_settle(struct core *c, struct now now);
 /* Asks for the one-shots that the vertical lacks: in t as far as it has room, the rest (and all, if t is NULL) in commits of
  * their own. */
 void plan_run(struct core *c, struct now now, struct vertical *v, struct txn *t);
+
+/* --- drain.c --- */
+
+/* The strictest mark on the allocation. */
+enum drain_mark drain_of(const struct core *c, const char *alloc);
+
+/* Marks whose time is over are taken away. */
+void drain_timer(struct core *c, struct now now);
+
+/* Frees all marks; at the core's end. */
+void drain_free(struct core *c);
 
 /* --- txn.c --- */
 

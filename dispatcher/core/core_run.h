@@ -17,7 +17,7 @@ struct grant { /* a lease in force */
 	struct worker *worker;
 	struct request *request; /* of the one-shot, NULL for warm workers */
 	struct link of_worker;
-	int64_t deadline_mono;
+	int64_t since_mono, deadline_mono;
 	struct verdict verdict;
 	struct core_report *asked; /* handed back inside a child: decided by an inquiry, at verdict.at_mono at the latest */
 	uint64_t asked_caller;
@@ -44,6 +44,7 @@ struct run {
 	unsigned attempt, failures, crashes, tool_retries;
 	uint8_t state, class, execution, fail;
 	bool suspect, dead, adopted;
+	bool arrived;            /* counted among the vertical's arrivals since its last lease */
 	bool counted;            /* in its lane's `arriving` while its first commit is in flight */
 };
 
@@ -72,6 +73,9 @@ void run_free(struct core *c, struct run *run);
 void run_row_of(const struct run *run, struct run_row *ret);
 void run_load(struct core *c, struct now now, struct run *run, const struct run_row *row);
 
+/* Whether looping workers may take it: what the autoscaler counts. */
+bool run_warm(const struct core *c, const struct run *run);
+
 /* Whether nothing may be decided on it now: a commit is in flight, or a hand-back waits for Nomad's word. */
 bool run_busy(const struct run *run);
 
@@ -80,6 +84,10 @@ void run_unreserve(struct run *run);
 
 /* The lane whose workers may take it. */
 struct lane *run_lane(const struct core *c, const struct run *run);
+
+/* Out of its lane altogether, and into the one that is its now: around a change of what decides on that. */
+void run_leave_lane(struct core *c, struct run *run);
+void run_enter_lane(struct core *c, struct now now, struct run *run);
 
 /* Puts a run where its state belongs (ready, delayed, deadline), or takes it out of there. */
 void run_index(struct core *c, struct now now, struct run *run);

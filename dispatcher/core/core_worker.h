@@ -19,6 +19,7 @@ struct worker {
 	bool known;              /* registered with this dispatcher; otherwise only its leases are remembered */
 	bool drain_told;         /* a beat was answered with it */
 	bool leaving;            /* said that it ends: nothing more for it */
+	enum drain_mark mark;    /* on its allocation; looping workers only */
 	bool over;               /* its process has ended: verdict holds for leases that are still being committed */
 	struct verdict verdict;
 	struct lane *lane;
@@ -39,6 +40,9 @@ struct worker *worker_new(struct core *c, const char *id);
 
 /* Forgets a worker without leases; its open poll and beat are left unanswered. */
 void worker_free(struct core *c, struct worker *w);
+
+/* Gives it the lane whose runs it may take, and its place in that line. */
+void worker_enter_lane(const struct core *c, struct worker *w);
 
 /* The request whose one-shot it is, NULL for warm workers and where there is none: by number, or by child if it was made by hand. */
 struct request *worker_request(const struct core *c, const struct worker *w);
@@ -65,6 +69,9 @@ void beat_wake(struct core *c, struct worker *w);
 
 /* Kinds of runs that the worker may take, as a mask for queue_best. */
 unsigned queue_mask(const struct core *c, const struct worker *w);
+
+/* Whether the worker may be given runs at all: not drained, not held back after a start. */
+bool worker_takes(const struct core *c, const struct worker *w, struct now now);
 
 /* Slots of a warm worker that wait for runs; 0 for one-shots, for workers that end, and for one that is kept free for a suspect. */
 size_t worker_idle(const struct core *c, const struct worker *w, struct now now);

@@ -11,7 +11,7 @@
 unsigned
 queue_mask(const struct core *c, const struct worker *w)
 {
-	if (!c->config.cluster)
+	if (!vertical_one_shots(c, w->lane->vertical))
 		return QUEUE_ALL;
 	if (w->who.once)
 		return QUEUE_ALL & ~(QUEUE_BIT(QUEUE_WARM) | QUEUE_BIT(QUEUE_WARM_SUSPECT));
@@ -40,7 +40,7 @@ least_loaded(const struct core *c, const struct lane *lane)
 	list_each(&c->workers, l, after) {
 		const struct worker *w = container_of(l, struct worker, all);
 
-		if (w->lane != lane || !w->known || w->who.once || w->over || w->leaving)
+		if (w->lane != lane || !w->known || w->who.once || w->over || w->leaving || w->mark != DRAIN_NONE)
 			continue;
 		if (best == NULL || w->n_grants + w->committing < best->n_grants + best->committing)
 			best = w;
@@ -61,10 +61,18 @@ kept_free(const struct core *c, struct now now, const struct worker *w)
 	return now.mono_ms - container_of(best, struct run, entry)->due_mono >= SUSPECT_WAIT_MS && least_loaded(c, w->lane) == w;
 }
 
+bool
+worker_takes(const struct core *c, const struct worker *w, struct now now)
+{
+	if (w->who.once)
+		return true;
+	return w->mark == DRAIN_NONE && (w->who.alloc[0] == '\0' || now.mono_ms >= c->hold_mono);
+}
+
 size_t
 worker_idle(const struct core *c, const struct worker *w, struct now now)
 {
-	if (w->who.once || !w->known || w->over || w->leaving || (w->n_grants > 0 && kept_free(c, now, w)))
+	if (w->who.once || !w->known || w->over || w->leaving || w->mark != DRAIN_NONE || (w->n_grants > 0 && kept_free(c, now, w)))
 		return 0;
 	if (w->poll.caller != 0)
 		return slots_free(w, w->poll.free);
@@ -186,8 +194,10 @@ lease_serve(struct core *c, struct now now, struct worker *w)
 	offer_again(c, now, t, w);
 	if (w->poll.only[0] != '\0')
 		hopeless = !take_only(c, now, t, w);
-	else
+	else if (worker_takes(c, w, now))
 		take_ready(c, now, t, w);
+	else if (w->mark == DRAIN_NONE)
+		vertical_wake(c, w->lane->vertical, c->hold_mono);
 	if (t->n_runs > 0) {
 		w->committing = t->n_runs;
 		poll_close(c, w);

@@ -30,7 +30,7 @@ list_empty(const struct link *head)
 	return head->next == head;
 }
 
-/* Adds l, which is in no list, at the end. */
+/* Adds l, which is in no list, at the end; before an element, if that is given in place of the head. */
 static inline void
 list_add(struct link *head, struct link *l)
 {

@@ -4,7 +4,7 @@
 static size_t
 lane_lack(const struct plan_lane *l)
 {
-	size_t any = l->ready_any > l->idle_warm ? l->ready_any - l->idle_warm : 0;
+	size_t warm = l->idle_warm + l->starting, any = l->ready_any > warm ? l->ready_any - warm : 0;
 	size_t want = any + l->ready_job;
 
 	return want > l->coming ? want - l->coming : 0;

@@ -1,6 +1,6 @@
 /* plan.h - how many one-shots to ask of Nomad now, for one vertical. Pure.
  *
- * The backlog is divided in this order: idle warm slots, one-shots that were asked for and have not taken a run yet, then
+ * The backlog is divided in this order: idle warm slots, warm slots that are starting, one-shots that were asked for and have not taken a run yet, then
  * new one-shots inside the window. A surplus is never taken back here: a one-shot that comes late takes the next run or ends.
  */
 #ifndef DISPATCHER_CORE_PLAN_H
@@ -14,6 +14,7 @@ struct plan_lane {         /* one class of the vertical */
 	size_t ready_any;  /* ready runs that either kind of worker may take */
 	size_t ready_job;  /* ready runs that insist on a one-shot, or must run alone */
 	size_t idle_warm;  /* slots of warm workers that wait for a run */
+	size_t starting;   /* … that will be there soon */
 	size_t coming;     /* one-shots that were asked for and have not taken a run */
 };
 

@@ -24,7 +24,7 @@ run_busy(const struct run *run)
 struct lane *
 run_lane(const struct core *c, const struct run *run)
 {
-	return &run->vertical->lanes[c->config.cluster ? run->class : CLASS_NORMAL];
+	return &run->vertical->lanes[vertical_one_shots(c, run->vertical) ? run->class : CLASS_NORMAL];
 }
 
 static void
@@ -186,6 +186,20 @@ run_arm(struct core *c, struct run *run)
 	timer_set(c, &run->timer, c->writable || g->asked != NULL ? at : NEVER);
 }
 
+bool
+run_warm(const struct core *c, const struct run *run)
+{
+	return !vertical_one_shots(c, run->vertical) || (run->class == CLASS_NORMAL && run->execution != EXEC_JOB);
+}
+
+static void
+run_arrive(const struct core *c, struct run *run)
+{
+	if (!run->arrived && run_warm(c, run))
+		run->vertical->arrivals++;
+	run->arrived = true;
+}
+
 void
 run_index(struct core *c, struct now now, struct run *run)
 {
@@ -194,13 +208,44 @@ run_index(struct core *c, struct now now, struct run *run)
 	if (run->state == RUN_QUEUED) {
 		heap_push(&lane->by_age, run);
 		run->entry.kind = (enum queue_kind)(run->execution + (run->suspect ? QUEUE_ANY_SUSPECT : QUEUE_ANY));
-		if (run->reserved == NULL && run->due_mono <= now.mono_ms)
+		if (run->reserved == NULL && run->due_mono <= now.mono_ms) {
 			queue_add(&lane->ready, &run->entry);
+			run_arrive(c, run);
+		}
 		if (run->reserved != NULL)
 			timer_set(c, &run->reserved->timer, now.mono_ms); /* it may have waited for this commit to let go of the run */
 		lane->dirty = true;
 	}
 	run_arm(c, run);
+}
+
+static void
+count_arriving(const struct core *c, const struct run *run, size_t n)
+{
+	struct lane *lane = run_lane(c, run);
+
+	if (!run->counted || run->txn == NULL)
+		return;
+	lane->arriving += run->execution == EXEC_ANY ? n : 0;
+	lane->arriving_job += run->execution == EXEC_JOB ? n : 0;
+}
+
+void
+run_leave_lane(struct core *c, struct run *run)
+{
+	if (run->txn == NULL)
+		run_unindex(c, run);
+	count_arriving(c, run, (size_t)-1);
+	count_state(c, run, (size_t)-1);
+}
+
+void
+run_enter_lane(struct core *c, struct now now, struct run *run)
+{
+	count_state(c, run, 1);
+	count_arriving(c, run, 1);
+	if (run->txn == NULL && c->started)
+		run_index(c, now, run);
 }
 
 /* Before an attempt is made again: the worker may have died, or been cut off, between its last file and its report. Returns true
@@ -287,7 +332,7 @@ run_move_in(struct core *c, struct now now, struct txn *t, struct run *run, cons
 	struct run_row row, next;
 
 	full.random = core_random(c);
-	full.larger = c->config.cluster && run->execution != EXEC_WARM; /* worker groups have one size */
+	full.larger = vertical_one_shots(c, run->vertical) && run->execution != EXEC_WARM; /* worker groups have one size */
 	run_row_of(run, &row);
 	next = run_next(&row, &full, &c->limits, now.real_ms);
 	txn_add_run(c, t, run, &next, cause->event);
@@ -309,6 +354,7 @@ grant_attach(struct core *c, struct now now, struct run *run, struct worker *w)
 
 	g->worker = w;
 	g->request = request_get(c, run->request);
+	g->since_mono = now.mono_ms;
 	g->deadline_mono = now.mono_ms + c->config.lease_ttl_ms;
 	g->verdict.at_mono = NEVER;
 	if (w->over)

@@ -92,6 +92,19 @@ txn_commit(struct core *c, struct txn *t)
 	t->ops = NULL;
 }
 
+/* An attempt that was cut short says only that it takes at least so long; one over its time has taken that time. */
+static void
+attempt_ended(const struct core *c, struct now now, const struct run *run, enum run_event event)
+{
+	bool whole = event == EV_COMPLETE || event == EV_FAIL || event == EV_TIMEOUT;
+
+	if (!run_warm(c, run))
+		return;
+	run->vertical->served++;
+	service_add(&run->vertical->service, now.mono_ms, now.mono_ms - run->grant->since_mono,
+	    whole && run->state == RUN_RUNNING ? SERVICE_WHOLE : SERVICE_CUT);
+}
+
 /* The run moves, or stays what it was. Returns false if it does not exist any more. */
 static bool
 apply_run(struct core *c, struct now now, struct txn *t, const struct run_change *change, bool ok)
@@ -104,6 +117,7 @@ apply_run(struct core *c, struct now now, struct txn *t, const struct run_change
 	if (change->event == EV_SUBMIT) {
 		lane->arriving -= run->counted && run->execution == EXEC_ANY;
 		lane->arriving_job -= run->counted && run->execution == EXEC_JOB;
+		run->counted = false;
 	}
 	if (!ok) {
 		if (change->event == EV_SUBMIT)
@@ -114,6 +128,10 @@ apply_run(struct core *c, struct now now, struct txn *t, const struct run_change
 		return true;
 	}
 	core_emit(c, EFF_EVENT)->run = change->next;
+	if (held && !holds)
+		attempt_ended(c, now, run, change->event);
+	if (!held && holds)
+		run->arrived = false;
 	run_load(c, now, run, &change->next);
 	if (held && !holds)
 		grant_detach(c, now, run);

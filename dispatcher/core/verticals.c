@@ -62,12 +62,58 @@ vertical_wake_ledger(struct core *c, struct vertical *v)
 		vertical_wake(c, v, c->ledger_hold_mono);
 }
 
+bool
+vertical_one_shots(const struct core *c, const struct vertical *v)
+{
+	return c->config.cluster && !v->warm_only;
+}
+
+/* Whose runs stand in which lane changes: everybody is taken out of the old place before, and put into the new one after it. */
+static void
+change_kind(struct core *c, struct now now, struct vertical *v, bool warm_only)
+{
+	list_each(&c->runs, l, after) {
+		struct run *run = container_of(l, struct run, all);
+
+		if (run->vertical == v)
+			run_leave_lane(c, run);
+	}
+	v->warm_only = warm_only;
+	list_each(&c->runs, l, after) {
+		struct run *run = container_of(l, struct run, all);
+
+		if (run->vertical == v)
+			run_enter_lane(c, now, run);
+	}
+	list_each(&c->workers, l, after) {
+		struct worker *w = container_of(l, struct worker, all);
+
+		if (w->lane != NULL && w->lane->vertical == v)
+			worker_enter_lane(c, w);
+	}
+	for (size_t k = 0; k < RUN_CLASSES; k++)
+		v->lanes[k].dirty = true;
+}
+
 void
 core_set_vertical(struct core *c, struct now now, const struct core_vertical *declared)
 {
 	struct vertical *v = vertical_get(c, declared->name);
 
 	v->window = declared->window;
+	if (v->warm_only != declared->warm_only)
+		change_kind(c, now, v, declared->warm_only);
+	v->dirty = true;
+	core_settle(c, now);
+}
+
+void
+core_warm(struct core *c, struct now now, const struct core_warm *fact)
+{
+	struct vertical *v = vertical_get(c, fact->vertical);
+
+	v->starting_slots = fact->starting_slots;
+	snprintf(v->warm_why, sizeof(v->warm_why), "%s", fact->why);
 	v->dirty = true;
 	core_settle(c, now);
 }

@@ -105,10 +105,14 @@ core_why(const struct core *c, struct now now, const char *id, struct core_wait 
 		if (worker_idle(c, w, now) > 0 && (queue_mask(c, w) & QUEUE_BIT(run->entry.kind)) != 0 && (!run->suspect || w->n_grants == 0))
 			return say(ret, "ready", "a worker is taking it");
 	}
-	if (c->config.cluster && run->execution != EXEC_WARM)
+	if (run_warm(c, run) && run->vertical->starting_slots > 0)
+		return say(ret, "starting", "a warm worker is starting");
+	if (vertical_one_shots(c, run->vertical) && run->execution != EXEC_WARM)
 		return why_cluster(c, now, run, lane, ret);
 	if (run->suspect && lane->running > 0)
 		return say(ret, "alone", "a worker crashed with it: it waits for one that runs nothing else");
+	if (run->vertical->warm_why[0] != '\0')
+		return say(ret, "warm_start", run->vertical->warm_why);
 	return say(ret, "no_worker", "no worker of its vertical has a free slot");
 }
 
@@ -179,8 +183,10 @@ core_workers(const struct core *c, struct now now, struct core_worker_view *out,
 			out[count] = (struct core_worker_view){
 				.worker = w->who,
 				.leases = w->n_grants,
+				.committing = w->committing,
+				.mark = w->mark,
 				.seen_ms_ago = now.mono_ms - w->seen_mono,
-				.draining = w->leaving || w->over || (r != NULL && r->withdraw),
+				.draining = w->leaving || w->over || w->mark != DRAIN_NONE || (r != NULL && r->withdraw),
 				.waiting = w->poll.caller != 0,
 			};
 		count++;

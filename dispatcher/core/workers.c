@@ -1,6 +1,7 @@
 /* workers.c - workers: who they are, their polls and their beats. */
 #include <assert.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,7 +99,9 @@ core_register(struct core *c, struct now now, uint64_t caller, const struct core
 	w->known = true;
 	w->leaving = w->over = w->drain_told = false;
 	w->verdict.at_mono = NEVER;
-	w->lane = &vertical_get(c, who->vertical)->lanes[c->config.cluster ? who->class : CLASS_NORMAL];
+	w->mark = who->once ? DRAIN_NONE : drain_of(c, who->alloc);
+	w->lane = vertical_get(c, who->vertical)->lanes;
+	worker_enter_lane(c, w);
 	worker_seen(c, now, w);
 	r = worker_request(c, w);
 	if (r != NULL) {
@@ -211,6 +214,37 @@ poll_timer(struct core *c, struct now now, struct worker *w)
 	poll_answer_empty(c, w, false, 0, "");
 }
 
+/* One-shots first, then by allocation index, so that the top of the group is idle when it shrinks; equals in the order of coming. */
+static int
+line_key(const struct worker *w)
+{
+	if (w->who.once)
+		return -1;
+	return w->who.alloc_index < 0 ? INT_MAX : w->who.alloc_index;
+}
+
+static void
+wait_in_line(struct worker *w)
+{
+	struct link *at = w->lane->waiting.prev;
+
+	while (at != &w->lane->waiting && line_key(container_of(at, struct worker, waiting)) > line_key(w))
+		at = at->prev;
+	list_add(at->next, &w->waiting);
+}
+
+void
+worker_enter_lane(const struct core *c, struct worker *w)
+{
+	struct vertical *v = w->lane->vertical;
+
+	w->lane = &v->lanes[vertical_one_shots(c, v) ? w->who.class : CLASS_NORMAL];
+	if (w->poll.caller != 0) {
+		list_remove(&w->waiting);
+		wait_in_line(w);
+	}
+}
+
 void
 core_lease(struct core *c, struct now now, uint64_t caller, const char *id, unsigned free_slots, const char *only,
     const struct held *held, size_t n_held, int64_t wait_ms)
@@ -228,7 +262,7 @@ core_lease(struct core *c, struct now now, uint64_t caller, const char *id, unsi
 	w->poll.free = free_slots;
 	snprintf(w->poll.only, sizeof(w->poll.only), "%s", only == NULL ? "" : only);
 	renew(c, now, w, held, n_held);
-	list_add(&w->lane->waiting, &w->waiting);
+	wait_in_line(w);
 	lease_serve(c, now, w);
 	core_settle(c, now);
 }

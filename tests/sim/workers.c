@@ -82,7 +82,7 @@ message_new(struct world *w, int proc, enum caller_kind kind)
 	m->caller = shell_call(w, kind, proc);
 	m->proc = proc;
 	sim_group(p->vertical, group);
-	m->who = (struct core_worker){.once = p->once, .slots = p->slots, .request = p->request};
+	m->who = (struct core_worker){.once = p->once, .slots = p->slots, .request = p->request, .alloc_index = -1};
 	if (p->child >= 0)
 		m->who.class = w->children[p->child].class;
 	snprintf(m->who.id, sizeof(m->who.id), "%s", p->id);

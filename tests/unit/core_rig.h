@@ -273,7 +273,7 @@ rig_submit(struct rig *r, const char *id, int priority)
 static inline void
 rig_register(struct rig *r, const char *id, unsigned slots, const char *child, uint64_t request)
 {
-	struct core_worker w = {.slots = slots, .request = request, .once = child[0] != '\0'};
+	struct core_worker w = {.slots = slots, .request = request, .once = child[0] != '\0', .alloc_index = -1};
 
 	snprintf(w.id, sizeof(w.id), "%s", id);
 	snprintf(w.vertical, sizeof(w.vertical), "%s", RIG_VERTICAL);

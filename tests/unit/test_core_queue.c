@@ -83,22 +83,24 @@ the_plan_divides_the_backlog(void **state)
 		size_t in_nomad, window;
 		size_t want[RUN_CLASSES];
 	} cases[] = {
-		/*      any job idle coming            any job idle coming */
-		{.normal = {0, 0, 0, 0}, .window = 8},
-		{.normal = {3, 0, 0, 0}, .window = 8, .want = {3, 0}},
-		{.normal = {3, 0, 2, 0}, .window = 8, .want = {1, 0}},
-		{.normal = {3, 0, 9, 0}, .window = 8},
-		{.normal = {0, 2, 9, 0}, .window = 8, .want = {2, 0}},       /* idle warm slots are no use to them */
-		{.normal = {3, 2, 9, 1}, .window = 8, .in_nomad = 1, .want = {1, 0}},
-		{.normal = {3, 0, 0, 5}, .window = 8, .in_nomad = 5},
-		{.normal = {100000, 0, 0, 0}, .window = 8, .want = {8, 0}},
-		{.normal = {100000, 0, 0, 0}, .window = 8, .in_nomad = 7, .want = {1, 0}},
-		{.normal = {100000, 0, 0, 8}, .window = 8, .in_nomad = 8},
-		{.normal = {100, 0, 0, 0}, .window = 2, .in_nomad = 5},      /* the window was made smaller */
-		{.normal = {9, 0, 0, 0}, .large = {9, 0, 0, 0}, .window = 4, .want = {2, 2}},
-		{.normal = {9, 0, 0, 0}, .large = {1, 0, 0, 0}, .window = 4, .want = {3, 1}},
-		{.normal = {1, 0, 0, 0}, .large = {9, 0, 0, 0}, .window = 4, .want = {1, 3}},
-		{.normal = {5, 0, 0, 0}, .window = 0},
+		/*      any job idle starting coming */
+		{.normal = {0, 0, 0, 0, 0}, .window = 8},
+		{.normal = {3, 0, 0, 0, 0}, .window = 8, .want = {3, 0}},
+		{.normal = {3, 0, 2, 0, 0}, .window = 8, .want = {1, 0}},
+		{.normal = {3, 0, 9, 0, 0}, .window = 8},
+		{.normal = {0, 2, 9, 0, 0}, .window = 8, .want = {2, 0}},       /* idle warm slots are no use to them */
+		{.normal = {3, 2, 9, 0, 1}, .window = 8, .in_nomad = 1, .want = {1, 0}},
+		{.normal = {3, 0, 0, 0, 5}, .window = 8, .in_nomad = 5},
+		{.normal = {100000, 0, 0, 0, 0}, .window = 8, .want = {8, 0}},
+		{.normal = {100000, 0, 0, 0, 0}, .window = 8, .in_nomad = 7, .want = {1, 0}},
+		{.normal = {100000, 0, 0, 0, 8}, .window = 8, .in_nomad = 8},
+		{.normal = {100, 0, 0, 0, 0}, .window = 2, .in_nomad = 5},      /* the window was made smaller */
+		{.normal = {5, 0, 2, 2, 0}, .window = 8, .want = {1, 0}},
+		{.normal = {5, 1, 2, 9, 0}, .window = 8, .want = {1, 0}},    /* nor are those that start */
+		{.normal = {9, 0, 0, 0, 0}, .large = {9, 0, 0, 0, 0}, .window = 4, .want = {2, 2}},
+		{.normal = {9, 0, 0, 0, 0}, .large = {1, 0, 0, 0, 0}, .window = 4, .want = {3, 1}},
+		{.normal = {1, 0, 0, 0, 0}, .large = {9, 0, 0, 0, 0}, .window = 4, .want = {1, 3}},
+		{.normal = {5, 0, 0, 0, 0}, .window = 0},
 	};
 
 	(void)state;
