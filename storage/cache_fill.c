@@ -161,7 +161,7 @@ unpack_into(struct cache *c, int fd, int64_t blob_bytes, const char *tmp, const 
 	    (geteuid() == 0 && fchown(dir_fd, c->config.uid, c->config.gid) != 0))
 		rc = err_set(e, errno == ENOSPC ? ERR_RETRY : ERR_IO, "make %s/%s: %s", c->dir, tmp, strerror(errno));
 	else
-		rc = extract_archive(fd, dir_fd, c->config.uid, c->config.gid, &limits, stop, ret_r, e);
+		rc = extract_archive(fd, dir_fd, c->config.uid, c->config.gid, &limits, NULL, stop, ret_r, e);
 	if (dir_fd >= 0)
 		close(dir_fd);
 	return rc;

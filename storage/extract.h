@@ -17,22 +17,35 @@
 
 #include "base/err.h"
 
-struct extract_limits { /* 0 is not a limit but an error: fill all; extract_limits_default() */
-	int64_t max_bytes;        /* apparent size of all files together */
-	int64_t max_file_bytes;   /* of one file */
-	int64_t max_entries;      /* files, directories and links */
-	int64_t max_ratio;        /* output over input, checked above 64 MiB of output */
-	int64_t max_depth;        /* directories below each other */
-	int64_t max_name_bytes;   /* whole path; one component is at most 255 */
-	int64_t max_memory_bytes; /* of the helper */
+struct extract_limits { /* 0 is not a limit but an error, except for the floors: fill all; extract_limits_default() */
+	int64_t max_archive_bytes; /* the archive itself */
+	int64_t max_bytes;         /* apparent size of all files together: holes count, a hard link counts like a copy */
+	int64_t max_disk_bytes;    /* what the tree takes on a disk: see extract_result */
+	int64_t max_file_bytes;    /* of one file, apparent */
+	int64_t max_entries;       /* files, directories (also those that only names imply) and links */
+	int64_t max_ratio;         /* output over input, checked above 64 MiB of output */
+	int64_t max_depth;         /* directories below each other */
+	int64_t max_name_bytes;    /* whole path; one component is at most 255 */
+	int64_t max_memory_bytes;  /* address space of the helper */
+	int64_t max_cpu_ms;        /* processor time of the helper; the kernel counts whole seconds */
 	int64_t timeout_ms;
+	int64_t min_free_bytes, min_free_inodes; /* of the file system, left alone: below it ERR_RETRY; 0: none */
 };
 
 struct extract_result {
-	int64_t entries, bytes, took_ms;
+	int64_t entries, bytes; /* as the limits count them */
+	int64_t disk_bytes;     /* blocks of 4 KiB that data was written to, and one for each entry */
+	int64_t took_ms;
 };
 
-/* 16 GiB, 8 GiB a file, 500,000 entries, ratio 200, depth 64, names 4,096, 512 MiB, 30 min. */
+/* Told how much there is while the tree grows, about every 16 MiB and every 1,000 entries. A result that is not 0 (with *e
+ * filled) ends the extraction, which returns it. */
+struct extract_watch {
+	int (*grew)(void *arg, int64_t disk_bytes, int64_t entries, struct err *e);
+	void *arg;
+};
+
+/* The defaults of the worker's EXTRACT_* settings, without floors. */
 struct extract_limits extract_limits_default(void);
 
 /* Kinds by content, never by name. */
@@ -44,17 +57,21 @@ enum target_kind extract_probe(int fd);
 
 /* Unpacks the archive open at fd (read from its start) into the empty directory dir_fd, using a helper process that runs the
  * current executable with argv "--extract" (its main calls extract_helper_main first of all). As root the helper takes
- * the uid/gid given (must own dir_fd); otherwise they are ignored. Blocks; worker threads only.
- * Returns 0 and *ret_result, ERR_INVALID (hostile, broken or not an archive; over a limit: ERR_TOOBIG), ERR_TIMEOUT, ERR_CANCELED,
- * ERR_RETRY (disk full), ERR_IO. */
+ * the uid/gid given (must own dir_fd); otherwise they are ignored. watch may be NULL; it is called by this thread while the
+ * helper goes on. Blocks; worker threads only. After a failure the directory is empty again.
+ * Returns 0 and *ret_result, ERR_INVALID (hostile, broken or not an archive), ERR_TOOBIG (over a limit), ERR_TIMEOUT,
+ * ERR_CANCELED, ERR_RETRY (disk full, below a floor, or the helper was killed), ERR_CONFLICT (dir_fd is not empty), ERR_DENIED
+ * (the helper could not be confined), ERR_IO, or what watch returned. */
 int extract_archive(int fd, int dir_fd, uint32_t uid, uint32_t gid, const struct extract_limits *limits,
-    const atomic_bool *stop, struct extract_result *ret_result, struct err *e);
+    const struct extract_watch *watch, const atomic_bool *stop, struct extract_result *ret_result, struct err *e);
 
 /* If argv asks for the helper ("--extract"), runs it and ends the process; else returns -1. Call first in main; a status >= 0 is
  * for main to return. */
 int extract_helper_main(int argc, char **argv);
 
-/* The walk itself, without process or confinement, for the helper and for fuzzing: same limits and errors. */
-int extract_walk(int fd, int dir_fd, const struct extract_limits *limits, struct extract_result *ret_result, struct err *e);
+/* The walk itself, without process or confinement, for the helper and for fuzzing: same limits and errors, except for those
+ * on memory and processor time; what it made before a failure stays. */
+int extract_walk(int fd, int dir_fd, const struct extract_limits *limits, const struct extract_watch *watch,
+    struct extract_result *ret_result, struct err *e);
 
 #endif

@@ -17,17 +17,6 @@
 
 #include "storage/extract_parts.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 /* Landlock, of which Debian 12's header knows the first half. */
 #define LL_FS_WRITE_FILE (1ULL << 1)
 #define LL_FS_REMOVE_FILE (1ULL << 5)
@@ -111,14 +100,14 @@ seccomp_filter(void)
 }
 
 static int
-limit(int what, int64_t value, struct err *e)
+limit(int what, int64_t value, int64_t hard, struct err *e)
 {
 	struct rlimit r, old;
 
 	if (getrlimit(what, &old) != 0)
 		return err_set(e, ERR_IO, "getrlimit: %s", strerror(errno));
-	r.rlim_max = old.rlim_max == RLIM_INFINITY || (rlim_t)value < old.rlim_max ? (rlim_t)value : old.rlim_max;
-	r.rlim_cur = r.rlim_max;
+	r.rlim_max = (rlim_t)hard < old.rlim_max ? (rlim_t)hard : old.rlim_max;
+	r.rlim_cur = (rlim_t)value < r.rlim_max ? (rlim_t)value : r.rlim_max;
 	return setrlimit(what, &r) == 0 ? 0 : err_set(e, ERR_IO, "setrlimit: %s", strerror(errno));
 }
 
@@ -127,17 +116,19 @@ limits(const struct extract_limits *l, struct err *e)
 {
 	const struct {
 		int what;
-		int64_t value;
+		int64_t value, hard_more;
 	} rows[] = {
-		{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, l->max_depth + 64}, {RLIMIT_FSIZE, l->max_file_bytes},
-		{RLIMIT_CPU, l->timeout_ms / 1000 + 1}, {RLIMIT_AS, l->max_memory_bytes},
+		{RLIMIT_CORE, 0, 0}, {RLIMIT_NOFILE, l->max_depth + 64, 0}, {RLIMIT_FSIZE, l->max_file_bytes, 0},
+		{RLIMIT_NPROC, 0, 0}, {RLIMIT_AS, l->max_memory_bytes, 0},
+		/* At the first of the two it is told why it dies. */
+		{RLIMIT_CPU, (l->max_cpu_ms + 999) / 1000, 1},
 	};
 	int rc = 0;
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && rc == 0; i++)
 		/* A sanitizer's shadow is terabytes of address space. */
-		if (!(SANITIZED && rows[i].what == RLIMIT_AS))
-			rc = limit(rows[i].what, rows[i].value, e);
+		if (!(EXTRACT_SANITIZED && rows[i].what == RLIMIT_AS))
+			rc = limit(rows[i].what, rows[i].value, rows[i].value + rows[i].hard_more, e);
 	return rc;
 }
 

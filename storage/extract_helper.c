@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 #include "base/num.h"
 #include "storage/extract_parts.h"
@@ -28,9 +29,20 @@ parse(int argc, char **argv, struct extract_wire_args *a, struct err *e)
 	return rc;
 }
 
+static int
+tell(void *arg, int64_t disk_bytes, int64_t entries, struct err *e)
+{
+	struct extract_wire_reply r = {.magic = EXTRACT_WIRE_MAGIC, .rc = EXTRACT_WIRE_GROWING, .result.entries = entries,
+	    .result.disk_bytes = disk_bytes};
+
+	(void)arg;
+	return file_write_all(REPLY_FD, &r, sizeof(r), e);
+}
+
 int
 extract_helper_main(int argc, char **argv)
 {
+	const struct extract_watch watch = {.grew = tell};
 	struct extract_wire_args a = {0};
 	struct extract_wire_reply r = {.magic = EXTRACT_WIRE_MAGIC};
 
@@ -42,8 +54,10 @@ extract_helper_main(int argc, char **argv)
 	r.rc = parse(argc, argv, &a, &r.err);
 	if (r.rc == 0)
 		r.rc = r.guards = extract_confine(DIR_FD, (uint32_t)a.uid, (uint32_t)a.gid, &a.limits, &r.err);
+	fault_point("extract.confined");
 	if (r.rc >= 0)
-		r.rc = extract_walk(ARCHIVE_FD, DIR_FD, &a.limits, &r.result, &r.err);
+		r.rc = extract_walk(ARCHIVE_FD, DIR_FD, &a.limits, &watch, &r.result, &r.err);
+	fault_point("extract.walked");
 	/* Not exit(): what runs there (a sanitizer's leak check) may need calls that were given up. */
 	_exit(file_write_all(REPLY_FD, &r, sizeof(r), NULL) == 0 ? 0 : 1);
 }

@@ -16,8 +16,46 @@
 #define EXTRACT_COMPONENT_MAX 255
 #define EXTRACT_QUOTE_LEN 112
 
+#define EXTRACT_DISK_BLOCK 4096 /* what disk_bytes is counted in */
+#define EXTRACT_HINT_DISK "free space on the cache's disk, or give CACHE_DIR a larger one"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define EXTRACT_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define EXTRACT_SANITIZED 1
+#endif
+#endif
+#ifndef EXTRACT_SANITIZED
+#define EXTRACT_SANITIZED 0
+#endif
+
 /* True if every limit is set and inside what the walk can keep. */
 bool extract_limits_valid(const struct extract_limits *l);
+
+/* --- limits --- */
+
+struct extract_count { /* the first fields are filled by the walk, the others are 0 at first */
+	const struct extract_limits *limits;
+	const struct extract_watch *watch; /* may be NULL */
+	int dir_fd;
+	int64_t in_bytes; /* of the archive */
+	int64_t deadline_mono_ms;
+	struct extract_result made, told;
+};
+
+/* Before anything is made. Returns 0, ERR_TOOBIG, ERR_RETRY (below a floor), ERR_IO. */
+int extract_count_start(struct extract_count *c, struct err *e);
+
+/* Count what is about to be made; from time to time look at the floors and tell the watch. _disk: blocks of
+ * EXTRACT_DISK_BLOCK, _entries: entries with a block each, _bytes: `more` bytes of a file of file_bytes by now.
+ * Return 0, ERR_TOOBIG, ERR_INVALID (negative), ERR_TIMEOUT, ERR_RETRY, ERR_IO, or what the watch returned. */
+int extract_count_disk(struct extract_count *c, int64_t blocks, struct err *e);
+int extract_count_entries(struct extract_count *c, int64_t more, struct err *e);
+int extract_count_bytes(struct extract_count *c, int64_t file_bytes, int64_t more, struct err *e);
+
+/* Whether the archive may become so many bytes. Returns 0 or ERR_TOOBIG. */
+int extract_count_ratio(const struct extract_count *c, int64_t out_bytes, struct err *e);
 
 /* --- names --- */
 

@@ -63,7 +63,7 @@ extract_errno(struct err *e, const char *what)
 	case ENOSPC:
 	case EDQUOT:
 		err_set(e, ERR_RETRY, "%s: %s", what, strerror(code));
-		err_hint(e, "free space on the cache's disk, or give CACHE_DIR a larger one");
+		err_hint(e, EXTRACT_HINT_DISK);
 		return ERR_RETRY;
 	case EFBIG:
 		return err_set(e, ERR_TOOBIG, "%s: the file is over the limit", what);

@@ -13,11 +13,11 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/mem.h"
 #include "storage/extract_parts.h"
 
 #define READ_BYTES (256 * 1024)
-#define RATIO_FLOOR_BYTES (64LL << 20) /* below this no ratio is a danger */
 #define MTIME_MAX 4102444800LL         /* 2100-01-01 */
 #define TAR_BLOCK 512
 
@@ -26,75 +26,25 @@ struct later { /* a symbolic link, made when all files are there, so that nothin
 	bool verify;
 };
 
+struct piece { /* of a file's data */
+	const void *data;
+	size_t len;
+	int64_t at;
+};
+
 struct walk {
 	struct archive *a;
 	struct extract_tree *tree;
 	const struct extract_limits *limits;
+	struct extract_count count;
 	int fd;
-	int64_t in_bytes; /* of the archive */
-	int64_t deadline_mono_ms;
-	struct extract_result made;
+	bool zip;
 	struct later *links;
 	size_t n_links, cap_links;
+	int64_t link_bytes; /* of their texts */
+	int64_t own_dirs, implied_dirs; /* made for an entry of their own, or on the way to another */
 	char path[EXTRACT_PATH_MAX + 1]; /* of the entry at hand */
 };
-
-struct extract_limits
-extract_limits_default(void)
-{
-	return (struct extract_limits){
-		.max_bytes = 16LL << 30, .max_file_bytes = 8LL << 30, .max_entries = 500000, .max_ratio = 200, .max_depth = 64,
-		.max_name_bytes = EXTRACT_PATH_MAX, .max_memory_bytes = 512LL << 20, .timeout_ms = 30 * 60 * 1000,
-	};
-}
-
-bool
-extract_limits_valid(const struct extract_limits *l)
-{
-	return l->max_bytes > 0 && l->max_file_bytes > 0 && l->max_entries > 0 && l->max_ratio > 0 && l->max_depth > 0 &&
-	    l->max_depth <= EXTRACT_DEPTH_MAX && l->max_name_bytes > 0 && l->max_name_bytes <= EXTRACT_PATH_MAX &&
-	    l->max_memory_bytes > 0 && l->timeout_ms > 0;
-}
-
-/* --- limits --- */
-
-static int
-check_time(const struct walk *w, struct err *e)
-{
-	if (clock_mono_ms() < w->deadline_mono_ms)
-		return 0;
-	return err_set(e, ERR_TIMEOUT, "unpacking took longer than %lld s", (long long)(w->limits->timeout_ms / 1000));
-}
-
-static int
-count_entry(struct walk *w, struct err *e)
-{
-	w->made.entries++;
-	/* Directories that names imply cost as much as those with an entry of their own. */
-	if (w->made.entries + extract_tree_dirs_made(w->tree) <= w->limits->max_entries)
-		return check_time(w, e);
-	return err_set(e, ERR_TOOBIG, "more than %lld entries", (long long)w->limits->max_entries);
-}
-
-/* Accounts for bytes about to be in the tree; sizes come from the archive and may be anything. */
-static int
-count_bytes(struct walk *w, int64_t file_bytes, int64_t more, struct err *e)
-{
-	int64_t out;
-
-	if (file_bytes < 0 || more < 0)
-		return err_set(e, ERR_INVALID, "the size is negative");
-	if (file_bytes > w->limits->max_file_bytes)
-		return err_set(e, ERR_TOOBIG, "the file has %lld bytes or more, %lld are allowed", (long long)file_bytes,
-		    (long long)w->limits->max_file_bytes);
-	if (more > w->limits->max_bytes - w->made.bytes)
-		return err_set(e, ERR_TOOBIG, "all files together have more than %lld bytes", (long long)w->limits->max_bytes);
-	out = w->made.bytes + more;
-	if (out > RATIO_FLOOR_BYTES && out / w->limits->max_ratio > w->in_bytes)
-		return err_set(e, ERR_TOOBIG, "unpacked more than %lld times the size of the archive",
-		    (long long)w->limits->max_ratio);
-	return check_time(w, e);
-}
 
 /* --- libarchive --- */
 
@@ -125,26 +75,42 @@ read_error(struct walk *w, struct err *e)
 	return ERR_INVALID;
 }
 
+static bool
+starts_like_zip(int fd)
+{
+	char head[4];
+
+	return pread(fd, head, sizeof(head), 0) == (ssize_t)sizeof(head) &&
+	    (memcmp(head, "PK\003\004", 4) == 0 || memcmp(head, "PK\005\006", 4) == 0);
+}
+
 /* Only what we mean to take: other formats and filters hold most of libarchive's past flaws, run programs, or (mtree) read
- * files of this host. */
+ * files of this host. The first bytes alone tell zip from tar: no file is both. */
 static int
 open_archive(struct walk *w, struct err *e)
 {
 	struct stat st;
+	int rc;
 
 	if (fstat(w->fd, &st) != 0 || lseek(w->fd, 0, SEEK_SET) != 0)
 		return err_set(e, ERR_IO, "open the archive: %s", strerror(errno));
-	w->in_bytes = st.st_size;
+	w->count.in_bytes = st.st_size;
+	w->zip = starts_like_zip(w->fd);
+	if ((rc = extract_count_start(&w->count, e)) != 0)
+		return rc;
 	w->a = archive_read_new();
 	if (w->a == NULL)
 		return err_set(e, ERR_IO, "open the archive: out of memory");
+	if (w->zip) {
+		/* Not the streaming reader: it would take a zip without its directory, cut off, for whole. */
+		archive_read_support_format_zip_seekable(w->a);
+		return 0;
+	}
 	archive_read_support_filter_gzip(w->a);
 	archive_read_support_filter_bzip2(w->a);
 	archive_read_support_filter_xz(w->a);
 	archive_read_support_filter_zstd(w->a);
 	archive_read_support_format_tar(w->a);
-	/* Not the streaming reader: it would take a zip without its directory, cut off, for whole. */
-	archive_read_support_format_zip_seekable(w->a);
 	return 0;
 }
 
@@ -167,34 +133,52 @@ write_at(int fd, const char *data, size_t len, int64_t at, struct err *e)
 	return 0;
 }
 
+/* Takes one piece of a file: `counted` bytes of it are accounted for, its blocks before `next_block` are on the disk. */
+static int
+take_piece(struct walk *w, int fd, const struct piece *p, int64_t *counted, int64_t *next_block, struct err *e)
+{
+	int64_t end, first = p->at / EXTRACT_DISK_BLOCK, blocks;
+	int rc;
+
+	if (p->at > INT64_MAX - EXTRACT_DISK_BLOCK - (int64_t)p->len)
+		return err_set(e, ERR_INVALID, "the file ends beyond all bounds");
+	end = p->at + (int64_t)p->len;
+	if (end > *counted) {
+		if ((rc = extract_count_bytes(&w->count, end, end - *counted, e)) != 0)
+			return rc;
+		*counted = end;
+	}
+	if (first < *next_block)
+		first = *next_block;
+	blocks = (end + EXTRACT_DISK_BLOCK - 1) / EXTRACT_DISK_BLOCK - first;
+	if (blocks > 0)
+		*next_block = first + blocks;
+	if ((rc = extract_count_disk(&w->count, blocks > 0 ? blocks : 0, e)) != 0)
+		return rc;
+	return write_at(fd, p->data, p->len, p->at, e);
+}
+
 /* Copies the entry's data. Its size was accounted for where the header told it (declared >= 0); data beyond that is not. */
 static int
 copy_data(struct walk *w, int fd, int64_t declared, struct err *e)
 {
-	int64_t end = 0, counted = declared > 0 ? declared : 0;
-	const void *data;
+	int64_t end = 0, counted = declared > 0 ? declared : 0, next_block = 0;
+	struct piece p;
 	la_int64_t at;
-	size_t len;
 	int rc, got;
 
-	while ((got = archive_read_data_block(w->a, &data, &len, &at)) == ARCHIVE_OK || got == ARCHIVE_WARN) {
-		if (at < end || at > INT64_MAX - (int64_t)len)
+	while ((got = archive_read_data_block(w->a, &p.data, &p.len, &at)) == ARCHIVE_OK) {
+		p.at = at;
+		if (p.at < end)
 			return err_set(e, ERR_INVALID, "the pieces of a sparse file overlap");
-		if (at + (int64_t)len > counted) {
-			if ((rc = count_bytes(w, at + (int64_t)len, at + (int64_t)len - counted, e)) != 0)
-				return rc;
-			w->made.bytes += at + (int64_t)len - counted;
-			counted = at + (int64_t)len;
-		}
-		if ((rc = check_time(w, e)) != 0 || (rc = write_at(fd, data, len, at, e)) != 0)
+		if ((rc = take_piece(w, fd, &p, &counted, &next_block, e)) != 0)
 			return rc;
-		end = at + (int64_t)len;
-		if (got == ARCHIVE_WARN)
-			break;
+		fault_point("extract.data");
+		end = p.at + (int64_t)p.len;
 	}
+	/* A warning here means data that cannot be trusted: a wrong checksum, an unknown compression. */
 	if (got != ARCHIVE_EOF)
 		return read_error(w, e);
-	/* A hole at the end has no data. */
 	if (end < declared && ftruncate(fd, declared) != 0)
 		return extract_errno(e, "size a file");
 	return 0;
@@ -217,11 +201,8 @@ make_file(struct walk *w, struct archive_entry *entry, struct err *e)
 	int64_t declared = archive_entry_size_is_set(entry) ? archive_entry_size(entry) : -1;
 	int rc, fd;
 
-	if (archive_entry_size_is_set(entry)) {
-		if ((rc = count_bytes(w, declared, declared, e)) != 0)
-			return rc;
-		w->made.bytes += declared;
-	}
+	if (archive_entry_size_is_set(entry) && (rc = extract_count_bytes(&w->count, declared, declared, e)) != 0)
+		return rc;
 	fd = extract_tree_file(w->tree, w->path, archive_entry_perm(entry), e);
 	if (fd < 0)
 		return fd;
@@ -251,9 +232,7 @@ make_hard_link(struct walk *w, struct archive_entry *entry, struct err *e)
 	if ((rc = extract_tree_link(w->tree, w->path, target, &bytes, e)) != 0)
 		return rc;
 	/* A link costs nothing here, but a copy of the tree may cost its size. */
-	if ((rc = count_bytes(w, bytes, bytes, e)) == 0)
-		w->made.bytes += bytes;
-	return rc;
+	return extract_count_bytes(&w->count, bytes, bytes, e);
 }
 
 static int
@@ -267,6 +246,10 @@ keep_symlink(struct walk *w, struct archive_entry *entry, struct err *e)
 		return err_set(e, ERR_INVALID, "the link's target cannot be read");
 	if ((rc = extract_link_check(w->path, target, &l.verify, e)) != 0)
 		return rc;
+	w->link_bytes += (int64_t)(strlen(w->path) + strlen(target) + sizeof(l));
+	if (w->link_bytes > w->limits->max_memory_bytes / 4)
+		return err_set(e, ERR_TOOBIG, "the links' names together have more than %lld bytes",
+		    (long long)(w->limits->max_memory_bytes / 4));
 	if (w->n_links == w->cap_links) {
 		w->cap_links = w->cap_links > 0 ? 2 * w->cap_links : 64;
 		w->links = xrealloc(w->links, w->cap_links * sizeof(*w->links));
@@ -291,16 +274,47 @@ type_word(unsigned type)
 	return "of no known type";
 }
 
+/* A directory that is there already is fine: most tools pack one before what is in it, some once more behind. */
+static int
+make_dir(struct walk *w, struct err *e)
+{
+	int64_t before = extract_tree_dirs_made(w->tree);
+	int rc = extract_tree_dir(w->tree, w->path, e);
+
+	/* Counted as an entry already. */
+	w->own_dirs += extract_tree_dirs_made(w->tree) > before;
+	return rc;
+}
+
+static int
+make_kind(struct walk *w, struct archive_entry *entry, struct err *e)
+{
+	unsigned type = archive_entry_filetype(entry);
+
+	if (archive_entry_hardlink(entry) != NULL)
+		return make_hard_link(w, entry, e);
+	if (type == AE_IFREG)
+		return make_file(w, entry, e);
+	if (type == AE_IFDIR)
+		return make_dir(w, e);
+	if (type == AE_IFLNK)
+		return keep_symlink(w, entry, e);
+	return err_set(e, ERR_INVALID, "it is %s", type_word(type));
+}
+
 static int
 make_entry(struct walk *w, struct archive_entry *entry, struct err *e)
 {
 	const char *raw = archive_entry_pathname(entry);
-	unsigned type = archive_entry_filetype(entry), parts;
+	unsigned parts;
+	int64_t implied;
 	int rc;
 
+	fault_point("extract.entry");
 	if (raw == NULL)
 		return err_set(e, ERR_INVALID, "the name cannot be read as UTF-8");
-	if ((rc = extract_name_clean(raw, w->limits, w->path, &parts, e)) != 0 || (rc = count_entry(w, e)) != 0)
+	if ((rc = extract_name_clean(raw, w->limits, w->path, &parts, e)) != 0 ||
+	    (rc = extract_count_entries(&w->count, 1, e)) != 0)
 		return rc;
 	if (archive_entry_is_encrypted(entry)) {
 		err_set(e, ERR_INVALID, "the entry is encrypted");
@@ -308,16 +322,13 @@ make_entry(struct walk *w, struct archive_entry *entry, struct err *e)
 		return ERR_INVALID;
 	}
 	if (parts == 0)
-		return type == AE_IFDIR ? 0 : err_set(e, ERR_INVALID, "the name is that of the root");
-	if (archive_entry_hardlink(entry) != NULL)
-		return make_hard_link(w, entry, e);
-	if (type == AE_IFREG)
-		return make_file(w, entry, e);
-	if (type == AE_IFDIR)
-		return extract_tree_dir(w->tree, w->path, e);
-	if (type == AE_IFLNK)
-		return keep_symlink(w, entry, e);
-	return err_set(e, ERR_INVALID, "it is %s", type_word(type));
+		return archive_entry_filetype(entry) == AE_IFDIR ? 0 : err_set(e, ERR_INVALID, "the name is that of the root");
+	if ((rc = make_kind(w, entry, e)) != 0)
+		return rc;
+	/* Directories that only names imply cost as much as those with an entry of their own. */
+	implied = extract_tree_dirs_made(w->tree) - w->own_dirs - w->implied_dirs;
+	w->implied_dirs += implied;
+	return implied > 0 ? extract_count_entries(&w->count, implied, e) : 0;
 }
 
 static int
@@ -371,9 +382,9 @@ check_end(struct walk *w, struct err *e)
 	char block[TAR_BLOCK];
 
 	if ((archive_format(w->a) & ARCHIVE_FORMAT_BASE_MASK) != ARCHIVE_FORMAT_TAR || archive_filter_count(w->a) != 1 ||
-	    archive_filter_bytes(w->a, -1) < w->in_bytes)
+	    archive_filter_bytes(w->a, -1) < w->count.in_bytes)
 		return 0;
-	if (w->in_bytes >= TAR_BLOCK && pread(w->fd, block, TAR_BLOCK, w->in_bytes - TAR_BLOCK) == TAR_BLOCK &&
+	if (w->count.in_bytes >= TAR_BLOCK && pread(w->fd, block, TAR_BLOCK, w->count.in_bytes - TAR_BLOCK) == TAR_BLOCK &&
 	    memcmp(block, zeros, TAR_BLOCK) == 0)
 		return 0;
 	return broken(e, "the archive ends without its end mark: it was cut off", "upload it again, or pack it again");
@@ -383,14 +394,12 @@ check_end(struct walk *w, struct err *e)
 static int
 check_stream(struct walk *w, struct err *e)
 {
-	int64_t stream = archive_filter_bytes(w->a, 0);
+	int rc;
 
 	if (archive_filter_count(w->a) > 2)
 		return broken(e, "the archive is compressed more than once", "pack it once, with one compression");
-	if (stream > RATIO_FLOOR_BYTES && stream / w->limits->max_ratio > w->in_bytes)
-		return name_entry(err_set(e, ERR_TOOBIG, "unpacked more than %lld times the size of the archive",
-		    (long long)w->limits->max_ratio), "(padding)", e);
-	return 0;
+	rc = extract_count_ratio(&w->count, archive_filter_bytes(w->a, 0), e);
+	return rc == 0 ? 0 : name_entry(rc, "(padding)", e);
 }
 
 static int
@@ -412,6 +421,7 @@ walk_entries(struct walk *w, struct err *e)
 		return read_error(w, e);
 	if ((rc = check_stream(w, e)) != 0 || (rc = check_end(w, e)) != 0)
 		return rc;
+	fault_point("extract.links");
 	return make_links(w, e);
 }
 
@@ -419,42 +429,44 @@ walk_entries(struct walk *w, struct err *e)
 static int
 check_zip(struct walk *w, bool *ret_empty, struct err *e)
 {
-	char head[4];
-	int rc;
+	int rc = w->zip ? extract_zip_check(w->fd, w->count.in_bytes, w->limits, ret_empty, e) : 0;
 
-	if (pread(w->fd, head, sizeof(head), 0) != (ssize_t)sizeof(head) ||
-	    (memcmp(head, "PK\003\004", 4) != 0 && memcmp(head, "PK\005\006", 4) != 0))
-		return 0;
-	rc = extract_zip_check(w->fd, w->in_bytes, w->limits, ret_empty, e);
 	if (rc != 0)
 		err_hint(e, "upload it again, or pack it again with a common tool");
 	return rc;
 }
 
+static int
+walk(struct walk *w, struct err *e)
+{
+	bool empty = false;
+	int rc;
+
+	if ((rc = open_archive(w, e)) != 0 || (rc = check_zip(w, &empty, e)) != 0)
+		return rc;
+	return empty ? 0 : walk_entries(w, e);
+}
+
 int
-extract_walk(int fd, int dir_fd, const struct extract_limits *limits, struct extract_result *ret_result, struct err *e)
+extract_walk(int fd, int dir_fd, const struct extract_limits *limits, const struct extract_watch *watch,
+    struct extract_result *ret_result, struct err *e)
 {
 	int64_t start_mono_ms = clock_mono_ms();
-	struct walk w = {.limits = limits, .fd = fd};
+	struct walk w = {.limits = limits, .fd = fd, .count = {.limits = limits, .watch = watch, .dir_fd = dir_fd}};
 	/* Without it libarchive has no text for names that are not ASCII. Of this thread alone. */
 	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before = (locale_t)0;
-	bool empty = false;
 	int rc;
 
 	if (!extract_limits_valid(limits))
 		return err_set(e, ERR_INVALID, "a limit of extraction is missing or out of bounds");
-	w.deadline_mono_ms = start_mono_ms + limits->timeout_ms;
+	w.count.deadline_mono_ms = start_mono_ms + limits->timeout_ms;
 	if (utf8 != (locale_t)0)
 		before = uselocale(utf8);
 	w.tree = extract_tree_new(dir_fd);
-	rc = open_archive(&w, e);
-	if (rc == 0)
-		rc = check_zip(&w, &empty, e);
-	if (rc == 0 && !empty)
-		rc = walk_entries(&w, e);
+	rc = walk(&w, e);
 	if (rc == 0) {
-		w.made.took_ms = clock_mono_ms() - start_mono_ms;
-		*ret_result = w.made;
+		w.count.made.took_ms = clock_mono_ms() - start_mono_ms;
+		*ret_result = w.count.made;
 	}
 	if (w.a != NULL)
 		archive_read_free(w.a);

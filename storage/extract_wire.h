@@ -17,15 +17,18 @@ struct extract_wire_args { /* argv[2..], decimal, in the order of EXTRACT_WIRE_F
 
 #define EXTRACT_WIRE_FIELDS(a) \
 	{ \
-		&(a)->uid, &(a)->gid, &(a)->limits.max_bytes, &(a)->limits.max_file_bytes, &(a)->limits.max_entries, \
-		&(a)->limits.max_ratio, &(a)->limits.max_depth, &(a)->limits.max_name_bytes, &(a)->limits.max_memory_bytes, \
-		&(a)->limits.timeout_ms \
+		&(a)->uid, &(a)->gid, &(a)->limits.max_archive_bytes, &(a)->limits.max_bytes, &(a)->limits.max_disk_bytes, \
+		&(a)->limits.max_file_bytes, &(a)->limits.max_entries, &(a)->limits.max_ratio, &(a)->limits.max_depth, \
+		&(a)->limits.max_name_bytes, &(a)->limits.max_memory_bytes, &(a)->limits.max_cpu_ms, &(a)->limits.timeout_ms, \
+		&(a)->limits.min_free_bytes, &(a)->limits.min_free_inodes \
 	}
-#define EXTRACT_WIRE_N_FIELDS 10
+#define EXTRACT_WIRE_N_FIELDS 15
 
-struct extract_wire_reply { /* written whole, once; below PIPE_BUF, so the helper never waits for us */
+#define EXTRACT_WIRE_GROWING 1 /* as rc: not the end, result says what there is by now */
+
+struct extract_wire_reply { /* several that say GROWING, then one; each below PIPE_BUF, so it is written whole */
 	uint32_t magic;
-	int32_t rc;     /* 0 or ERR_* */
+	int32_t rc;     /* 0, ERR_* or EXTRACT_WIRE_GROWING */
 	int32_t guards; /* enum extract_guard bits */
 	struct extract_result result;
 	struct err err;

@@ -14,7 +14,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct extract_limits l = {
-		.max_bytes = 1 << 20, .max_file_bytes = 1 << 20, .max_entries = 100, .max_ratio = 200, .max_depth = 16,
+		.max_archive_bytes = 1 << 20, .max_disk_bytes = 4 << 20, .max_cpu_ms = 2000, .max_bytes = 1 << 20, .max_file_bytes = 1 << 20, .max_entries = 100, .max_ratio = 200, .max_depth = 16,
 		.max_name_bytes = 512, .max_memory_bytes = 256 << 20, .timeout_ms = 2000,
 	};
 	struct extract_result r = {0};
@@ -25,7 +25,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	if (fd < 0 || file_write_all(fd, data, len, NULL) != 0 || file_temp_dir("fuzz", dir, sizeof(dir), NULL) != 0)
 		abort();
 	dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	rc = extract_walk(fd, dir_fd, &l, &r, &e);
+	rc = extract_walk(fd, dir_fd, &l, NULL, &r, &e);
 	if (rc != 0 && (e.code != rc || e.msg[0] == '\0'))
 		abort();
 	if (rc == 0 && (r.bytes > l.max_bytes || r.entries > l.max_entries))

@@ -69,7 +69,7 @@ main(int argc, char **argv)
 		perror("extract_driver");
 		return 2;
 	}
-	rc = extract_archive(fd, dir_fd, st.st_uid, st.st_gid, &limits, NULL, &r, &e);
+	rc = extract_archive(fd, dir_fd, st.st_uid, st.st_gid, &limits, NULL, NULL, &r, &e);
 	printf("{\"code\":\"%s\",\"kind\":\"%s\",\"entries\":%lld,\"bytes\":%lld,\"took_ms\":%lld", err_word(rc),
 	    extract_probe(fd) == TARGET_ARCHIVE ? "archive" : "file", (long long)r.entries, (long long)r.bytes,
 	    (long long)r.took_ms);

@@ -170,7 +170,7 @@ unpack(struct place *p, const struct extract_limits *l, const atomic_bool *stop,
 
 	*e = (struct err){0};
 	assert_int_equal(file_write_all(fd, p->tar.data, p->tar.len, NULL), 0);
-	rc = extract_archive(fd, p->dir_fd, 12345, 12345, &limits, stop, r, e);
+	rc = extract_archive(fd, p->dir_fd, 12345, 12345, &limits, NULL, stop, r, e);
 	close(fd);
 	return rc;
 }
@@ -219,7 +219,7 @@ a_tree_comes_out_with_safe_modes(void **state)
 	tar_entry(p, "new/deep/file", '0', NULL, "x", 0);
 	tar_end(p);
 	assert_int_equal(unpack(p, NULL, NULL, &r, &e), 0);
-	assert_int_equal(r.entries, 6);
+	assert_int_equal(r.entries, 8); /* with two directories that only a name implies */
 	assert_int_equal(r.bytes, 5 + 5 + 1); /* a hard link counts like a copy */
 	assert_int_equal(fstatat(p->dir_fd, "d", &st, 0), 0);
 	assert_int_equal(st.st_mode, S_IFDIR | 0755);
