@@ -178,6 +178,7 @@ api_do(struct api *a, struct api_call *call, struct err *e)
 		.timeout_ms = call->timeout_ms > 0 ? call->timeout_ms : call->write_fn != NULL || call->read_fn != NULL ? 0 : CALL_MS,
 		.stop = call->deaf ? NULL : interrupt_flag(), .n_want = 1};
 	json_error_t je;
+	struct err unheard = {0};
 	int rc;
 
 	snprintf(h.want[0].name, sizeof(h.want[0].name), "%s", call->wanted != NULL ? call->wanted : "X-Drover-Index");
@@ -189,6 +190,8 @@ api_do(struct api *a, struct api_call *call, struct err *e)
 		assert(n < HEADERS_MAX);
 		headers[n++] = call->headers[i];
 	}
+	if (e == NULL)
+		e = &unheard; /* its text decides what is tried again */
 	rc = perform(a, call, &h, e);
 	if (rc == 0 && call->write_fn == NULL && out.len > 0) {
 		call->answer = json_loadb(buf_str(&out), out.len, JSON_REJECT_DUPLICATES, &je);

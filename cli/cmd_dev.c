@@ -21,6 +21,7 @@
 #define READY_MS 30000
 #define READY_POLL_MS 50
 #define LOOK_MS 2000     /* between looks for new verticals and missing tools */
+#define DEATHS_MAX 5    /* of the dispatcher in a row, each within a minute */
 #define STOP_WORKERS_MS 10000
 #define STOP_DISPATCHER_MS 10000
 #define DRAIN "2s"
@@ -186,12 +187,12 @@ wait_ready(struct dev *d, struct err *e)
 
 /* --- supervision --- */
 
-/* Reaps who died, starts again whose time has come. */
-static void
-tend(struct dev *d)
+/* Reaps who died, starts again whose time has come. ERR_IO when the dispatcher dies again and again: nothing goes without it. */
+static int
+tend(struct dev *d, struct err *e)
 {
 	char how[128];
-	struct err e = {0};
+	struct err problem = {0};
 
 	for (size_t i = 0; i < d->n; i++) {
 		struct dev_child *k = d->children[i];
@@ -199,14 +200,17 @@ tend(struct dev *d)
 
 		if (k->running) {
 			dev_child_reap(k, now, how, sizeof(how));
+			if (how[0] != '\0' && i == 0 && k->deaths >= DEATHS_MAX)
+				return err_set(e, ERR_IO, "%s, %u times in a row", how, k->deaths);
 			if (how[0] != '\0')
 				fprintf(stderr, "%s; it starts again (log: %s)\n", how, k->log_path);
 		}
-		if (!k->running && now >= k->next_start_mono_ms && dev_child_start(k, &e) != 0) {
-			fprintf(stderr, "%s does not start: %s\n", k->name, e.msg);
+		if (!k->running && now >= k->next_start_mono_ms && dev_child_start(k, &problem) != 0) {
+			fprintf(stderr, "%s does not start: %s\n", k->name, problem.msg);
 			k->next_start_mono_ms = now + LOOK_MS;
 		}
 	}
+	return 0;
 }
 
 static void
@@ -223,22 +227,25 @@ wait_for_events(struct dev *d)
 	(void)poll(fds, d->n + 1, until > now ? (int)(until - now) : 0);
 }
 
-static void
-supervise(struct dev *d)
+static int
+supervise(struct dev *d, struct err *e)
 {
 	int64_t next_look = clock_mono_ms();
+	int rc;
 
 	while (!interrupted()) {
 		wait_for_events(d);
 		if (interrupted())
 			break;
-		tend(d);
+		if ((rc = tend(d, e)) != 0)
+			return rc;
 		if (clock_mono_ms() < next_look)
 			continue;
 		start_workers(d);
 		tell_missing(d);
 		next_look = clock_mono_ms() + LOOK_MS;
 	}
+	return 0;
 }
 
 static void
@@ -319,8 +326,9 @@ cmd_dev(struct cli *c)
 	if (rc == 0) {
 		start_workers(&d);
 		announce(&d);
-		supervise(&d);
-	} else {
+		rc = supervise(&d, &e);
+	}
+	if (rc != 0) {
 		if (d.n > 0 && !interrupted())
 			dev_child_print_log(d.children[0]);
 		code = cli_fail(&e);

@@ -200,17 +200,24 @@ out:
 int
 cmd_workflow_validate(struct cli *c)
 {
+	json_t *verdicts = json_array();
 	int code = EXIT_FINE;
 
 	for (int i = 0; i < c->args.n_words; i++) {
-		char name[WORKFLOW_NAME_MAX];
+		char name[WORKFLOW_NAME_MAX] = "";
 		struct err e = {0};
+		int rc = validate(c->args.words[i], name, &e);
 
-		if (validate(c->args.words[i], name, &e) != 0)
+		if (rc != 0)
 			code = cli_fail(&e) == EXIT_INTERRUPTED ? EXIT_INTERRUPTED : EXIT_FINDINGS;
-		else
+		else if (!c->settings.json)
 			printf("%s is valid\n", name);
+		json_array_append_new(verdicts, json_pack("{s:s, s:b, s:s*, s:s*}", "dir", c->args.words[i], "valid", rc == 0, "name",
+		    rc == 0 ? name : NULL, "reason", rc != 0 ? e.msg : NULL));
 	}
+	if (c->settings.json)
+		cli_print_json(verdicts);
+	json_decref(verdicts);
 	return code;
 }
 

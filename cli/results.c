@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "cli/text.h"
 
 static int
 add_bytes(void *arg, const void *data, size_t len)
@@ -115,7 +116,7 @@ results_print(struct cli *c, const struct findings *r, enum fail_on least, int64
 		const struct finding *row = &r->rows[i];
 		struct level_counts one = {.error = strcmp(row->level, "error") == 0, .warning = strcmp(row->level, "warning") == 0,
 			.note = strcmp(row->level, "note") == 0, .total = 1};
-		char *place;
+		char *file, *place;
 
 		if (!fail_on_reached(least, &one))
 			continue;
@@ -123,9 +124,11 @@ results_print(struct cli *c, const struct findings *r, enum fail_on least, int64
 			left_out++;
 			continue;
 		}
-		place = row->line > 0 ? xasprintf("%s:%lld", row->file, (long long)row->line) : xstrdup(row->file);
+		file = text_from_uri(row->file);
+		place = row->line > 0 ? xasprintf("%s:%lld", file, (long long)row->line) : xstrdup(file);
 		table_add(t, (const char *const[]){row->level, row->rule, place, row->message, row->tool});
 		free(place);
+		free(file);
 	}
 	cli_print_table(c, t, "No findings.");
 	if (left_out > 0)

@@ -126,6 +126,34 @@ text_width(const char *s)
 	return width;
 }
 
+static int
+hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+char *
+text_from_uri(const char *uri)
+{
+	char *name = xstrdup(uri), *out = name;
+
+	while (*uri != '\0') {
+		int high = *uri == '%' ? hex_digit(uri[1]) : -1, low = high >= 0 ? hex_digit(uri[2]) : -1;
+
+		if (low >= 0 && (high | low) != 0) {
+			*out++ = (char)(high << 4 | low);
+			uri += 3;
+		} else {
+			*out++ = *uri++;
+		}
+	}
+	*out = '\0';
+	return name;
+}
+
 int
 text_clip(struct buf *b, const char *s, int width, bool from_left)
 {

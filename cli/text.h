@@ -16,6 +16,9 @@ size_t text_add_safe(struct buf *b, const char *s, size_t len, bool lines, bool 
 /* The same for a whole one-line text, as a new string. s may be NULL: "". */
 char *text_safe(const char *s);
 
+/* A file's name out of a URI reference, as a new string: %XX become bytes, except NUL; what is no escape stays as it is. */
+char *text_from_uri(const char *uri);
+
 /* Columns that a text takes on a terminal (wide characters count two, combining ones none). */
 int text_width(const char *s);
 

@@ -245,6 +245,20 @@ probe(struct dispatcher *d, void *data, struct err *e)
 }
 
 static void
+reply_no_attempt(struct call *c, unsigned attempts)
+{
+	struct log_call *l = c->data;
+	struct err e = {0};
+
+	err_set(&e, ERR_NOTFOUND, "there is no attempt %lld", (long long)l->attempt);
+	if (attempts == 0)
+		err_hint(&e, "the run has not started yet");
+	else
+		err_hint(&e, "the run has had %u so far", attempts);
+	call_reply_err(c, &e);
+}
+
+static void
 probed(struct call *c)
 {
 	struct log_call *l = c->data;
@@ -253,6 +267,8 @@ probed(struct call *c)
 
 	if (c->r == NULL)
 		call_end(c);
+	else if (l->attempt > row->attempt)
+		reply_no_attempt(c, row->attempt);
 	else if (l->spooled || !run_state_final(row->state) || row->attempt == 0)
 		start_reading(c);
 	else

@@ -573,15 +573,28 @@ toolbox_workflow_json(const struct toolbox_workflow *w)
 	return o;
 }
 
+static int
+by_name(const void *a, const void *b)
+{
+	const struct toolbox_workflow *const *x = a, *const *y = b;
+
+	return strcmp((*x)->workflow->name, (*y)->workflow->name);
+}
+
 json_t *
 toolbox_list_json(const struct toolbox *t)
 {
 	json_t *workflows = json_array(), *broken = json_array();
-	size_t cursor = 0;
+	const struct toolbox_workflow **all = xcalloc(map_count(t->by_name) + 1, sizeof(struct toolbox_workflow *));
+	size_t cursor = 0, n = 0;
 	void *w;
 
 	while (map_next(t->by_name, &cursor, NULL, &w))
-		json_array_append_new(workflows, toolbox_workflow_json(w));
+		all[n++] = w;
+	qsort(all, n, sizeof(*all), by_name);
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(workflows, toolbox_workflow_json(all[i]));
+	free(all);
 	for (size_t i = 0; i < t->folder.n_broken; i++)
 		json_array_append_new(broken, json_pack("{s:s, s:s, s:i, s:s}", "name", t->folder.broken[i].name, "file",
 		    t->folder.broken[i].file, "line", t->folder.broken[i].line, "reason", t->folder.broken[i].reason));

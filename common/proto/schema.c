@@ -40,7 +40,10 @@ bad(struct check *c, const char *fmt, const char *detail)
 	int rc;
 
 	buf_addf(&b, fmt, detail);
-	rc = err_set(c->e, ERR_INVALID, "%s: %s", c->path.len > 0 ? buf_str(&c->path) : "parameters", buf_str(&b));
+	if (c->path.len > 0)
+		rc = err_set(c->e, ERR_INVALID, "%s: %s", buf_str(&c->path), buf_str(&b));
+	else
+		rc = err_set(c->e, ERR_INVALID, "%s", buf_str(&b));
 	buf_release(&b);
 	return rc;
 }

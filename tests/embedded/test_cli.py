@@ -169,6 +169,8 @@ def test_logs_are_shown(finds, tree):
     run_id = finds.cli_json("run", "breaks", tree, "-wait", check=1)["run"]["id"]
     assert "it broke" in finds.cli("logs", run_id).stdout
     assert "it broke" in finds.cli("logs", "-f", run_id).stdout
+    done = finds.cli("logs", "-attempt", "7", run_id, check=2)
+    assert "no attempt 7" in done.stderr and "had 1" in done.stderr
 
 
 def test_artifacts_are_fetched_whole(finds, tree, tmp_path):
@@ -186,6 +188,11 @@ def test_artifacts_are_fetched_whole(finds, tree, tmp_path):
 def test_json_everywhere(finds, command):
     assert finds.cli_json(*command.split())
     assert finds.cli(*command.split()).stdout
+
+
+def test_workflows_are_listed_by_name(finds):
+    names = [w["name"] for w in finds.cli_json("workflow", "list")["workflows"]]
+    assert len(names) >= 4 and names == sorted(names)
 
 
 def test_tables_fit_the_width(finds, tree):
@@ -208,6 +215,9 @@ def test_workflow_validate_and_push(finds, tmp_path):
     text = "vertical: story\nversion: \"1.0.0\"\ndescription: d\nsteps:\n  - name: main\n    run: [\"sh\", \"${WORKFLOW_DIR}/main.sh\"]\n"
     (folder / "metadata.yaml").write_text(text)
     assert "pushed is valid" in finds.cli("workflow", "validate", folder).stdout
+    assert json.loads(finds.cli("workflow", "validate", "-json", folder, tmp_path / "none", check=1).stdout) == [
+        {"dir": str(folder), "valid": True, "name": "pushed"},
+        {"dir": str(tmp_path / "none"), "valid": False, "reason": f"{tmp_path}/none: No such file or directory"}]
     finds.cli("workflow", "push", folder)
     assert finds.cli_json("workflow", "show", "pushed")["workflow"]["source"] == "push"
     (folder / "metadata.yaml").write_text(text + "nope: 1\n")
@@ -449,3 +459,15 @@ def test_dev_starts_again_what_died(embedded_rig, toolbox, tree, tmp_path):
     dev.process.kill()
     dev.process.wait(30)
     wait.until("its children to end with it", lambda: gone(pids), 30)
+
+
+def test_dev_gives_up_on_a_dispatcher_that_keeps_dying(embedded_rig, toolbox):
+    toolbox.add("finds", REPORT)
+    dev = Dev(embedded_rig, toolbox, "-ephemeral")
+    old = 0
+    for _ in range(5):
+        old = wait.until("another dispatcher", lambda old=old: (pid := dev.children().get("drover-dispatcher", old)) != old and pid, 30)
+        os.kill(old, signal.SIGKILL)
+    assert dev.process.wait(60) == 2
+    said = dev.process.stderr.read().decode()
+    assert "5 times in a row" in said and "end of " in said and not os.path.exists(dev.said["data_dir"])

@@ -156,11 +156,29 @@ paths_keep_their_end(void **state)
 	table_free(t);
 }
 
+static void
+names_come_out_of_uris(void **state)
+{
+	static const struct {
+		const char *uri, *name;
+	} rows[] = {{"src/a%20b.py", "src/a b.py"}, {"caf%C3%A9", "caf\303\251"}, {"100%", "100%"}, {"%4", "%4"}, {"%zz%2f", "%zz/"},
+		{"a%00b", "a%00b"}, {"", ""}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char *name = text_from_uri(rows[i].uri);
+
+		assert_string_equal(name, rows[i].name);
+		free(name);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_acts_on_the_terminal),
+		cmocka_unit_test(names_come_out_of_uris),
 		cmocka_unit_test(a_character_may_come_in_two_pieces),
 		cmocka_unit_test(texts_are_cut_at_either_end),
 		cmocka_unit_test(a_wide_table_is_whole),
