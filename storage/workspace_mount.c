@@ -112,21 +112,29 @@ plain_path(const char *s)
 	return strpbrk(s, ",:\\") == NULL;
 }
 
+/* volatile: nothing of a workspace outlives its run, so nothing is written to the disk for its sake: else every unmount would wait until
+ * the whole file system is written back. The other options keep layers from leading anywhere but to themselves. */
 static int
 mount_layers(const char *lower, const char *upper, const char *work, const char *tree, const char *more)
 {
+	static const char *const safe[] = {",redirect_dir=nofollow,metacopy=off,index=off,volatile", ",redirect_dir=nofollow,metacopy=off,index=off"};
 	char options[4 * PATH_BYTES];
+	int rc = -1;
 
 	if (!plain_path(lower) || !plain_path(upper) || !plain_path(work)) {
 		errno = EINVAL;
 		return -1;
 	}
-	if (snprintf(options, sizeof(options), "lowerdir=%s,upperdir=%s,workdir=%s%s", lower, upper, work, more) >=
-	    (int)sizeof(options)) {
-		errno = ENAMETOOLONG;
-		return -1;
+	/* Linux before 5.10 does not know volatile. */
+	for (size_t i = 0; rc != 0 && i < sizeof(safe) / sizeof(safe[0]) && (i == 0 || errno == EINVAL); i++) {
+		if (snprintf(options, sizeof(options), "lowerdir=%s,upperdir=%s,workdir=%s%s%s", lower, upper, work, safe[i], more) >=
+		    (int)sizeof(options)) {
+			errno = ENAMETOOLONG;
+			return -1;
+		}
+		rc = mount("drover", tree, "overlay", MS_NOSUID | MS_NODEV, options);
 	}
-	return mount("drover", tree, "overlay", MS_NOSUID | MS_NODEV, options);
+	return rc;
 }
 
 int

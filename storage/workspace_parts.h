@@ -8,6 +8,38 @@
 #include "base/err.h"
 #include "storage/workspace.h"
 
+#define WORKSPACE_LOCK_SUFFIX ".lock"
+#define WORKSPACE_ID_MAX 128
+
+struct ending; /* workspace_end.c */
+
+struct workspaces {
+	char *cache_dir;
+	enum workspace_method method;
+	struct ending *ending;
+	int swept;
+};
+
+/* Whether a target's or run's id can be the name of a directory in the cache directory. */
+bool workspace_id_valid(const char *s);
+
+/* --- ending (workspace_end.c) --- */
+
+/* Makes CACHE_DIR/ended/, and the thread that deletes what is in it as soon as there is something. NULL with *e: ERR_IO. */
+struct ending *ending_new(const char *cache_dir, struct err *e);
+
+/* As workspaces_close. NULL is allowed. */
+void ending_free(struct ending *n, int64_t deadline_mono_ms);
+
+/* Unmounts and takes away run_dir, which may be gone already. The caller holds the run's lock. Returns 0 or ERR_IO. */
+int ending_take(struct ending *n, const char *run_dir, struct err *e);
+
+/* The end of a run's lock, and of the target's directory if it was the last. */
+void ending_drop_lock(const char *run_dir, int lock_fd);
+
+/* Takes away the directories of runs whose owner is dead (their lock can be taken). Returns how many, or ERR_IO. */
+int ending_sweep(struct ending *n, const char *cache_dir, struct err *e);
+
 /* --- copying (workspace_copy.c) --- */
 
 struct copy_options {

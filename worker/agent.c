@@ -274,7 +274,7 @@ registered(struct agent *a)
 	a->orphan_ms = orphan_ms > 0 ? orphan_ms : ORPHAN_DEFAULT_MS;
 	a->lease_ttl_ms = ttl_ms > 0 ? ttl_ms : LEASE_TTL_DEFAULT_MS;
 	log_info(a->w->id, "registered for %s, %s, %lld slots, sandbox rung %d, workspaces by %s", a->w->config.vertical,
-	    run_class_word(a->w->config.class), (long long)a->w->config.slots, (int)a->w->caps.rung, workspace_method_word(a->w->method));
+	    run_class_word(a->w->config.class), (long long)a->w->config.slots, (int)a->w->caps.rung, workspace_method_word(workspaces_method(a->w->spaces)));
 	fault_point("worker.registered");
 	next_beat(a);
 	next_lease(a);

@@ -124,8 +124,9 @@ int
 job_make_workspace(struct job *j, struct err *e)
 {
 	const struct worker *w = j->worker;
-	int rc = workspace_open(w->config.cache_dir, j->terms.target_id, j->terms.run, j->target, j->terms.target_name,
-	    j->terms.isolation, w->method, (uint32_t)w->config.uid_base + 1 + j->slot, (uint32_t)w->config.uid_base, &j->ws, e);
+	struct workspace_want want = {.target_id = j->terms.target_id, .run_id = j->terms.run, .pin = j->target, .file_name = j->terms.target_name,
+	    .mode = j->terms.isolation, .uid = (uint32_t)w->config.uid_base + 1 + j->slot, .gid = (uint32_t)w->config.uid_base};
+	int rc = workspace_open(w->spaces, &want, &j->ws, e);
 
 	if (rc != 0)
 		return err_prefix(e, rc, "workspace");
@@ -138,7 +139,7 @@ job_clean_up(struct job *j)
 {
 	struct err e = {0};
 
-	if (j->has_ws && workspace_close(&j->ws, &e) != 0)
+	if (j->has_ws && workspace_close(j->worker->spaces, &j->ws, &e) != 0)
 		log_warn(j->terms.run, "%s; it is removed at the next start", e.msg);
 	j->has_ws = false;
 	cache_release(j->target);

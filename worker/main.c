@@ -83,6 +83,7 @@ main(int argc, char **argv)
 	}
 	if (config_load(&w.config, argc, argv, &e) != 0)
 		return complain(&e);
+	workspaces_own_mounts();
 	(void)log_level_parse(w.config.log_level, &level);
 	log_init("drover-worker", level, isatty(STDERR_FILENO) == 0);
 	rc = serve(&w, &e);

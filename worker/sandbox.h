@@ -45,6 +45,7 @@ struct sandbox_caps { /* what works here; probed once at start by trying it */
 
 struct sandbox_paths { /* host paths; "" where absent */
 	const char *target;        /* the tree, or the directory that holds the single file */
+	const char *file, *file_name; /* a target that is one file: bound read-only as file_name in place of target; NULL: none */
 	bool target_read_only;
 	const char *lower, *work; /* overlay to be mounted on target in the user namespace; NULL: it is ready */
 	const char *upper;        /* of an overlay: where what is written to target ends up; NULL: in target */

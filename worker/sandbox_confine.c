@@ -170,7 +170,7 @@ allow_paths(const struct box *b, int ruleset, uint64_t all, struct err *e)
 		uint64_t access;
 	} own[] = {
 		{own_root ? SANDBOX_TARGET : b->paths.target, b->paths.target_read_only ? FS_READ : all},
-		{own_root ? SANDBOX_OUT : b->paths.out, all}, {own_root ? SANDBOX_SCRATCH : b->paths.scratch, all},
+		{own_root ? "" : b->paths.file, FS_READ}, {own_root ? SANDBOX_OUT : b->paths.out, all}, {own_root ? SANDBOX_SCRATCH : b->paths.scratch, all},
 		{own_root ? "/" : b->paths.workflow, FS_READ}, {own_root ? "" : b->paths.params, FS_READ},
 		{own_root ? "" : b->paths.toolchain, FS_READ}, {own_root ? "/tmp" : "", all}, {"/dev/shm", own_root ? all : 0},
 	};

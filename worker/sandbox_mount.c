@@ -138,24 +138,47 @@ make_devices(struct err *e)
 	return 0;
 }
 
-/* The target: bound, or an overlay that only this user namespace may mount. */
+/* An overlay for this user namespace alone. The lower tree is the cache's: nothing in it may lead anywhere but to itself. */
+static int
+mount_overlay(const struct box *b, struct err *e)
+{
+	/* Linux before 5.10 does not know volatile: what is written there need not reach the disk, nothing of it outlives the run. */
+	static const char *const more[] = {",volatile", ""};
+	/* Left by an earlier step of the run, a mark that keeps others from taking its layers for sound. */
+	static const char *const marks[] = {"work/incompat/volatile", "work/incompat"};
+	char options[4096], mark[1024];
+	int rc = -1;
+
+	if (strpbrk(b->paths.lower, ":,\\") != NULL || strpbrk(b->paths.upper, ":,\\") != NULL || strpbrk(b->paths.work, ":,\\") != NULL)
+		return err_set(e, ERR_IO, "sandbox: a cache directory with ':', ',' or '\\' in its name cannot be an overlay");
+	if (make_point(SANDBOX_TARGET, true, e) != 0)
+		return ERR_IO;
+	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+		snprintf(mark, sizeof(mark), OLD "%s/%s", b->paths.work, marks[i]);
+		(void)rmdir(mark);
+	}
+	for (size_t i = 0; rc != 0 && i < sizeof(more) / sizeof(more[0]) && (i == 0 || errno == EINVAL); i++) {
+		if (snprintf(options, sizeof(options), "userxattr,redirect_dir=nofollow,metacopy=off,index=off,lowerdir=" OLD "%s,upperdir=" OLD
+		    "%s,workdir=" OLD "%s%s", b->paths.lower, b->paths.upper, b->paths.work, more[i]) >= (int)sizeof(options))
+			return err_set(e, ERR_IO, "sandbox: the overlay's paths are too long");
+		rc = mount("overlay", SANDBOX_TARGET, "overlay", MS_NOSUID | MS_NODEV, options);
+	}
+	return rc == 0 ? 0 : failed(e, "mount overlay on", SANDBOX_TARGET);
+}
+
+/* The target: one file, a directory, or an overlay. */
 static int
 mount_target(const struct box *b, struct err *e)
 {
-	char options[4096];
+	char at[1024];
 
-	if (b->paths.lower[0] == '\0')
+	if (b->paths.lower[0] != '\0')
+		return mount_overlay(b, e);
+	if (b->paths.file[0] == '\0')
 		return bind_at(b->paths.target, SANDBOX_TARGET, b->paths.target_read_only ? READ_ONLY : WRITABLE, e);
-	if (strpbrk(b->paths.lower, ":,\\") != NULL || strpbrk(b->paths.upper, ":,\\") != NULL || strpbrk(b->paths.work, ":,\\") != NULL)
-		return err_set(e, ERR_IO, "sandbox: a cache directory with ':', ',' or '\\' in its name cannot be an overlay");
-	if (snprintf(options, sizeof(options), "userxattr,lowerdir=" OLD "%s,upperdir=" OLD "%s,workdir=" OLD "%s", b->paths.lower,
-	    b->paths.upper, b->paths.work) >= (int)sizeof(options))
-		return err_set(e, ERR_IO, "sandbox: the overlay's paths are too long");
-	if (make_point(SANDBOX_TARGET, true, e) != 0)
-		return ERR_IO;
-	if (mount("overlay", SANDBOX_TARGET, "overlay", MS_NOSUID | MS_NODEV, options) != 0)
-		return failed(e, "mount overlay on", SANDBOX_TARGET);
-	return 0;
+	if (snprintf(at, sizeof(at), SANDBOX_TARGET "/%s", b->paths.file_name) >= (int)sizeof(at))
+		return err_set(e, ERR_IO, "sandbox: the target's name is too long");
+	return bind_at(b->paths.file, at, READ_ONLY, e);
 }
 
 static int

@@ -26,7 +26,8 @@ static const struct {
 	const char *name;
 	size_t offset;
 } path_fields[] = {
-	{"target", offsetof(struct sandbox_paths, target)}, {"lower", offsetof(struct sandbox_paths, lower)},
+	{"target", offsetof(struct sandbox_paths, target)}, {"file", offsetof(struct sandbox_paths, file)},
+	{"file_name", offsetof(struct sandbox_paths, file_name)}, {"lower", offsetof(struct sandbox_paths, lower)},
 	{"upper", offsetof(struct sandbox_paths, upper)}, {"work", offsetof(struct sandbox_paths, work)},
 	{"out", offsetof(struct sandbox_paths, out)}, {"scratch", offsetof(struct sandbox_paths, scratch)},
 	{"workflow", offsetof(struct sandbox_paths, workflow)}, {"params", offsetof(struct sandbox_paths, params)},

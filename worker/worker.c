@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/digest.h"
 #include "base/log.h"
 #include "worker/caps_memo.h"
@@ -12,6 +13,7 @@
 #include "worker/ship.h"
 #include "worker/threads.h"
 
+#define TIDY_MS 20000 /* at the end, for deleting what the last runs have left */
 #define LANDLOCK_SCOPE_ABI 6 /* from here on signals to processes outside of the ruleset can be refused */
 
 /* One part of the start; they do not depend on each other. */
@@ -62,17 +64,15 @@ open_cache(struct worker *w, struct err *e)
 	struct cache_config cc = {.dir = c->cache_dir, .max_bytes = c->cache_max_bytes, .ttl_ms = c->cache_ttl_ms,
 	    .min_free_bytes = c->cache_min_free_bytes, .uid = (uint32_t)c->uid_base, .gid = (uint32_t)c->uid_base,
 	    .limits = extract_limits_default()};
-	int swept;
 
 	w->cache = cache_open(&cc, e);
 	if (w->cache == NULL)
 		return err_prefix(e, ERR_INVALID, "CACHE_DIR");
-	swept = workspace_sweep(c->cache_dir, e);
-	if (swept < 0)
-		return swept;
-	if (swept > 0)
-		log_info(w->id, "removed the workspaces of %d runs whose worker had died", swept);
-	w->method = workspace_probe(c->cache_dir);
+	w->spaces = workspaces_open(c->cache_dir, WORKSPACE_OVERLAY, e);
+	if (w->spaces == NULL)
+		return ERR_IO;
+	if (workspaces_swept(w->spaces) > 0)
+		log_info(w->id, "removed the workspaces of %d runs whose worker had died", workspaces_swept(w->spaces));
 	return 0;
 }
 
@@ -146,16 +146,22 @@ worker_open(struct worker *w, struct err *e)
 			*e = parts[i].e;
 		}
 	}
-	if (rc == 0)
+	if (rc == 0) {
 		bound_slots(w);
+		if (w->caps.rung != RUNG_USER)
+			workspaces_no_userns(w->spaces);
+	}
 	return rc;
 }
 
 void
 worker_close(struct worker *w)
 {
+	int64_t tidy_until_mono_ms = clock_mono_ms() + TIDY_MS;
+
 	ship_free(w->ship);
 	link_free(w->link);
+	workspaces_close(w->spaces, tidy_until_mono_ms < w->give_up_mono_ms ? tidy_until_mono_ms : w->give_up_mono_ms);
 	store_free(w->store);
 	discover_free(w->s3_at);
 	discover_free(w->dispatcher_at);

@@ -27,7 +27,7 @@ struct worker {
 	struct link *link;
 	struct object_store *store;
 	struct cache *cache;
-	enum workspace_method method;
+	struct workspaces *spaces;
 	struct sandbox_caps caps;
 	struct tools tools;
 	struct ship *ship;

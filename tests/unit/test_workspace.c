@@ -6,6 +6,8 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,13 +17,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/proc.h"
 #include "storage/workspace.h"
+#include "storage/workspace_names.h"
+#include "tests/unit/tree_digest.h"
 
 #define RUN_UID 23456u
+#define WAIT_MS 30000
+#define MANY_RUNS 1000
 #define CHILD_FLAG "--open" /* DIR SHA METHOD: opens a workspace under DROVER_FAULT and waits */
 #define TAR_BYTES 3072
 
@@ -30,6 +37,8 @@ struct place {
 	struct object_store *store;
 	struct cache *cache;
 	struct cache_pin *tree, *blob;
+	struct workspaces *spaces;
+	char digest[SHA256_HEX_LEN]; /* of the cached tree, as it must stay */
 };
 
 static void
@@ -95,7 +104,10 @@ setup(void **state)
 	if (file_temp_dir("workspace", p->dir, sizeof(p->dir), &e) != 0)
 		return -1;
 	*state = p;
-	return open_place(p, p->dir, &e);
+	if (open_place(p, p->dir, &e) != 0)
+		return -1;
+	tree_digest(cache_pin_tree(p->tree), p->digest);
+	return 0;
 }
 
 static int
@@ -103,6 +115,7 @@ teardown(void **state)
 {
 	struct place *p = *state;
 
+	workspaces_close(p->spaces, clock_mono_ms() + WAIT_MS);
 	cache_release(p->tree);
 	cache_release(p->blob);
 	cache_close(p->cache);
@@ -120,6 +133,29 @@ under(const char *dir, const char *name)
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	return path;
 }
+
+/* Opens run `run` of target "target": of the tree, or of the blob under file_name. */
+static int
+open_run(struct place *p, const char *run, const char *file_name, enum workspace_mode mode, enum workspace_method method,
+    struct workspace *ws, struct err *e)
+{
+	struct workspace_want want = {.target_id = "target", .run_id = run, .pin = file_name != NULL ? p->blob : p->tree,
+	    .file_name = file_name, .mode = mode, .uid = RUN_UID, .gid = RUN_UID};
+
+	workspaces_close(p->spaces, clock_mono_ms() + WAIT_MS);
+	p->spaces = workspaces_open(p->cache_dir, method, e);
+	return p->spaces != NULL ? workspace_open(p->spaces, &want, ws, e) : ERR_IO;
+}
+
+/* Whether nothing of ended runs is left, once the deleting is over. */
+static bool
+is_tidy(struct place *p)
+{
+	workspaces_close(p->spaces, clock_mono_ms() + WAIT_MS);
+	p->spaces = NULL;
+	return rmdir(under(p->cache_dir, "ended")) == 0;
+}
+
 
 static bool
 holds(const char *path, const char *text)
@@ -159,29 +195,41 @@ use_as_run(const struct workspace *ws)
 static bool
 cache_is_clean(const struct place *p)
 {
-	struct stat st;
+	char now[SHA256_HEX_LEN];
 
-	return holds(under(cache_pin_tree(p->tree), "d/hello"), "hi") && lstat(under(cache_pin_tree(p->tree), "link"), &st) == 0 &&
-	    access(under(cache_pin_tree(p->tree), "d/new"), F_OK) != 0;
+	return strcmp(tree_digest(cache_pin_tree(p->tree), now), p->digest) == 0;
+}
+
+/* Whether a private tree can be made by the method here. */
+static bool
+possible(const struct place *p, enum workspace_method method)
+{
+	struct err e = {0};
+	struct workspaces *w = workspaces_open(p->cache_dir, method, &e);
+	bool yes = w != NULL && (workspaces_method(w) == method || method >= WORKSPACE_REFLINK);
+
+	workspaces_close(w, clock_mono_ms() + WAIT_MS);
+	return yes;
 }
 
 static void
 a_private_tree_is_the_runs_own(void **state)
 {
-	static const enum workspace_method methods[] = {WORKSPACE_OVERLAY, WORKSPACE_REFLINK, WORKSPACE_COPY};
+	static const enum workspace_method methods[] = {WORKSPACE_OVERLAY, WORKSPACE_COPY};
 	struct place *p = *state;
 
-	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
+	for (size_t i = 0; i < 2; i++) {
 		struct workspace ws;
 		struct stat st;
 		struct err e = {0};
 
-		if (methods[i] == WORKSPACE_OVERLAY && workspace_probe(p->cache_dir) != WORKSPACE_OVERLAY)
+		if (!possible(p, methods[i]))
 			continue; /* not root, or a kernel without it */
-		assert_int_equal(workspace_open(p->cache_dir, "target", "run-1", p->tree, NULL, WORKSPACE_ISOLATED, methods[i],
-		    RUN_UID, RUN_UID, &ws, &e), 0);
+		assert_int_equal(open_run(p, "run-1", NULL, WORKSPACE_ISOLATED, methods[i], &ws, &e), 0);
 		assert_int_equal(ws.method, methods[i]);
 		assert_false(ws.read_only);
+		assert_string_equal(ws.tree, under(p->cache_dir, "target/run-1/workspace"));
+		assert_string_equal(ws.source, ws.tree);
 		assert_true(holds(under(ws.tree, "d/hello"), "hi"));
 		assert_int_equal(stat(under(ws.tree, "d/hello"), &st), 0);
 		assert_int_equal(st.st_uid, geteuid() == 0 ? RUN_UID : geteuid());
@@ -190,11 +238,21 @@ a_private_tree_is_the_runs_own(void **state)
 		assert_int_equal(use_as_run(&ws), 0);
 		assert_true(holds(under(ws.tree, "d/hello"), "changed"));
 		assert_true(cache_is_clean(p));
-		assert_int_equal(workspace_close(&ws, &e), 0);
-		assert_int_equal(workspace_close(&ws, &e), 0); /* again is fine */
+		assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
+		assert_int_equal(workspace_close(p->spaces, &ws, &e), 0); /* again is fine */
 		assert_int_not_equal(access(under(p->cache_dir, "target"), F_OK), 0);
+		assert_true(is_tidy(p));
 		assert_true(cache_is_clean(p));
 	}
+}
+
+static bool
+is_link_to(const char *path, const char *to)
+{
+	char real[PATH_MAX];
+	struct stat st;
+
+	return lstat(path, &st) == 0 && S_ISLNK(st.st_mode) && realpath(path, real) != NULL && strcmp(real, to) == 0;
 }
 
 static void
@@ -204,60 +262,99 @@ a_shared_tree_is_the_caches_own(void **state)
 	struct workspace a, b;
 	struct err e = {0};
 
-	assert_int_equal(workspace_open(p->cache_dir, "target", "run-1", p->tree, NULL, WORKSPACE_SHARED, WORKSPACE_COPY, RUN_UID,
-	    RUN_UID, &a, &e), 0);
-	assert_int_equal(workspace_open(p->cache_dir, "target", "run-2", p->tree, NULL, WORKSPACE_SHARED, WORKSPACE_OVERLAY,
-	    RUN_UID, RUN_UID, &b, &e), 0);
+	assert_int_equal(open_run(p, "run-1", NULL, WORKSPACE_SHARED, WORKSPACE_COPY, &a, &e), 0);
+	assert_int_equal(open_run(p, "run-2", NULL, WORKSPACE_SHARED, WORKSPACE_OVERLAY, &b, &e), 0);
 	assert_true(a.read_only && b.read_only);
-	assert_string_equal(a.tree, cache_pin_tree(p->tree));
+	assert_string_equal(a.source, cache_pin_tree(p->tree));
+	assert_string_equal(a.tree, under(p->cache_dir, "target/workspace"));
+	assert_true(is_link_to(a.tree, cache_pin_tree(p->tree)));
 	assert_int_equal(a.method, WORKSPACE_DIRECT);
 	assert_string_not_equal(a.scratch, b.scratch);
 	assert_int_equal(access(b.out, F_OK), 0);
-	assert_int_equal(workspace_close(&a, &e), 0);
+	assert_int_equal(workspace_close(p->spaces, &a, &e), 0);
 	assert_int_equal(access(b.out, F_OK), 0);
-	assert_int_equal(workspace_close(&b, &e), 0);
+	assert_int_equal(workspace_close(p->spaces, &b, &e), 0);
+	assert_int_not_equal(access(under(p->cache_dir, "target/run-1"), F_OK), 0);
+	assert_true(is_link_to(under(p->cache_dir, "target/workspace"), cache_pin_tree(p->tree))); /* kept */
 	assert_true(cache_is_clean(p));
+}
+
+/* The names of an entry are made once, survive the sweep, and go with the entry; what is left dangling goes with a sweep. */
+static void
+names_stay_until_the_entry_goes(void **state)
+{
+	struct place *p = *state;
+	struct workspace ws;
+	char entry[256];
+	struct err e = {0};
+	int dir = open(p->cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(open_run(p, "run", NULL, WORKSPACE_COPY_ON_WRITE, WORKSPACE_COPY, &ws, &e), 0);
+		assert_true(is_link_to(under(p->cache_dir, "target/shared"), cache_pin_tree(p->tree)));
+		assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
+	}
+	assert_int_equal(open_run(p, "run", NULL, WORKSPACE_SHARED, WORKSPACE_COPY, &ws, &e), 0);
+	assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
+	assert_true(is_tidy(p));
+	assert_true(possible(p, WORKSPACE_COPY)); /* sweeps */
+	assert_true(is_link_to(under(p->cache_dir, "target/shared"), cache_pin_tree(p->tree)));
+	snprintf(entry, sizeof(entry), "%s", cache_pin_tree(p->tree) + strlen(p->cache_dir) + 1);
+	*strrchr(entry, '/') = '\0';
+	workspace_names_drop(dir, entry);
+	assert_int_not_equal(faccessat(dir, "target", F_OK, 0), 0);
+	assert_int_equal(mkdirat(dir, "target", 0700), 0);
+	assert_int_equal(symlinkat("../objects/ff/gone", dir, "target/shared"), 0);
+	assert_true(possible(p, WORKSPACE_COPY));
+	assert_int_not_equal(faccessat(dir, "target", F_OK, 0), 0);
+	assert_true(cache_is_clean(p));
+	close(dir);
 }
 
 static void
 a_single_file_gets_its_name(void **state)
 {
-	static const char *const bad[] = {"", ".", "..", "a/b", "a\nb", NULL};
+	static const char *const bad[] = {"", ".", "..", "a/b", "a\nb"};
 	struct place *p = *state;
 	struct workspace ws;
 	struct stat st;
 	struct err e = {0};
 
-	assert_int_equal(workspace_open(p->cache_dir, "target", "run-1", p->blob, "app.apk", WORKSPACE_COPY_ON_WRITE,
-	    WORKSPACE_OVERLAY, RUN_UID, RUN_UID, &ws, &e), 0);
-	assert_int_equal(stat(under(ws.tree, "app.apk"), &st), 0);
+	assert_int_equal(open_run(p, "run-1", "app.apk", WORKSPACE_COPY_ON_WRITE, WORKSPACE_OVERLAY, &ws, &e), 0);
+	assert_int_equal(lstat(under(ws.tree, "app.apk"), &st), 0);
+	assert_true(S_ISREG(st.st_mode));
 	assert_int_equal(st.st_size, TAR_BYTES);
 	assert_int_equal(st.st_nlink, 1);
-	assert_int_equal(workspace_close(&ws, &e), 0);
+	assert_string_equal(ws.file, "");
+	assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
+	/* Shared: nothing is copied. */
+	assert_int_equal(open_run(p, "run-1", "app.apk", WORKSPACE_SHARED, WORKSPACE_OVERLAY, &ws, &e), 0);
+	assert_string_equal(ws.file, cache_pin_blob(p->blob));
+	assert_true(ws.read_only && is_link_to(under(ws.tree, "app.apk"), ws.file));
+	assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
+	assert_int_equal(access(cache_pin_blob(p->blob), F_OK), 0);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		assert_int_equal(workspace_open(p->cache_dir, "target", "run-1", p->blob, bad[i], WORKSPACE_ISOLATED, WORKSPACE_COPY,
-		    RUN_UID, RUN_UID, &ws, &e), ERR_INVALID);
+		assert_int_equal(open_run(p, "run-1", bad[i], WORKSPACE_ISOLATED, WORKSPACE_COPY, &ws, &e), ERR_INVALID);
 }
 
 static void
 bad_ids_are_refused_and_a_run_is_unique(void **state)
 {
-	static const char *const bad[] = {"", ".", "..", "a/b", ".hidden", "objects", "tmp", "workspace", "a.lock", "a b"};
+	static const char *const bad[] = {"", ".", "..", "a/b", ".hidden", "objects", "tmp", "ended", "workspace", "shared", "a.lock", "a b"};
 	struct place *p = *state;
 	struct workspace ws, again;
 	struct err e = {0};
 
+	assert_int_equal(open_run(p, "run", NULL, WORKSPACE_ISOLATED, WORKSPACE_COPY, &ws, &e), 0);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		assert_int_equal(workspace_open(p->cache_dir, bad[i], "run", p->tree, NULL, WORKSPACE_ISOLATED, WORKSPACE_COPY, 0, 0,
-		    &ws, &e), ERR_INVALID);
-		assert_int_equal(workspace_open(p->cache_dir, "target", bad[i], p->tree, NULL, WORKSPACE_ISOLATED, WORKSPACE_COPY, 0,
-		    0, &ws, &e), ERR_INVALID);
+		struct workspace_want want = {.target_id = bad[i], .run_id = "run-2", .pin = p->tree};
+
+		assert_int_equal(workspace_open(p->spaces, &want, &again, &e), ERR_INVALID);
+		want = (struct workspace_want){.target_id = "target", .run_id = bad[i], .pin = p->tree};
+		assert_int_equal(workspace_open(p->spaces, &want, &again, &e), ERR_INVALID);
 	}
-	assert_int_equal(workspace_open(p->cache_dir, "target", "run", p->tree, NULL, WORKSPACE_ISOLATED, WORKSPACE_COPY, 0, 0, &ws,
-	    &e), 0);
-	assert_int_equal(workspace_open(p->cache_dir, "target", "run", p->tree, NULL, WORKSPACE_ISOLATED, WORKSPACE_COPY, 0, 0,
-	    &again, &e), ERR_CONFLICT);
-	assert_int_equal(workspace_close(&ws, &e), 0);
+	assert_int_equal(open_run(p, "run", NULL, WORKSPACE_ISOLATED, WORKSPACE_COPY, &again, &e), ERR_CONFLICT);
+	assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
 }
 
 static void
@@ -267,18 +364,194 @@ copies_keep_holes(void **state)
 	struct workspace ws;
 	struct stat st;
 	struct err e = {0};
-	int fd = open(cache_pin_blob(p->blob), O_RDONLY | O_CLOEXEC);
 
 	/* A hole of 64 MiB behind the blob; root may write what is 0444. */
 	assert_int_equal(chmod(cache_pin_blob(p->blob), 0644), 0);
 	assert_int_equal(truncate(cache_pin_blob(p->blob), 64 << 20), 0);
-	assert_int_equal(workspace_open(p->cache_dir, "target", "run", p->blob, "f", WORKSPACE_ISOLATED, WORKSPACE_COPY, 0, 0, &ws,
-	    &e), 0);
+	assert_int_equal(open_run(p, "run", "f", WORKSPACE_ISOLATED, WORKSPACE_COPY, &ws, &e), 0);
 	assert_int_equal(stat(under(ws.tree, "f"), &st), 0);
 	assert_int_equal(st.st_size, 64 << 20);
 	assert_true(st.st_blocks * 512 < 1 << 20);
-	assert_int_equal(workspace_close(&ws, &e), 0);
+	assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
+}
+
+/* What one run writes the next one does not see, and the cache never changes. */
+static void
+many_runs_change_nothing(void **state)
+{
+	struct place *p = *state;
+	enum workspace_method method = possible(p, WORKSPACE_OVERLAY) ? WORKSPACE_OVERLAY : WORKSPACE_COPY;
+	struct workspace_want want = {.target_id = "target", .run_id = "run", .pin = p->tree, .mode = WORKSPACE_COPY_ON_WRITE, .uid = RUN_UID,
+	    .gid = RUN_UID};
+	struct err e = {0};
+
+	p->spaces = workspaces_open(p->cache_dir, method, &e);
+	assert_non_null(p->spaces);
+	for (int i = 0; i < MANY_RUNS; i++) {
+		struct workspace ws;
+
+		assert_int_equal(workspace_open(p->spaces, &want, &ws, &e), 0);
+		assert_true(holds(under(ws.tree, "d/hello"), "hi"));
+		assert_int_not_equal(access(under(ws.tree, "d/new"), F_OK), 0);
+		if (i % 50 == 0)
+			assert_int_equal(use_as_run(&ws), 0);
+		else
+			assert_int_equal(truncate(under(ws.tree, "d/hello"), 1) | unlink(under(ws.tree, "link")) | mkdir(under(ws.tree, "more"), 0700), 0);
+		assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
+	}
+	assert_true(is_tidy(p));
+	assert_true(cache_is_clean(p));
+}
+
+/* --- tear-down --- */
+
+/* A tree that a tool made to stay: deep, shut, with special files, a loop, and links to elsewhere. */
+static void
+make_traps(const char *tree, const char *victim)
+{
+	int dir = open(tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC), below = dup(dir);
+
+	assert_true(dir >= 0);
+	assert_int_equal(mkfifoat(dir, "fifo", 0), 0);
+	assert_int_equal(mknodat(dir, "socket", S_IFSOCK, 0), 0);
+	assert_int_equal(symlinkat(victim, dir, "away"), 0);
+	assert_int_equal(symlinkat(".", dir, "loop"), 0);
+	for (int i = 0; i < 5000; i++) {
+		int next;
+
+		assert_int_equal(mkdirat(below, "deep", 0700), 0);
+		next = openat(below, "deep", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		assert_true(next >= 0);
+		close(below);
+		below = next;
+	}
+	close(below);
+	assert_int_equal(mkdirat(dir, "shut", 0700), 0);
+	assert_int_equal(mkdirat(dir, "shut/in", 0), 0);
+	assert_int_equal(fchmodat(dir, "shut", 0, 0), 0);
+	for (int i = 0; i < 2000; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "f%d", i);
+		close(openat(dir, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0));
+	}
+	close(dir);
+}
+
+static void
+nothing_that_a_tool_leaves_stays(void **state)
+{
+	static const enum workspace_method methods[] = {WORKSPACE_OVERLAY, WORKSPACE_COPY};
+	struct place *p = *state;
+	struct err e = {0};
+
+	assert_int_equal(mkdir(under(p->dir, "victim"), 0755), 0);
+	assert_int_equal(mkdir(under(p->dir, "victim/precious"), 0755), 0);
+	for (size_t i = 0; i < 2; i++) {
+		struct workspace ws;
+		char victim[128];
+
+		if (!possible(p, methods[i]))
+			continue;
+		snprintf(victim, sizeof(victim), "%s/victim", p->dir);
+		assert_int_equal(open_run(p, "run", NULL, WORKSPACE_ISOLATED, methods[i], &ws, &e), 0);
+		make_traps(ws.tree, victim);
+		make_traps(ws.out, victim);
+		make_traps(ws.scratch, victim);
+		assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
+		assert_int_not_equal(access(under(p->cache_dir, "target"), F_OK), 0); /* at once, whatever is still being deleted */
+		assert_true(is_tidy(p));
+		assert_int_equal(access(under(p->dir, "victim/precious"), F_OK), 0);
+		assert_true(cache_is_clean(p));
+	}
+}
+
+/* More than the thread may have waiting: the rest is deleted by who ends the run; all of it in the end. */
+static void
+deleting_is_bounded(void **state)
+{
+	struct place *p = *state;
+	struct workspace ws[40];
+	struct err e = {0};
+
+	for (int i = 0; i < 40; i++) {
+		char run[16];
+
+		snprintf(run, sizeof(run), "run-%d", i);
+		assert_int_equal(open_run(p, run, NULL, WORKSPACE_ISOLATED, WORKSPACE_COPY, &ws[i], &e), 0);
+	}
+	for (int i = 0; i < 40; i++)
+		assert_int_equal(workspace_close(p->spaces, &ws[i], &e), 0);
+	assert_true(is_tidy(p));
+}
+
+/* A tree in use (a directory of it is someone's) is out of sight all the same, and gone with its last user. */
+static void
+a_busy_tree_is_out_of_sight(void **state)
+{
+	struct place *p = *state;
+	struct workspace ws;
+	struct err e = {0};
+	int held;
+
+	if (!possible(p, WORKSPACE_OVERLAY))
+		return;
+	assert_int_equal(open_run(p, "run", NULL, WORKSPACE_ISOLATED, WORKSPACE_OVERLAY, &ws, &e), 0);
+	held = open(under(ws.tree, "d"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(held >= 0);
+	assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
+	assert_int_not_equal(access(under(p->cache_dir, "target"), F_OK), 0);
+	close(held);
+	assert_true(is_tidy(p));
+	assert_true(cache_is_clean(p));
+}
+
+/* --- a full disk --- */
+
+static bool
+mount_small(const char *dir)
+{
+	return geteuid() == 0 && mount("none", dir, "tmpfs", 0, "size=4m,nr_inodes=200") == 0;
+}
+
+/* The tree does not fit: the run fails so that it can be tried again, and leaves nothing. (A tmpfs: no overlay needs one here.) */
+static void
+a_full_disk_is_no_end(void **state)
+{
+	struct place *p = *state, small = {0};
+	struct workspace ws;
+	struct err e = {0};
+	int fd;
+
+	assert_int_equal(mkdir(under(p->dir, "small"), 0755), 0);
+	snprintf(small.dir, sizeof(small.dir), "%.50s/small", p->dir);
+	if (!mount_small(small.dir))
+		return; /* not root */
+	assert_int_equal(open_place(&small, small.dir, &e), 0);
+	tree_digest(cache_pin_tree(small.tree), small.digest);
+	fd = open(under(small.dir, "filler"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	while (write(fd, small.store_dir, sizeof(small.store_dir)) > 0)
+		;
 	close(fd);
+	assert_int_equal(open_run(&small, "run", NULL, WORKSPACE_ISOLATED, WORKSPACE_COPY, &ws, &e), ERR_RETRY);
+	assert_int_equal(open_run(&small, "run", "file", WORKSPACE_ISOLATED, WORKSPACE_COPY, &ws, &e), ERR_RETRY);
+	assert_int_not_equal(access(under(small.cache_dir, "target"), F_OK), 0);
+	assert_true(cache_is_clean(&small));
+	assert_int_equal(unlink(under(small.dir, "filler")), 0);
+	assert_int_equal(open_run(&small, "run", NULL, WORKSPACE_ISOLATED, WORKSPACE_OVERLAY, &ws, &e), 0);
+	fd = open(under(ws.tree, "d/filler"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	while (write(fd, small.store_dir, sizeof(small.store_dir)) > 0)
+		;
+	close(fd);
+	assert_int_equal(workspace_close(small.spaces, &ws, &e), 0);
+	assert_true(is_tidy(&small));
+	assert_true(cache_is_clean(&small));
+	cache_release(small.tree);
+	cache_release(small.blob);
+	cache_close(small.cache);
+	store_free(small.store);
+	assert_int_equal(umount(small.dir), 0);
 }
 
 /* --- death in the middle --- */
@@ -287,52 +560,105 @@ static int
 child(int argc, char **argv)
 {
 	struct place p = {0};
+	struct workspace_want want = {.target_id = "target", .run_id = "run", .mode = WORKSPACE_COPY_ON_WRITE, .uid = RUN_UID, .gid = RUN_UID};
 	struct workspace ws;
 	struct err e = {0};
 
 	if (argc != 5 || strcmp(argv[1], CHILD_FLAG) != 0)
 		return -1;
+	workspaces_own_mounts();
 	snprintf(p.sha, sizeof(p.sha), "%s", argv[3]);
 	if (open_place(&p, argv[2], &e) != 0)
 		return 10;
-	if (workspace_open(p.cache_dir, "target", "run", p.tree, NULL, WORKSPACE_ISOLATED,
-	    strcmp(argv[4], "overlay") == 0 ? WORKSPACE_OVERLAY : WORKSPACE_COPY, RUN_UID, RUN_UID, &ws, &e) != 0)
+	p.spaces = workspaces_open(p.cache_dir, strcmp(argv[4], "overlay") == 0 ? WORKSPACE_OVERLAY : WORKSPACE_COPY, &e);
+	want.pin = p.tree;
+	if (p.spaces == NULL || workspace_open(p.spaces, &want, &ws, &e) != 0)
 		return 11;
-	return workspace_close(&ws, &e) == 0 ? 0 : 12;
+	if (workspace_close(p.spaces, &ws, &e) != 0)
+		return 12;
+	workspaces_close(p.spaces, clock_mono_ms() + WAIT_MS);
+	return 0;
+}
+
+/* A worker in a process of its own, which dies at the fault. */
+static void
+die_at(struct place *p, const char *fault, const char *method)
+{
+	char env[64];
+	const char *argv[] = {"/proc/self/exe", CHILD_FLAG, p->dir, p->sha, method, NULL}, *envp[] = {env, NULL};
+	struct proc_spec spec = {.argv = argv, .env = envp, .fds = {-1, 1, 2, -1}};
+	struct buf out = buf_make(4096), err_out = buf_make(4096);
+	struct proc_exit x = {0};
+
+	snprintf(env, sizeof(env), "DROVER_FAULT=%s", fault);
+	assert_int_equal(proc_run(&spec, 30000, &out, &err_out, &x, NULL), 0);
+	if (x.exited || x.signo != SIGKILL)
+		fail_msg("%s was not reached (%d)", fault, x.code);
+	buf_release(&out);
+	buf_release(&err_out);
 }
 
 static void
 what_a_dead_process_left_is_swept(void **state)
 {
-	static const char *const faults[] = {"workspace.locked", "workspace.made", "workspace.filled", "workspace.unmounted"};
+	static const char *const faults[] = {"workspace.locked", "workspace.made", "workspace.name_remembered", "workspace.filled",
+	    "workspace.unmounted", "workspace.taken", "workspace.deleting"};
+	static const char *const methods[] = {"overlay", "copy"};
 	struct place *p = *state;
-	const char *method = workspace_method_word(workspace_probe(p->cache_dir));
 	struct workspace live;
 	struct err e = {0};
 
-	assert_int_equal(workspace_open(p->cache_dir, "target", "live", p->tree, NULL, WORKSPACE_ISOLATED, WORKSPACE_COPY, RUN_UID,
-	    RUN_UID, &live, &e), 0);
-	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
-		char env[64];
-		const char *argv[] = {"/proc/self/exe", CHILD_FLAG, p->dir, p->sha, method, NULL}, *envp[] = {env, NULL};
-		struct proc_spec spec = {.argv = argv, .env = envp, .fds = {-1, 1, 2, -1}};
-		struct buf out = buf_make(4096), err_out = buf_make(4096);
-		struct proc_exit x = {0};
+	assert_int_equal(open_run(p, "live", NULL, WORKSPACE_ISOLATED, WORKSPACE_COPY, &live, &e), 0);
+	for (size_t i = 0; i < 2 * sizeof(faults) / sizeof(faults[0]); i++) {
+		const char *method = methods[i % 2], *fault = faults[i / 2];
+		int dir = open(p->cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-		snprintf(env, sizeof(env), "DROVER_FAULT=%s", faults[i]);
-		assert_int_equal(proc_run(&spec, 30000, &out, &err_out, &x, NULL), 0);
-		assert_true(!x.exited && x.signo == SIGKILL);
-		buf_release(&out);
-		buf_release(&err_out);
-		assert_int_equal(access(under(p->cache_dir, "target/run.lock"), F_OK), 0);
-		assert_int_equal(workspace_sweep(p->cache_dir, &e), 1);
-		assert_int_not_equal(access(under(p->cache_dir, "target/run"), F_OK), 0);
-		assert_int_not_equal(access(under(p->cache_dir, "target/run.lock"), F_OK), 0);
+		(void)unlink(under(p->cache_dir, "target/shared"));
+		die_at(p, fault, method);
+		workspaces_close(p->spaces, clock_mono_ms() + WAIT_MS);
+		p->spaces = workspaces_open(p->cache_dir, WORKSPACE_COPY, &e);
+		assert_non_null(p->spaces);
+		assert_int_equal(workspaces_swept(p->spaces), strcmp(fault, "workspace.deleting") != 0);
+		assert_int_not_equal(faccessat(dir, "target/run", F_OK, 0), 0);
+		assert_int_not_equal(faccessat(dir, "target/run.lock", F_OK, 0), 0);
 		assert_true(holds(under(live.tree, "d/hello"), "hi")); /* its owner lives */
+		assert_true(is_tidy(p));
+		assert_true(cache_is_clean(p));
+		close(dir);
 	}
-	assert_int_equal(workspace_close(&live, &e), 0);
-	assert_int_equal(workspace_sweep(p->cache_dir, &e), 0);
+	p->spaces = workspaces_open(p->cache_dir, WORKSPACE_COPY, &e);
+	assert_int_equal(workspace_close(p->spaces, &live, &e), 0);
+	assert_int_equal(workspaces_swept(p->spaces), 0);
+	assert_true(is_tidy(p));
 	assert_true(cache_is_clean(p));
+}
+
+/* As after a reboot: locks and mounts are gone, files are not. And as left by a worker that shares our mounts: overlays are there. */
+static void
+mounts_of_the_dead_are_swept(void **state)
+{
+	struct place *p = *state;
+	struct workspace ws;
+	struct err e = {0};
+
+	if (!possible(p, WORKSPACE_OVERLAY))
+		return;
+	for (int reboot = 0; reboot < 2; reboot++) {
+		assert_int_equal(open_run(p, "run", NULL, WORKSPACE_ISOLATED, WORKSPACE_OVERLAY, &ws, &e), 0);
+		assert_int_equal(use_as_run(&ws), 0);
+		if (reboot) {
+			assert_int_equal(umount2(ws.tree, 0), 0);
+			assert_int_equal(umount2(under(ws.run_dir, "lower"), 0), 0);
+		}
+		close(ws.lock_fd);
+		workspaces_close(p->spaces, clock_mono_ms() + WAIT_MS);
+		p->spaces = workspaces_open(p->cache_dir, WORKSPACE_COPY, &e);
+		assert_non_null(p->spaces);
+		assert_int_equal(workspaces_swept(p->spaces), 1);
+		assert_int_not_equal(access(under(p->cache_dir, "target"), F_OK), 0);
+		assert_true(is_tidy(p));
+		assert_true(cache_is_clean(p));
+	}
 }
 
 int
@@ -340,13 +666,18 @@ main(int argc, char **argv)
 {
 #define IN_PLACE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		IN_PLACE(a_private_tree_is_the_runs_own), IN_PLACE(a_shared_tree_is_the_caches_own),
+		IN_PLACE(a_private_tree_is_the_runs_own), IN_PLACE(a_shared_tree_is_the_caches_own), IN_PLACE(names_stay_until_the_entry_goes),
 		IN_PLACE(a_single_file_gets_its_name), IN_PLACE(bad_ids_are_refused_and_a_run_is_unique), IN_PLACE(copies_keep_holes),
-		IN_PLACE(what_a_dead_process_left_is_swept),
+		IN_PLACE(many_runs_change_nothing), IN_PLACE(nothing_that_a_tool_leaves_stays), IN_PLACE(deleting_is_bounded),
+		IN_PLACE(a_busy_tree_is_out_of_sight), IN_PLACE(a_full_disk_is_no_end), IN_PLACE(what_a_dead_process_left_is_swept),
+		IN_PLACE(mounts_of_the_dead_are_swept),
 	};
 	int status = extract_helper_main(argc, argv);
 
 	if (status < 0)
 		status = child(argc, argv);
-	return status >= 0 ? status : cmocka_run_group_tests(tests, NULL, NULL);
+	if (status >= 0)
+		return status;
+	workspaces_own_mounts();
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }
