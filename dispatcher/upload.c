@@ -243,6 +243,7 @@ put_announced(struct dispatcher *d, struct upload *u, struct err *e)
 		return drain(u, e);
 	u->put.n_meta = object_metadata(u, u->claimed, meta);
 	u->put.meta = meta;
+	u->put.sha256 = u->target.sha256;
 	return store_put(d->store, d->config->store.targets, key_target(u->target.id, key, sizeof(key)), &src, &u->put, NULL, &u->stop, e);
 }
 
@@ -259,6 +260,7 @@ put_unannounced(struct dispatcher *d, struct upload *u, struct err *e)
 	int rc;
 
 	uuid_text(staging + strlen(staging));
+	u->put.sha256 = u->target.sha256;
 	if ((rc = store_put(d->store, bucket, staging, &src, &u->put, NULL, &u->stop, e)) != 0)
 		return rc;
 	fault_point("upload.before_copy");

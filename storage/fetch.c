@@ -12,8 +12,7 @@
 
 #include "base/mem.h"
 
-#define FETCH_BLOCK_BYTES ((size_t)256 * 1024)
-#define STEP_BYTES ((int64_t)1024 * 1024) /* how much more of the front range makes it worth to wake who hashes */
+#define BLOCK_BYTES ((size_t)256 * 1024)
 #define WINDOW 64          /* ranges that may be ahead of the hashing, the ones in flight included */
 #define STOP_POLL_MS 100
 
@@ -39,7 +38,10 @@ struct fetch {
 struct range { /* one in flight */
 	struct fetch *f;
 	struct sha256 *digest;   /* one request in all: hashed in passing; else NULL */
-	int64_t number, offset, len, done;
+	int64_t number, offset, len;
+	int64_t done;            /* bytes in the file */
+	char *block;             /* what came since, BLOCK_BYTES */
+	size_t block_len;
 	struct object_info info; /* set by the store before the first byte */
 	struct err e;            /* of our own side: store_get passes on the code alone */
 };
@@ -104,49 +106,70 @@ begin_others(struct range *r)
 	return 0;
 }
 
-/* Tells the one who hashes, at every step of the front range and at its end. */
-static void
-note_progress(struct range *r, int64_t before)
+/* Writes the block and tells the one who hashes. Writers of one file exclude each other in the kernel: few large writes. */
+static int
+write_block(struct range *r)
 {
 	struct fetch *f = r->f;
+	int rc = write_at(f->fd, r->block, r->block_len, r->offset + r->done, &r->e);
 
-	if (before / STEP_BYTES == r->done / STEP_BYTES && r->done < r->len)
-		return;
+	if (rc != 0)
+		return rc;
+	r->done += (int64_t)r->block_len;
+	r->block_len = 0;
 	pthread_mutex_lock(&f->lock);
 	f->done[r->number % WINDOW] = r->done;
 	if (r->number == f->front)
 		pthread_cond_broadcast(&f->change);
 	pthread_mutex_unlock(&f->lock);
+	return 0;
 }
 
 static int
 take_bytes(void *arg, const void *data, size_t len)
 {
 	struct range *r = arg;
-	int64_t before = r->done;
+	const char *p = data;
 	int rc = 0;
 
-	if (before == 0 && r->number == 0)
-		rc = r->digest != NULL ? check_size(r, &r->e) : begin_others(r);
-	if (rc == 0 && (int64_t)len > r->len - before)
+	if (r->done == 0 && r->block_len == 0 && r->number == 0)
+		rc = begin_others(r);
+	while (rc == 0 && len > 0) {
+		size_t room = BLOCK_BYTES - r->block_len, n = len < room ? len : room;
+
+		memcpy(r->block + r->block_len, p, n);
+		r->block_len += n;
+		p += n;
+		len -= n;
+		if (r->block_len == BLOCK_BYTES || r->done + (int64_t)r->block_len == r->len)
+			rc = write_block(r);
+	}
+	return rc;
+}
+
+/* All bytes by one request. */
+static int
+take_and_hash(void *arg, const void *data, size_t len)
+{
+	struct range *r = arg;
+	int rc = r->done == 0 ? check_size(r, &r->e) : 0;
+
+	if (rc == 0 && (int64_t)len > r->len - r->done)
 		rc = err_set(&r->e, ERR_INVALID, "the object is larger than the %lld bytes that were promised",
 		    (long long)r->f->size_bytes);
 	if (rc == 0)
-		rc = write_at(r->f->fd, data, len, r->offset + before, &r->e);
-	if (rc != 0)
-		return rc;
-	r->done += (int64_t)len;
-	if (r->digest != NULL)
+		rc = write_at(r->f->fd, data, len, r->done, &r->e);
+	if (rc == 0) {
 		sha256_add(r->digest, data, len);
-	else
-		note_progress(r, before);
-	return 0;
+		r->done += (int64_t)len;
+	}
+	return rc;
 }
 
 static int
-fetch_range(struct fetch *f, int64_t number, struct err *e)
+fetch_range(struct fetch *f, int64_t number, char *block, struct err *e)
 {
-	struct range r = {.f = f, .number = number, .offset = number * f->range_bytes, .len = f->range_bytes};
+	struct range r = {.f = f, .number = number, .offset = number * f->range_bytes, .len = f->range_bytes, .block = block};
 	const char *etag = number == 0 ? NULL : f->info.etag; /* info no longer changes */
 	int rc;
 
@@ -202,15 +225,16 @@ static void *
 fetcher(void *arg)
 {
 	struct fetch *f = arg;
+	char *block = xmalloc(BLOCK_BYTES);
 	struct err e = {.code = 0};
 	int64_t number;
-	int rc;
+	int rc = 0;
 
-	while ((number = claim(f)) >= 0)
-		if ((rc = fetch_range(f, number, &e)) != 0) {
-			fail(f, rc, &e);
-			break;
-		}
+	while (rc == 0 && (number = claim(f)) >= 0)
+		rc = fetch_range(f, number, block, &e);
+	if (rc != 0)
+		fail(f, rc, &e);
+	free(block);
 	return NULL;
 }
 
@@ -220,7 +244,7 @@ static int
 hash_piece(const struct fetch *f, struct sha256 *digest, char *block, int64_t from, int64_t to, struct err *e)
 {
 	while (from < to) {
-		ssize_t n = pread(f->fd, block, to - from < (int64_t)FETCH_BLOCK_BYTES ? (size_t)(to - from) : FETCH_BLOCK_BYTES, from);
+		ssize_t n = pread(f->fd, block, to - from < (int64_t)BLOCK_BYTES ? (size_t)(to - from) : BLOCK_BYTES, from);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -265,7 +289,7 @@ await_front(struct fetch *f, int64_t hashed, struct err *e)
 static int
 follow(struct fetch *f, struct sha256 *digest, struct err *e)
 {
-	char *block = xmalloc(FETCH_BLOCK_BYTES);
+	char *block = xmalloc(BLOCK_BYTES);
 	int rc = 0;
 
 	for (int64_t number = 0; number < f->n_ranges && rc == 0; number++) {
@@ -292,7 +316,7 @@ follow(struct fetch *f, struct sha256 *digest, struct err *e)
 static int
 fetch_parallel(struct fetch *f, unsigned parallel, struct sha256 *digest, struct err *e)
 {
-	pthread_t threads[FETCH_PARALLEL_MAX];
+	pthread_t threads[STORE_PARALLEL_MAX];
 	unsigned n = 0;
 	sigset_t all, before;
 	int rc, failed = 0;
@@ -320,7 +344,7 @@ static int
 fetch_in_one(struct fetch *f, struct sha256 *digest, struct err *e)
 {
 	struct range r = {.f = f, .len = f->size_bytes, .digest = digest};
-	int rc = store_get(f->s, f->bucket, f->key, 0, -1, NULL, take_bytes, &r, &r.info, f->stop, e);
+	int rc = store_get(f->s, f->bucket, f->key, 0, -1, NULL, take_and_hash, &r, &r.info, f->stop, e);
 
 	if (r.e.code != 0) {
 		*e = r.e;
@@ -367,7 +391,7 @@ store_fetch(struct object_store *s, const char *bucket, const char *key, int fd,
 
 	if (o == NULL)
 		o = &defaults;
-	assert(size_bytes >= 0 && o->parallel <= FETCH_PARALLEL_MAX);
+	assert(size_bytes >= 0 && o->parallel <= STORE_PARALLEL_MAX);
 	parallel = o->parallel > 0 ? o->parallel : s->limits.fetch_parallel;
 	for (int tries = 0; rc == ERR_CONFLICT && tries <= FETCH_RESTARTS; tries++) {
 		struct fetch f = {.s = s, .bucket = bucket, .key = key, .fd = fd, .size_bytes = size_bytes, .durable = o->durable,

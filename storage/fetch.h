@@ -5,7 +5,8 @@
  * page cache, so that hashing overlaps with the transfer. A range that breaks goes on where it stopped (store_get); an object
  * that is replaced midway is begun anew, FETCH_RESTARTS times. Smaller objects are one request, hashed in passing.
  *
- * Memory: a connection's buffer (512 KiB) for each range in flight, and FETCH_BLOCK_BYTES to hash with; never a whole range.
+ * Memory: a connection's buffer (512 KiB) and a block (256 KiB) for each range in flight, and a block to hash with; never a
+ * whole range.
  */
 #ifndef STORAGE_FETCH_H
 #define STORAGE_FETCH_H
@@ -16,11 +17,10 @@
 #define FETCH_RESTARTS 2
 
 struct fetch_options {
-	unsigned parallel;  /* ranges in flight, at most FETCH_PARALLEL_MAX; 0: the store's (S3_FETCH_PARALLEL) */
+	unsigned parallel;  /* ranges in flight, at most STORE_PARALLEL_MAX; 0: the store's (S3_FETCH_PARALLEL) */
 	size_t range_bytes; /* 0: the store's (S3_FETCH_RANGE) */
 	bool durable;       /* the caller will fsync: have the disk begin while bytes still come */
 };
-#define FETCH_PARALLEL_MAX 16
 
 /* Writes the object's size_bytes to fd from offset 0 (the file gets exactly that size, allocated first where the file system
  * can) and their SHA-256 to sha256. fd is open for reading and writing, nobody else uses it, and stays the caller's; on

@@ -44,6 +44,8 @@ struct put_options {
 	const struct object_meta *meta; /* n_meta entries */
 	size_t n_meta;
 	bool if_absent;                 /* fail with ERR_CONFLICT if the key is there */
+	const char *sha256;             /* where the source leaves the hex digest of its bytes by the time it ends: what goes in one
+	                                 * request is then not hashed again to be signed. "" or NULL: nobody knows it */
 	size_t part_bytes;              /* multipart piece; 0: the store's (S3_PUT_PART) */
 	unsigned parallel;              /* parts in flight; 0: the store's (S3_PUT_PARALLEL). Memory: (parallel + 1) * part_bytes */
 };
@@ -76,6 +78,8 @@ struct object_store_ops { /* one per backend; callers use the functions below */
 	int (*check)(struct object_store *s, struct err *e);
 	void (*free)(struct object_store *s);
 };
+
+#define STORE_PARALLEL_MAX 16
 
 struct store_limits { /* of one transfer; 0: the default */
 	unsigned fetch_parallel;  /* ranges in flight, see fetch.h */
@@ -167,6 +171,9 @@ struct store_s3_config { /* texts are copied */
 	const char *ca_cert;     /* may be NULL */
 	bool skip_verify;
 	int64_t retry_budget_ms; /* how long a request is tried again after its first failure, or since its last progress; 0: 30 s */
+	int64_t stall_ms;         /* a transfer that moves less than min_speed on average for so long is broken off; 0: half of the budget, at most 30 s */
+	int64_t min_speed_bytes;  /* per second; 0: 1 KiB */
+	bool no_md5;              /* over https: leave out the Content-MD5 by which the server checks what it stores */
 	int64_t copy_limit_bytes; /* largest object that the server copies in one request; 0: 5 GiB */
 	unsigned max_connections; /* kept open; 0: 8 */
 };

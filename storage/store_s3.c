@@ -8,6 +8,7 @@
 
 #define BUDGET_DEFAULT_MS 30000
 #define CONNECTIONS_DEFAULT 8
+#define MIN_SPEED_BYTES 1024 /* a second: slower than any line that is worth to wait for */
 #define COPY_LIMIT_BYTES (5 * (int64_t)1024 * 1024 * 1024) /* what S3 copies in one request */
 
 static void
@@ -64,8 +65,10 @@ store_s3_new(const struct store_s3_config *c, struct err *e)
 		err_set(e, ERR_INVALID, "an S3 access key, session token or region with blanks or unprintable characters");
 		return NULL;
 	}
-	if (c->retry_budget_ms < 0 || c->retry_budget_ms > RETRY_MAX_MS || c->copy_limit_bytes < 0) {
-		err_set(e, ERR_INVALID, "an S3 retry budget of %lld ms", (long long)c->retry_budget_ms);
+	if (c->retry_budget_ms < 0 || c->retry_budget_ms > RETRY_MAX_MS || c->copy_limit_bytes < 0 ||
+	    c->stall_ms < 0 || c->stall_ms > RETRY_MAX_MS || c->min_speed_bytes < 0 || c->min_speed_bytes > INT32_MAX) {
+		err_set(e, ERR_INVALID, "an S3 retry budget of %lld ms, a stall of %lld ms or a speed of %lld",
+		    (long long)c->retry_budget_ms, (long long)c->stall_ms, (long long)c->min_speed_bytes);
 		return NULL;
 	}
 	s = xcalloc(1, sizeof(*s));
@@ -77,6 +80,9 @@ store_s3_new(const struct store_s3_config *c, struct err *e)
 	s->tls = (struct http_tls){.ca_cert = xstrdup(c->ca_cert), .skip_verify = c->skip_verify};
 	s->virtual_host = c->virtual_host;
 	s->copy_limit_bytes = c->copy_limit_bytes > 0 ? c->copy_limit_bytes : COPY_LIMIT_BYTES;
+	s->stall_ms = c->stall_ms;
+	s->min_speed_bytes = c->min_speed_bytes > 0 ? c->min_speed_bytes : MIN_SPEED_BYTES;
+	s->no_md5 = c->no_md5;
 	s->retry = (struct retry_policy){.max_attempts = RETRY_MAX_ATTEMPTS, .base_ms = 100, .cap_ms = 3000,
 	    .budget_ms = (uint32_t)(c->retry_budget_ms > 0 ? c->retry_budget_ms : BUDGET_DEFAULT_MS)};
 	s->max_idle = c->max_connections > 0 ? c->max_connections : CONNECTIONS_DEFAULT;

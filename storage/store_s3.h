@@ -4,7 +4,8 @@
  *
  * Payloads: requests that steer (XML, empty) are signed with the SHA-256 of their body. Over http bodies of objects and parts
  * are as well, because nothing else protects them on the wire and the digest costs about 0.6 s of one core per GiB, in
- * parallel; over https they are UNSIGNED-PAYLOAD, because TLS protects them already.
+ * parallel; over https they are UNSIGNED-PAYLOAD, because TLS protects them on the wire, with a Content-MD5, by which the
+ * server notices what broke inside of either end (every server knows it, and most compute it anyway, for the ETag).
  */
 #ifndef STORAGE_STORE_S3_H
 #define STORAGE_STORE_S3_H
@@ -33,7 +34,8 @@ struct s3_store {
 	struct s3_credentials creds; /* texts owned */
 	struct http_tls tls;         /* texts owned */
 	bool virtual_host;
-	int64_t copy_limit_bytes;
+	int64_t copy_limit_bytes, stall_ms, min_speed_bytes;
+	bool no_md5;
 	struct retry_policy retry;
 
 	pthread_mutex_t lock;      /* of all below */
@@ -54,6 +56,7 @@ struct s3_call {
 	const void *body;         /* sent again by every attempt */
 	size_t body_len;
 	bool bulk;                /* body is an object's or a part's */
+	const char *sha256;       /* of body in hex, where known; NULL: computed where needed */
 	bool check_body;          /* 200 may still carry an <Error> */
 	int64_t stall_ms;         /* 0: as the budget allows */
 	int (*write_fn)(void *arg, const void *data, size_t len); /* takes the body of a 2xx */
@@ -78,6 +81,9 @@ struct s3_tries { /* failures in a row; all zero at first and after progress */
 	int64_t since_mono_ms;
 	bool skew_corrected;
 };
+
+/* Bytes that must move within the call's stall time, else it is broken off; also what counts as progress. 0: any. */
+int64_t s3_stall_bytes(const struct s3_store *s, const struct s3_call *c);
 
 /* A call with its buffer; always release it. */
 struct s3_call s3_call_make(const char *method, const char *bucket, const char *key, const atomic_bool *stop);

@@ -309,6 +309,7 @@ unreachable(struct s3_store *s, struct s3_call *c, const char *url, int rc, stru
 struct wire { /* what is sent */
 	struct buf url, authorization;
 	char date[S3_DATE_LEN], payload[SHA256_HEX_LEN];
+	char md5[4 * ((MD5_LEN + 2) / 3) + 1];
 	struct s3_pair headers[S3_MAX_PAIRS];
 	size_t n_headers;
 	char *lines[S3_MAX_PAIRS + 4]; /* NULL-terminated, owned */
@@ -332,8 +333,21 @@ wire_payload(struct wire *w, const struct s3_call *c, bool https)
 		snprintf(w->payload, sizeof(w->payload), "%s", S3_UNSIGNED_PAYLOAD);
 		return;
 	}
-	sha256_of(c->body, c->body_len, sum);
+	if (c->sha256 == NULL || !hex_decode(c->sha256, SHA256_LEN, sum))
+		sha256_of(c->body, c->body_len, sum);
 	hex_encode(sum, sizeof(sum), w->payload);
+}
+
+/* The header that lets the server notice broken bytes where the signature does not. */
+static void
+wire_checksum(struct wire *w, const struct s3_store *s, const struct s3_call *c, bool https)
+{
+	uint8_t sum[MD5_LEN];
+
+	if (!c->bulk || !https || s->no_md5)
+		return;
+	md5_of(c->body, c->body_len, sum);
+	w->headers[w->n_headers++] = (struct s3_pair){"content-md5", base64_encode(sum, sizeof(sum), w->md5)};
 }
 
 static int
@@ -352,6 +366,7 @@ wire_make(struct wire *w, struct s3_store *s, const struct s3_call *c, const cha
 	wire_payload(w, c, place.https);
 	memcpy(w->headers, c->headers, c->n_headers * sizeof(c->headers[0]));
 	w->n_headers = c->n_headers;
+	wire_checksum(w, s, c, place.https);
 	w->headers[w->n_headers++] = (struct s3_pair){"x-amz-content-sha256", w->payload};
 	if (s->creds.session_token != NULL && s->creds.session_token[0] != '\0')
 		w->headers[w->n_headers++] = (struct s3_pair){"x-amz-security-token", s->creds.session_token};
@@ -388,9 +403,15 @@ stall_ms(const struct s3_store *s, const struct s3_call *c)
 {
 	int64_t half = s->retry.budget_ms / 2;
 
-	if (c->stall_ms > 0)
-		return c->stall_ms;
+	if (c->stall_ms > 0 || s->stall_ms > 0)
+		return c->stall_ms > 0 ? c->stall_ms : s->stall_ms;
 	return half < 1000 ? 1000 : half > 30000 ? 30000 : half;
+}
+
+int64_t
+s3_stall_bytes(const struct s3_store *s, const struct s3_call *c)
+{
+	return c->bulk || c->write_fn != NULL ? s->min_speed_bytes * stall_ms(s, c) / 1000 : 0;
 }
 
 /* Our clock is off by more than the server bears: take its own, and try once more. HEAD has no body, hence no code. */
@@ -419,7 +440,8 @@ s3_attempt(struct s3_store *s, struct s3_call *c, struct s3_tries *t, struct err
 
 	do {
 		struct http_call hc = {.method = c->method, .out = &c->out, .header_fn = see_header, .arg = c,
-		    .write_fn = c->write_fn != NULL ? pass_body : NULL, .stall_ms = stall_ms(s, c), .stop = c->stop,
+		    .write_fn = c->write_fn != NULL ? pass_body : NULL, .stall_ms = stall_ms(s, c),
+		    .stall_bytes = s3_stall_bytes(s, c), .stop = c->stop,
 		    .connect_timeout_ms = stall_ms(s, c) < 3000 ? stall_ms(s, c) : 3000};
 		bool has_body = strcmp(c->method, "PUT") == 0 || strcmp(c->method, "POST") == 0;
 

@@ -55,7 +55,10 @@ get_once(struct s3_store *s, struct s3_call *c, struct download *d, struct s3_tr
 	if (etag[0] != '\0')
 		s3_call_header(c, "if-match", etag);
 	rc = s3_attempt(s, c, t, e);
+	/* A trickle is no progress: it must not begin the budget anew. */
 	*ret_moved = d->next > d->from;
+	if (d->next - d->from >= s3_stall_bytes(s, c))
+		*t = (struct s3_tries){.skew_corrected = t->skew_corrected};
 	return rc;
 }
 
@@ -116,8 +119,6 @@ s3_get(struct object_store *store, const char *bucket, const char *key, int64_t 
 		/* What comes after the break must be the same object's bytes. */
 		if (moved && etag[0] == '\0')
 			snprintf(etag, sizeof(etag), "%s", c.info.etag);
-		if (moved)
-			t = (struct s3_tries){.skew_corrected = t.skew_corrected};
 		if ((rc = s3_tries_next(s, &t, &c, rc, e)) != 0)
 			break;
 	}

@@ -24,7 +24,6 @@
 #define MIB ((size_t)1024 * 1024)
 #define PART_MIN_BYTES (5 * MIB) /* S3's, except for the last one */
 #define PARTS_MAX 10000          /* S3's */
-#define PARALLEL_MAX 16
 #define STOP_POLL_MS 100
 
 enum slot_state { SLOT_FREE, SLOT_FULL, SLOT_SENDING };
@@ -50,11 +49,11 @@ struct put {
 
 	pthread_mutex_t lock;
 	pthread_cond_t change;   /* a slot's state, halt or done */
-	struct slot slots[PARALLEL_MAX + 1];
+	struct slot slots[STORE_PARALLEL_MAX + 1];
 	size_t n_slots;
 	struct s3_part *parts;   /* etags by number - 1 */
 	size_t n_parts, cap_parts;
-	pthread_t threads[PARALLEL_MAX];
+	pthread_t threads[STORE_PARALLEL_MAX];
 	size_t n_threads, max_threads;
 	bool done;               /* no more parts will come */
 	atomic_bool halt;        /* the stop flag of the threads' calls: failed or stopped */
@@ -145,6 +144,7 @@ put_whole(struct put *p, struct object_info *ret_info, struct err *e)
 	c.body = p->slots[0].data;
 	c.body_len = p->slots[0].len;
 	c.bulk = true;
+	c.sha256 = p->o->sha256;
 	rc = s3_perform(p->s, &c, e);
 	*ret_info = c.info;
 	ret_info->modified_real_ms = c.date_real_ms;
@@ -413,8 +413,8 @@ put_init(struct put *p)
 	p->part_bytes = part_bytes_for(p->o->part_bytes > 0 ? p->o->part_bytes : p->s->base.limits.put_part_bytes,
 	    p->src->size_bytes);
 	p->max_threads = p->o->parallel > 0 ? p->o->parallel : p->s->base.limits.put_parallel;
-	if (p->max_threads > PARALLEL_MAX)
-		p->max_threads = PARALLEL_MAX;
+	if (p->max_threads > STORE_PARALLEL_MAX)
+		p->max_threads = STORE_PARALLEL_MAX;
 	p->n_slots = p->max_threads + 1;
 	uuid_text(p->token);
 }

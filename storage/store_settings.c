@@ -15,18 +15,25 @@ store_settings_check(const struct store_settings *s, struct err *e)
 struct object_store *
 store_settings_open(const struct store_settings *s, const struct s3_endpoints *at, struct err *e)
 {
-	return store_settings_open_brief(s, at, 0, e); /* 0: the store's own default */
+	return store_settings_open_brief(s, at, s->retry_ms, e);
 }
 
 struct object_store *
 store_settings_open_brief(const struct store_settings *s, const struct s3_endpoints *at, int64_t retry_budget_ms,
     struct err *e)
 {
+	bool brief = retry_budget_ms != s->retry_ms; /* then the stall time follows from the budget */
 	struct store_s3_config s3 = {
 		.endpoints = *at, .access_key = s->access_key, .secret_key = s->secret_key, .session_token = s->session_token,
 		.region = s->region, .virtual_host = s->virtual_host, .ca_cert = s->ca_cert, .skip_verify = s->skip_verify,
-		.retry_budget_ms = retry_budget_ms,
+		.retry_budget_ms = retry_budget_ms, .stall_ms = brief ? 0 : s->stall_ms, .min_speed_bytes = s->min_speed_bytes,
+		.no_md5 = !s->upload_md5, .max_connections = (unsigned)(s->fetch_parallel + s->put_parallel),
 	};
+	const struct store_limits limits = {(unsigned)s->fetch_parallel, (size_t)s->fetch_range_bytes, (unsigned)s->put_parallel,
+	    (size_t)s->put_part_bytes};
+	struct object_store *store = s->dir[0] != '\0' ? store_dir_new(s->dir, e) : store_s3_new(&s3, e);
 
-	return s->dir[0] != '\0' ? store_dir_new(s->dir, e) : store_s3_new(&s3, e);
+	if (store != NULL)
+		store_set_limits(store, &limits);
+	return store;
 }

@@ -417,7 +417,7 @@ run(struct http_client *c)
 {
 	const struct http_call *call = c->call;
 	int64_t stall_ms = call->stall_ms > 0 ? call->stall_ms : STALL_MS;
-	int64_t moved_mono_ms = clock_mono_ms(), bytes = -1;
+	int64_t moved_mono_ms = clock_mono_ms(), enough = call->stall_bytes > 0 ? call->stall_bytes : 1, bytes = -enough;
 	int running = 1;
 
 	while (!stopped(call)) {
@@ -430,7 +430,7 @@ run(struct http_client *c)
 		/* Read after perform: time that our callbacks took is no stall. */
 		now_mono_ms = clock_mono_ms();
 		seen = traffic_bytes(c->easy);
-		if (seen != bytes) {
+		if (seen - bytes >= enough) {
 			bytes = seen;
 			moved_mono_ms = now_mono_ms;
 		}

@@ -54,6 +54,7 @@ struct http_call {
 	int64_t connect_timeout_ms;    /* 0: 5 s */
 	int64_t timeout_ms;            /* whole call; 0: none (streams) */
 	int64_t stall_ms;              /* no byte in either direction for so long: ERR_TIMEOUT; 0: 60 s */
+	int64_t stall_bytes;           /* fewer than these within stall_ms are as good as none; 0: 1 */
 	const atomic_bool *stop;       /* set by another thread: the call ends with ERR_CANCELED within 200 ms; NULL: never */
 	/* filled in */
 	int status;                    /* 0: no answer */

@@ -68,7 +68,8 @@ every_setting_reaches_its_client(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < table.n; i++)
-		setenv(rows[i].env, rows[i].type == SETTING_TEXT ? rows[i].env : "true", 1);
+		if (rows[i].type == SETTING_TEXT || rows[i].type == SETTING_BOOL)
+			setenv(rows[i].env, rows[i].type == SETTING_TEXT ? rows[i].env : "true", 1);
 	load();
 	n = nomad_settings_config(&p.nomad);
 	c = consul_settings_config(&p.consul);
