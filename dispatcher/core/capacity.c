@@ -48,12 +48,12 @@ gather(struct core *c, struct now now, struct vertical *v, struct plan_input *in
 static void
 ask(struct core *c, struct now now, struct txn *t, struct lane *lane)
 {
-	const struct queue_entry *best = queue_best(&lane->ready, QUEUE_ALL);
+	struct queue_entry *best = queue_best(&lane->ready, QUEUE_ALL);
 	struct request_row row = {
 		.seq = c->next_seq++,
 		.class = lane->class,
 		.state = REQ_WANTED,
-		.priority = best != NULL ? best->priority : t->n_runs > 0 ? t->runs[0].next.needs.priority : 0,
+		.priority = best != NULL ? container_of(best, struct run, entry)->priority : t->n_runs > 0 ? t->runs[0].next.needs.priority : 0,
 		.created_real_ms = now.real_ms,
 	};
 

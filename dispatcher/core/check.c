@@ -27,12 +27,13 @@ check_run(const struct core *c, const struct run *run)
 	assert(run->deferred == NULL || run_busy(run));
 	if (run->txn != NULL)
 		assert(run->entry.pos == HEAP_NOWHERE && run->age_pos == HEAP_NOWHERE);
-	else if (run->state == RUN_QUEUED)
-		assert(lane->by_age.items[run->age_pos] == run);
+	assert((run->entry.pos != HEAP_NOWHERE) == (run->age_pos != HEAP_NOWHERE));
 	if (run->txn == NULL && run->state == RUN_QUEUED && run->reserved == NULL)
 		assert((run->entry.pos != HEAP_NOWHERE) != (run->timer.pos != HEAP_NOWHERE)); /* ready or waiting for its time */
-	if (run->entry.pos != HEAP_NOWHERE)
-		assert(lane->ready.heaps[run->entry.kind].items[run->entry.pos] == &run->entry);
+	if (run->entry.pos != HEAP_NOWHERE) {
+		assert(run->entry.tenant == &run->share->ready[lane->class] && lane->by_age.items[run->age_pos] == run);
+		assert(run->entry.tenant->lines[run->entry.kind].runs.items[run->entry.pos] == &run->entry);
+	}
 	if (run->txn == NULL && held && c->writable)
 		assert(run->timer.pos != HEAP_NOWHERE); /* every lease has an end in sight */
 	if (run->grant != NULL) {
@@ -93,9 +94,48 @@ check_requests(const struct core *c)
 }
 
 static void
+check_queue(const struct lane *lane)
+{
+	const struct queue *q = &lane->ready;
+
+	for (size_t i = 0; i < QUEUE_KINDS; i++) {
+		size_t n = 0;
+
+		check_heap(&q->lines[i]);
+		for (size_t k = 0; k < q->lines[i].len; k++) {
+			const struct queue_line *line = q->lines[i].items[k];
+
+			assert(line->pos == k && line->runs.len > 0);
+			check_heap(&line->runs);
+			n += line->runs.len;
+		}
+		assert(n == q->len[i]);
+	}
+	assert(queue_len(q, QUEUE_ALL) == lane->by_age.len);
+}
+
+/* Nobody is charged for what he does not hold. */
+static void
+check_shares(const struct core *c, const struct vertical *v)
+{
+	list_each(&v->shares, l, after) {
+		const struct share *s = container_of(l, struct share, all);
+		size_t running = 0;
+
+		list_each(&c->runs, k, after_k) {
+			const struct run *run = container_of(k, struct run, all);
+
+			running += run->share == s && run->charge > 0;
+			assert(run->share != s || run->charge <= 0 || run->grant != NULL || run->txn != NULL);
+		}
+		assert(running == s->running && s->use >= -1e-6 * v->share_clock.unit);
+	}
+}
+
+static void
 check_lanes(const struct core *c)
 {
-	size_t queued = 0, leased = 0, running = 0, arriving = 0, counted = 0;
+	size_t queued = 0, leased = 0, running = 0, arriving = 0, counted = 0, lane_queued = 0;
 
 	list_each(&c->runs, l, after) {
 		const struct run *run = container_of(l, struct run, all);
@@ -107,15 +147,16 @@ check_lanes(const struct core *c)
 	list_each(&c->verticals, l, after) {
 		const struct vertical *v = container_of(l, struct vertical, all);
 
+		check_shares(c, v);
 		for (size_t k = 0; k < RUN_CLASSES; k++) {
 			running += v->lanes[k].running;
+			lane_queued += v->lanes[k].queued;
 			arriving += v->lanes[k].arriving + v->lanes[k].arriving_job;
 			check_heap(&v->lanes[k].by_age);
-			for (size_t q = 0; q < QUEUE_KINDS; q++)
-				check_heap(&v->lanes[k].ready.heaps[q]);
+			check_queue(&v->lanes[k]);
 		}
 	}
-	assert(queued == c->queued && leased == running && arriving == counted);
+	assert(queued == c->queued && queued == lane_queued && leased == running && arriving == counted);
 }
 
 void

@@ -10,6 +10,9 @@
 #include "dispatcher/core/core_worker.h"
 #include "base/retry.h"
 
+#define PRIORITY_AGE_MS 60000 /* where the shell says nothing */
+#define SHARE_HALF_MS 600000
+
 static bool
 timer_less(const void *a, const void *b)
 {
@@ -32,6 +35,10 @@ core_new(const struct core_config *config)
 	struct map **maps[] = {&c->run_by_id, &c->worker_by_id, &c->request_by_seq, &c->request_by_child, &c->callers, &c->interned};
 
 	c->config = *config;
+	if (c->config.priority_age_ms <= 0)
+		c->config.priority_age_ms = PRIORITY_AGE_MS;
+	if (c->config.share_half_ms <= 0)
+		c->config.share_half_ms = SHARE_HALF_MS;
 	c->limits = (struct run_limits){
 		.max_lost = config->max_lost,
 		.max_crashes = config->max_crashes,
@@ -72,6 +79,7 @@ core_vertical_free(struct vertical *v)
 		queue_release(&v->lanes[k].ready);
 		heap_release(&v->lanes[k].by_age);
 	}
+	shares_free(v);
 	free(v);
 }
 

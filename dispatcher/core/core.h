@@ -168,6 +168,8 @@ struct core_config {
 	unsigned max_infra;           /* `infra` attempts; 8 */
 	int64_t backoff_base_ms, backoff_cap_ms; /* full jitter */
 	bool manifests;               /* the shell answers EFF_MANIFEST; without it a lost attempt is lost */
+	int64_t priority_age_ms;      /* waiting so long makes up for one point of priority; 0: a minute */
+	int64_t share_half_ms;        /* after this, what a tenant has used counts half when shares are compared; 0: ten minutes */
 	int64_t scale_hold_ms;        /* after a start, workers in allocations get no lease for so long: a scale call that was
 	                               * prepared with the dispatcher before (condemned marks are not durable) has arrived by then */
 };

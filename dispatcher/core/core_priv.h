@@ -17,6 +17,7 @@
 #include "dispatcher/core/queue.h"
 #include "dispatcher/core/runs.h"
 #include "dispatcher/core/service.h"
+#include "dispatcher/core/share.h"
 
 struct run;
 struct worker;
@@ -31,6 +32,8 @@ struct request;
 #define UNREACHED_MS 120000    /* a stopped child on a lost node is purged after this: the node kills it when it returns */
 #define FRESH_MS 1000          /* a warm worker between two polls counts as idle for this long */
 #define SUSPECT_WAIT_MS 10000  /* for a worker to fall empty by itself, before one is kept free for a suspect */
+#define SHARE_STEP_MS 5000     /* charges of running leases are corrected at most so often */
+#define SERVICE_GUESS_MS 60000 /* what a run takes, as long as nothing was learnt */
 
 enum timer_kind { TIMER_RUN, TIMER_POLL, TIMER_BEAT, TIMER_WORKER, TIMER_REQUEST, TIMER_VERTICAL, TIMER_DRAIN, TIMER_KINDS };
 
@@ -41,11 +44,21 @@ struct timer {
 	enum timer_kind kind;
 };
 
+struct share { /* a tenant in a vertical */
+	struct link all;
+	const char *tenant;      /* interned */
+	double use;              /* weighed slot-seconds; changed by share_add only */
+	size_t running;
+	struct queue_tenant ready[RUN_CLASSES];
+};
+
 struct lane { /* one class of a vertical */
 	struct vertical *vertical;
 	enum run_class class;
 	struct queue ready;
-	struct heap by_age;      /* every queued run, by its creation */
+	struct heap by_age;      /* ready runs, by the time since which they wait */
+	size_t queued;           /* ready or not */
+	unsigned turn;           /* leases given, modulo QUEUE_OLDEST_TURN */
 	struct link waiting;     /* workers with an open poll, oldest poll first */
 	size_t arriving;         /* ready, once their first commit is done (EXEC_WARM apart) */
 	size_t arriving_job;     /* … of which insist on a one-shot */
@@ -68,6 +81,10 @@ struct vertical {
 	bool refused;            /* … : Nomad refused the dispatch */
 	struct timer timer;
 	bool dirty;              /* plan again */
+	struct link shares;
+	struct map *share_by_tenant;
+	struct share_clock share_clock;
+	int64_t shared_mono;     /* when running leases were charged last */
 	uint64_t arrivals, served; /* attempts that looping workers may take: came to want a slot, ended */
 	struct service service;  /* how long they take */
 };
@@ -187,6 +204,25 @@ void core_settle(struct core *c, struct now now);
 /* Asks for the one-shots that the vertical lacks: in t as far as it has room, the rest (and all, if t is NULL) in commits of
  * their own. */
 void plan_run(struct core *c, struct now now, struct vertical *v, struct txn *t);
+
+/* --- shares.c --- */
+
+/* The tenant's share of the vertical, made where there is none. */
+struct share *share_get(struct core *c, struct vertical *v, const char *tenant);
+
+/* Frees all of the vertical's shares; no run may be left. */
+void shares_free(struct vertical *v);
+
+/* Charges a lease that is being given / takes the charge back, if it was not written / corrects it at its end. */
+void share_charge(struct core *c, struct now now, struct run *run);
+void share_refund(struct core *c, struct run *run);
+void share_settle(struct core *c, struct now now, struct run *run);
+
+/* Brings the charges of leases that run longer than was expected up to now, if it is time for that. */
+void shares_correct(struct core *c, struct now now, struct vertical *v);
+
+/* What one lease of the vertical is charged, in the terms of share.use. */
+double share_next_charge(const struct core *c, const struct vertical *v);
 
 /* --- drain.c --- */
 

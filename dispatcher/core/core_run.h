@@ -28,7 +28,8 @@ struct grant { /* a lease in force */
 struct run {
 	struct link all;
 	char *id;
-	const char *tenant, *workflow; /* interned */
+	const char *workflow;    /* interned */
+	struct share *share;     /* its tenant's */
 	struct vertical *vertical;
 	struct queue_entry entry;
 	size_t age_pos;
@@ -39,10 +40,12 @@ struct run {
 	struct request *reserved; /* hand-made dispatch whose worker has the first right */
 	char *reason;            /* NULL: none */
 	struct fence fence, accepted;
+	double charge;           /* on its share, while it is leased */
+	int64_t created_real_ms, since_real_ms; /* … from which it waits: not before its time */
 	uint64_t request;
 	int64_t timeout_ms, due_mono, not_before_real_ms, started_real_ms, finished_real_ms;
 	unsigned attempt, failures, crashes, tool_retries;
-	uint8_t state, class, execution, fail;
+	uint8_t state, class, execution, fail, priority;
 	bool suspect, dead, adopted;
 	bool arrived;            /* counted among the vertical's arrivals since its last lease */
 	bool counted;            /* in its lane's `arriving` while its first commit is in flight */

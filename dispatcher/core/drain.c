@@ -231,8 +231,8 @@ scale_of(const struct core *c, struct now now, const struct vertical *v, struct 
 	snprintf(s->vertical, sizeof(s->vertical), "%s", v->name);
 	for (size_t k = 0; k < RUN_CLASSES; k++)
 		s->ready += queue_len(&v->lanes[k].ready, QUEUE_ALL);
-	if (oldest != NULL && s->warm_ready > 0 && now.real_ms > oldest->entry.created_real_ms)
-		s->oldest_ms = now.real_ms - oldest->entry.created_real_ms;
+	if (oldest != NULL && s->warm_ready > 0 && now.real_ms > oldest->since_real_ms)
+		s->oldest_ms = now.real_ms - oldest->since_real_ms;
 	list_each(&c->requests, l, after) {
 		const struct request *r = container_of(l, struct request, all);
 

@@ -48,17 +48,23 @@ least_loaded(const struct core *c, const struct lane *lane)
 	return best;
 }
 
-/* Whether the worker must take nothing beside what it has, because a suspect needs it for itself: one that would be next if it
- * were no suspect, and for which no worker has fallen empty for a while. The one with the fewest runs is kept free. While the
- * suspect stays next that least number never rises, whoever has it, and every run ends: so it comes to zero. */
+/* The suspect that has waited for too long for a worker to fall empty by itself, NULL: none. */
+static struct run *
+overdue_suspect(const struct core *c, struct now now, const struct worker *w)
+{
+	struct queue_entry *e = queue_oldest(&w->lane->ready, queue_mask(c, w) & QUEUE_SUSPECTS);
+	struct run *run = e == NULL ? NULL : container_of(e, struct run, entry);
+
+	return run != NULL && now.mono_ms - run->due_mono >= SUSPECT_WAIT_MS ? run : NULL;
+}
+
+/* Whether the worker must take nothing beside what it has, because a suspect needs it for itself: the one with the fewest runs is
+ * kept free. While the suspect waits that least number never rises, whoever has it, and every run ends: so it comes to zero, and
+ * then the suspect is taken first. */
 static bool
 kept_free(const struct core *c, struct now now, const struct worker *w)
 {
-	const struct queue_entry *best = queue_best(&w->lane->ready, queue_mask(c, w));
-
-	if (best == NULL || (QUEUE_BIT(best->kind) & QUEUE_SUSPECTS) == 0)
-		return false;
-	return now.mono_ms - container_of(best, struct run, entry)->due_mono >= SUSPECT_WAIT_MS && least_loaded(c, w->lane) == w;
+	return overdue_suspect(c, now, w) != NULL && least_loaded(c, w->lane) == w;
 }
 
 bool
@@ -133,7 +139,21 @@ lease(struct core *c, struct now now, struct txn *t, struct worker *w, struct ru
 		r->used = true;
 		r->grants++;
 	}
+	share_charge(c, now, run);
 	run_move_in(c, now, t, run, &cause);
+}
+
+/* The run that the worker should take next, of the kinds of mask. */
+static struct run *
+choose(struct core *c, struct now now, const struct worker *w, unsigned mask)
+{
+	struct lane *lane = w->lane;
+	struct queue_entry *e;
+
+	if ((mask & QUEUE_SUSPECTS) != 0 && !w->who.once && kept_free(c, now, w))
+		return overdue_suspect(c, now, w);
+	e = lane->turn == QUEUE_OLDEST_TURN - 1 ? queue_oldest(&lane->ready, mask) : queue_best(&lane->ready, mask);
+	return e == NULL ? NULL : container_of(e, struct run, entry);
 }
 
 /* Takes the best runs while the worker has slots. */
@@ -145,12 +165,11 @@ take_ready(struct core *c, struct now now, struct txn *t, struct worker *w)
 
 	for (; room > 0 && t->n_runs < CORE_LEASES_MAX && txn_has_room(t, 2); room--) {
 		bool company = w->n_grants + t->n_runs > 0;
-		struct queue_entry *e = queue_best(&w->lane->ready, company ? mask & ~QUEUE_SUSPECTS : mask);
-		struct run *run;
+		struct run *run = choose(c, now, w, company ? mask & ~QUEUE_SUSPECTS : mask);
 
-		if (e == NULL || (company && kept_free(c, now, w)))
+		if (run == NULL || (company && kept_free(c, now, w)))
 			return;
-		run = container_of(e, struct run, entry);
+		w->lane->turn = (w->lane->turn + 1) % QUEUE_OLDEST_TURN;
 		lease(c, now, t, w, run);
 		if (run->suspect)
 			return;

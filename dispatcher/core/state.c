@@ -30,10 +30,12 @@ run_lane(const struct core *c, const struct run *run)
 static void
 count_state(struct core *c, const struct run *run, size_t n)
 {
-	if (run->state == RUN_QUEUED)
+	if (run->state == RUN_QUEUED) {
 		c->queued += n;
-	else if (!run_state_final((enum run_state)run->state))
+		run_lane(c, run)->queued += n;
+	} else if (!run_state_final((enum run_state)run->state)) {
 		run_lane(c, run)->running += n;
+	}
 }
 
 /* When a queued run is due. A retry never waits longer than the cap, however the real clock jumps. */
@@ -76,6 +78,8 @@ run_load(struct core *c, struct now now, struct run *run, const struct run_row *
 	run->started_real_ms = row->started_real_ms;
 	run->finished_real_ms = row->finished_real_ms;
 	run->due_mono = due_mono(c, now, row);
+	/* What is retried goes on waiting since it came; what was not wanted before its time begins to wait then. */
+	run->since_real_ms = row->attempt == 0 && row->not_before_real_ms > row->created_real_ms ? row->not_before_real_ms : row->created_real_ms;
 	if (run->state != RUN_QUEUED)
 		run_unreserve(run);
 	free(run->reason);
@@ -89,11 +93,11 @@ run_new(struct core *c, struct now now, const struct run_row *row)
 	struct run *run = xcalloc(1, sizeof(*run));
 
 	run->id = xstrdup(row->id);
-	run->tenant = core_intern(c, row->tenant);
 	run->workflow = core_intern(c, row->workflow);
 	run->vertical = vertical_get(c, row->needs.vertical);
-	run->entry.priority = row->needs.priority;
-	run->entry.created_real_ms = row->created_real_ms;
+	run->share = share_get(c, run->vertical, row->tenant);
+	run->priority = (uint8_t)row->needs.priority;
+	run->created_real_ms = row->created_real_ms;
 	run->entry.order = c->next_order++;
 	run->entry.pos = run->age_pos = HEAP_NOWHERE;
 	run->execution = (uint8_t)row->needs.execution;
@@ -113,6 +117,7 @@ void
 run_free(struct core *c, struct run *run)
 {
 	assert(run->grant == NULL);
+	share_refund(c, run);
 	run_unreserve(run);
 	count_state(c, run, (size_t)-1);
 	run_unindex(c, run);
@@ -135,15 +140,15 @@ run_row_of(const struct run *run, struct run_row *ret)
 {
 	*ret = (struct run_row){
 		.needs = {.class = (enum run_class)run->class, .execution = (enum execution)run->execution,
-		    .priority = run->entry.priority, .timeout_ms = run->timeout_ms, .tool_retries = run->tool_retries},
+		    .priority = run->priority, .timeout_ms = run->timeout_ms, .tool_retries = run->tool_retries},
 		.state = (enum run_state)run->state, .attempt = run->attempt, .fence = run->fence, .accepted = run->accepted,
 		.request = run->request, .failures = run->failures, .crashes = run->crashes, .suspect = run->suspect, .dead = run->dead,
-		.adopted = run->adopted, .fail = (enum fail_class)run->fail, .created_real_ms = run->entry.created_real_ms,
+		.adopted = run->adopted, .fail = (enum fail_class)run->fail, .created_real_ms = run->created_real_ms,
 		.not_before_real_ms = run->not_before_real_ms, .started_real_ms = run->started_real_ms,
 		.finished_real_ms = run->finished_real_ms,
 	};
 	snprintf(ret->id, sizeof(ret->id), "%s", run->id);
-	snprintf(ret->tenant, sizeof(ret->tenant), "%s", run->tenant);
+	snprintf(ret->tenant, sizeof(ret->tenant), "%s", run->share->tenant);
 	snprintf(ret->workflow, sizeof(ret->workflow), "%s", run->workflow);
 	snprintf(ret->needs.vertical, sizeof(ret->needs.vertical), "%s", run->vertical->name);
 	snprintf(ret->reason, sizeof(ret->reason), "%s", run->reason == NULL ? "" : run->reason);
@@ -200,18 +205,25 @@ run_arrive(const struct core *c, struct run *run)
 	run->arrived = true;
 }
 
+static void
+make_ready(struct core *c, struct run *run, struct lane *lane)
+{
+	run->entry.tenant = &run->share->ready[lane->class];
+	run->entry.kind = (uint8_t)(run->execution + (run->suspect ? QUEUE_ANY_SUSPECT : QUEUE_ANY));
+	run->entry.rank_ms = queue_rank_ms(run->since_real_ms, run->priority, c->config.priority_age_ms);
+	queue_add(&lane->ready, &run->entry);
+	heap_push(&lane->by_age, run);
+	run_arrive(c, run);
+}
+
 void
 run_index(struct core *c, struct now now, struct run *run)
 {
 	struct lane *lane = run_lane(c, run);
 
 	if (run->state == RUN_QUEUED) {
-		heap_push(&lane->by_age, run);
-		run->entry.kind = (enum queue_kind)(run->execution + (run->suspect ? QUEUE_ANY_SUSPECT : QUEUE_ANY));
-		if (run->reserved == NULL && run->due_mono <= now.mono_ms) {
-			queue_add(&lane->ready, &run->entry);
-			run_arrive(c, run);
-		}
+		if (run->reserved == NULL && run->due_mono <= now.mono_ms)
+			make_ready(c, run, lane);
 		if (run->reserved != NULL)
 			timer_set(c, &run->reserved->timer, now.mono_ms); /* it may have waited for this commit to let go of the run */
 		lane->dirty = true;
@@ -365,6 +377,8 @@ grant_attach(struct core *c, struct now now, struct run *run, struct worker *w)
 		request_useful(g->request);
 	g->run = run;
 	run->grant = g;
+	if (run->charge <= 0)
+		share_charge(c, now, run);
 	return g;
 }
 
@@ -373,6 +387,7 @@ grant_detach(struct core *c, struct now now, struct run *run)
 {
 	struct grant *g = run->grant;
 
+	share_settle(c, now, run);
 	run->grant = NULL;
 	list_remove(&g->of_worker);
 	g->worker->n_grants--;

@@ -123,6 +123,8 @@ apply_run(struct core *c, struct now now, struct txn *t, const struct run_change
 		if (change->event == EV_SUBMIT)
 			return false;
 		if (change->event == EV_LEASE)
+			share_refund(c, run);
+		if (change->event == EV_LEASE)
 			request_unlease(c, now, change->next.request);
 		run_index(c, now, run);
 		return true;

@@ -11,8 +11,8 @@ age_less(const void *a, const void *b)
 {
 	const struct run *x = a, *y = b;
 
-	if (x->entry.created_real_ms != y->entry.created_real_ms)
-		return x->entry.created_real_ms < y->entry.created_real_ms;
+	if (x->since_real_ms != y->since_real_ms)
+		return x->since_real_ms < y->since_real_ms;
 	return x->entry.order < y->entry.order;
 }
 
@@ -35,6 +35,9 @@ vertical_get(struct core *c, const char *name)
 	v = xcalloc(1, sizeof(*v));
 	snprintf(v->name, sizeof(v->name), "%s", name);
 	timer_init(&v->timer, TIMER_VERTICAL);
+	list_init(&v->shares);
+	v->share_by_tenant = map_new();
+	v->share_clock.half_ms = c->config.share_half_ms;
 	for (size_t k = 0; k < RUN_CLASSES; k++) {
 		struct lane *lane = &v->lanes[k];
 
@@ -173,6 +176,7 @@ core_settle(struct core *c, struct now now)
 
 			if (lane->dirty) {
 				lane->dirty = false;
+				shares_correct(c, now, v);
 				lane_match(c, now, lane);
 				v->dirty = true;
 			}

@@ -86,13 +86,14 @@ core_why(const struct core *c, struct now now, const char *id, struct core_wait 
 {
 	const struct run *run = run_get(c, id);
 	const struct lane *lane;
+	size_t own;
 
 	memset(ret, 0, sizeof(*ret));
 	if (run == NULL || run->state != RUN_QUEUED)
 		return false;
 	lane = run_lane(c, run);
 	if (run->entry.pos != HEAP_NOWHERE)
-		ret->position = queue_rank(&lane->ready, &run->entry);
+		ret->position = queue_position(&lane->ready, &run->entry, share_next_charge(c, run->vertical), &own);
 	if (!c->writable || now.mono_ms < c->ledger_hold_mono)
 		return say(ret, "ledger", "the ledger cannot write now");
 	if (run->reserved != NULL)
@@ -136,14 +137,14 @@ depth_of(const struct core *c, struct now now, const struct lane *lane, struct c
 
 	*d = (struct core_depth){
 		.class = lane->class,
-		.queued = lane->by_age.len,
+		.queued = lane->queued,
 		.ready = queue_len(&lane->ready, QUEUE_ALL),
 		.running = lane->running,
 		.window = lane->vertical->window,
 	};
 	snprintf(d->vertical, sizeof(d->vertical), "%s", lane->vertical->name);
-	if (oldest != NULL && now.real_ms > oldest->entry.created_real_ms)
-		d->oldest_ms = now.real_ms - oldest->entry.created_real_ms;
+	if (oldest != NULL && now.real_ms > oldest->since_real_ms)
+		d->oldest_ms = now.real_ms - oldest->since_real_ms;
 	list_each(&c->requests, l, after) {
 		const struct request *r = container_of(l, struct request, all);
 

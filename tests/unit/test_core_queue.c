@@ -10,69 +10,159 @@
 
 #define N 64
 
-static struct queue_entry
-entry(int priority, int64_t created_real_ms, uint64_t order, enum queue_kind kind)
+static double use[3];
+static struct queue_tenant tenants[3];
+
+static struct queue *
+fresh(void)
 {
-	return (struct queue_entry){priority, created_real_ms, order, HEAP_NOWHERE, kind};
+	static struct queue q;
+
+	queue_init(&q);
+	for (size_t i = 0; i < 3; i++) {
+		use[i] = 0;
+		queue_tenant_init(&tenants[i], &use[i], i);
+	}
+	return &q;
 }
 
 static void
-priority_comes_before_age_before_order(void **state)
+finish(struct queue *q)
 {
-	struct queue_entry a = entry(50, 200, 3, QUEUE_ANY), older = entry(50, 100, 9, QUEUE_ANY);
-	struct queue_entry urgent = entry(51, 900, 9, QUEUE_ANY), twin = entry(50, 200, 4, QUEUE_ANY);
+	queue_release(q);
+	for (size_t i = 0; i < 3; i++)
+		queue_tenant_release(&tenants[i]);
+}
+
+static struct queue_entry
+entry(size_t tenant, int64_t rank_ms, uint64_t order, enum queue_kind kind)
+{
+	return (struct queue_entry){&tenants[tenant], rank_ms, order, HEAP_NOWHERE, (uint8_t)kind};
+}
+
+/* Ten points of priority are worth ten times the time that one is worth: not more, so that nothing waits for ever. */
+static void
+waiting_makes_up_for_priority(void **state)
+{
+	(void)state;
+	assert_true(queue_rank_ms(5000, 1, 1000) < queue_rank_ms(5000, 0, 1000));
+	assert_true(queue_rank_ms(5000, 10, 1000) < queue_rank_ms(0, 4, 1000));
+	assert_true(queue_rank_ms(5001, 10, 1000) > queue_rank_ms(0, 5, 1000));
+	assert_true(queue_rank_ms(1700000000000, 100, 60000) > queue_rank_ms(1700000000000 - 6000001, 0, 60000));
+}
+
+static void
+rank_comes_before_order(void **state)
+{
+	struct queue_entry a = entry(0, 200, 3, QUEUE_ANY), lower = entry(1, 100, 9, QUEUE_ANY), twin = entry(0, 200, 4, QUEUE_ANY);
 
 	(void)state;
-	assert_true(queue_before(&urgent, &older) && queue_before(&older, &a) && queue_before(&a, &twin));
-	assert_false(queue_before(&older, &urgent) || queue_before(&a, &older) || queue_before(&twin, &a) || queue_before(&a, &a));
+	assert_true(queue_before(&lower, &a) && queue_before(&a, &twin));
+	assert_false(queue_before(&a, &lower) || queue_before(&twin, &a) || queue_before(&a, &a));
 }
 
 static void
 a_worker_sees_only_its_kinds(void **state)
 {
-	struct queue q;
-	struct queue_entry job = entry(90, 1, 1, QUEUE_JOB), suspect = entry(80, 1, 2, QUEUE_ANY_SUSPECT), any = entry(10, 1, 3, QUEUE_ANY);
+	struct queue *q = fresh();
+	struct queue_entry job = entry(0, 1, 1, QUEUE_JOB), suspect = entry(0, 2, 2, QUEUE_ANY_SUSPECT), any = entry(0, 3, 3, QUEUE_ANY);
 
 	(void)state;
-	queue_init(&q);
-	queue_add(&q, &any);
-	queue_add(&q, &job);
-	queue_add(&q, &suspect);
-	assert_ptr_equal(queue_best(&q, QUEUE_ALL), &job);
-	assert_ptr_equal(queue_best(&q, QUEUE_ALL & ~QUEUE_BIT(QUEUE_JOB)), &suspect);
-	assert_ptr_equal(queue_best(&q, QUEUE_BIT(QUEUE_ANY) | QUEUE_BIT(QUEUE_WARM)), &any);
-	assert_null(queue_best(&q, QUEUE_BIT(QUEUE_WARM)));
-	assert_int_equal(queue_len(&q, QUEUE_ALL), 3);
-	assert_int_equal(queue_len(&q, QUEUE_SUSPECTS), 1);
-	queue_release(&q);
+	queue_add(q, &any);
+	queue_add(q, &job);
+	queue_add(q, &suspect);
+	assert_ptr_equal(queue_best(q, QUEUE_ALL), &job);
+	assert_ptr_equal(queue_best(q, QUEUE_ALL & ~QUEUE_BIT(QUEUE_JOB)), &suspect);
+	assert_ptr_equal(queue_best(q, QUEUE_BIT(QUEUE_ANY) | QUEUE_BIT(QUEUE_WARM)), &any);
+	assert_null(queue_best(q, QUEUE_BIT(QUEUE_WARM)));
+	assert_null(queue_oldest(q, QUEUE_BIT(QUEUE_WARM)));
+	assert_int_equal(queue_len(q, QUEUE_ALL), 3);
+	assert_int_equal(queue_len(q, QUEUE_SUSPECTS), 1);
+	finish(q);
 }
 
 static void
-order_and_rank_agree_for_many(void **state)
+who_used_least_comes_first_and_the_oldest_is_known(void **state)
 {
-	struct queue_entry e[N];
-	struct queue q;
-	uint64_t x = 88172645463325252u; /* xorshift64, Marsaglia 2003 */
+	struct queue *q = fresh();
+	struct queue_entry a = entry(0, 1, 1, QUEUE_ANY), b = entry(1, 9, 2, QUEUE_WARM), b_old = entry(1, 8, 3, QUEUE_ANY), c = entry(2, 5, 4, QUEUE_JOB);
 
 	(void)state;
-	queue_init(&q);
+	queue_add(q, &a);
+	queue_add(q, &b);
+	queue_add(q, &b_old);
+	queue_add(q, &c);
+	assert_ptr_equal(queue_best(q, QUEUE_ALL), &a); /* equals: the tenant that came first */
+	use[0] = 10;
+	queue_tenant_moved(q, &tenants[0]);
+	assert_ptr_equal(queue_best(q, QUEUE_ALL), &b_old);
+	assert_ptr_equal(queue_best(q, QUEUE_BIT(QUEUE_ANY)), &b_old);
+	use[1] = 11, use[2] = 12;
+	queue_resort(q);
+	assert_ptr_equal(queue_best(q, QUEUE_ALL), &a);
+	assert_ptr_equal(queue_best(q, QUEUE_BIT(QUEUE_WARM) | QUEUE_BIT(QUEUE_JOB)), &b);
+	assert_ptr_equal(queue_oldest(q, QUEUE_ALL & ~QUEUE_BIT(QUEUE_ANY)), &c);
+	assert_ptr_equal(queue_oldest(q, QUEUE_ALL), &a);
+	finish(q);
+}
+
+static void
+order_and_position_agree_for_many(void **state)
+{
+	struct queue *q = fresh();
+	struct queue_entry e[N];
+	uint64_t x = 88172645463325252u; /* xorshift64, Marsaglia 2003 */
+	size_t own, told[N];
+
+	(void)state;
 	for (size_t i = 0; i < N; i++) {
 		x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-		e[i] = entry((int)(x % 5), (int64_t)(x / 5 % 7), i, (enum queue_kind)(x / 35 % QUEUE_KINDS));
-		queue_add(&q, &e[i]);
+		e[i] = entry(x % 3, (int64_t)(x / 5 % 7), i, (enum queue_kind)(x / 35 % QUEUE_KINDS));
+		queue_add(q, &e[i]);
 	}
-	queue_remove(&q, &e[7]);
+	queue_remove(q, &e[7]);
 	assert_int_equal(e[7].pos, HEAP_NOWHERE);
-	for (size_t left = N - 1; left > 0; left--) {
-		struct queue_entry *best = queue_best(&q, QUEUE_ALL);
+	/* Every lease adds one to its tenant's use: a position told at first is the turn in which the run is taken. */
+	for (size_t i = 0; i < N; i++)
+		told[i] = i == 7 ? 0 : queue_position(q, &e[i], 1, &own);
+	for (size_t turn = 1; turn < N; turn++) {
+		struct queue_entry *best = queue_best(q, QUEUE_ALL);
 
-		assert_int_equal(queue_rank(&q, best), 1);
-		for (size_t i = 0; i < N; i++)
-			assert_false(e[i].pos != HEAP_NOWHERE && queue_before(&e[i], best));
-		queue_remove(&q, best);
-		assert_int_equal(queue_len(&q, QUEUE_ALL), left - 1);
+		assert_int_equal(queue_position(q, best, 1, &own), 1);
+		assert_in_range(told[best - e], turn > 2 ? turn - 2 : 1, turn + 2); /* equals may stand either way */
+		queue_remove(q, best);
+		use[best->tenant - tenants]++;
+		queue_tenant_moved(q, best->tenant);
+		assert_int_equal(queue_len(q, QUEUE_ALL), N - 1 - turn);
 	}
-	queue_release(&q);
+	assert_null(queue_best(q, QUEUE_ALL));
+	finish(q);
+}
+
+static bool
+is(const void *arg, const struct queue_entry *e)
+{
+	return arg == e;
+}
+
+static void
+looking_beside_stays_with_its_equals(void **state)
+{
+	struct queue *q = fresh();
+	struct queue_entry best = entry(0, 0, 1, QUEUE_ANY), near = entry(0, 50, 2, QUEUE_ANY), far = entry(0, 51, 3, QUEUE_ANY);
+	struct queue_entry other = entry(1, 0, 4, QUEUE_ANY), warm = entry(0, 0, 5, QUEUE_WARM);
+
+	(void)state;
+	queue_add(q, &best);
+	queue_add(q, &near);
+	queue_add(q, &far);
+	queue_add(q, &other);
+	queue_add(q, &warm);
+	assert_ptr_equal(queue_beside(&best, 50, is, &near), &near);
+	assert_null(queue_beside(&best, 50, is, &far));
+	assert_null(queue_beside(&best, 50, is, &other));
+	assert_null(queue_beside(&best, 50, is, &warm));
+	finish(q);
 }
 
 static void
@@ -117,8 +207,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(priority_comes_before_age_before_order), cmocka_unit_test(a_worker_sees_only_its_kinds),
-		cmocka_unit_test(order_and_rank_agree_for_many),          cmocka_unit_test(the_plan_divides_the_backlog),
+		cmocka_unit_test(waiting_makes_up_for_priority),     cmocka_unit_test(rank_comes_before_order),
+		cmocka_unit_test(a_worker_sees_only_its_kinds),      cmocka_unit_test(who_used_least_comes_first_and_the_oldest_is_known),
+		cmocka_unit_test(order_and_position_agree_for_many), cmocka_unit_test(looking_beside_stays_with_its_equals),
+		cmocka_unit_test(the_plan_divides_the_backlog),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
