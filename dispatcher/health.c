@@ -8,6 +8,7 @@
 #include "base/metrics.h"
 #include "dispatcher/call.h"
 #include "dispatcher/meters.h"
+#include "dispatcher/scale_api.h"
 #include "dispatcher/toolbox.h"
 
 #define METRICS_TEXT_MAX (1024 * 1024)
@@ -66,6 +67,7 @@ metrics_show(struct http_req *r, void *ctx)
 	struct buf b = buf_make(METRICS_TEXT_MAX);
 
 	set_gauges(ctx);
+	scale_set_gauges(ctx);
 	metrics_print(&b);
 	http_reply(r, 200, "text/plain; version=0.0.4", buf_str(&b), b.len, NULL);
 	buf_release(&b);

@@ -18,6 +18,13 @@ static const struct metric table[METERS] = {
 	[METER_LEDGER_WRITABLE] = {"drover_ledger_writable", METRIC_GAUGE, 0, "1 while the ledger takes writes."},
 	[METER_STORE_UP] = {"drover_store_up", METRIC_GAUGE, 0, "1 while the object store answers."},
 	[METER_BROKEN_WORKFLOWS] = {"drover_workflows_broken", METRIC_GAUGE, 0, "Toolbox folders that cannot be used."},
+	[METER_SCALE_READY] = {"drover_scale_ready", METRIC_GAUGE, "vertical", "Runs that wait and that warm workers may take."},
+	[METER_SCALE_RUNNING] = {"drover_scale_running", METRIC_GAUGE, "vertical", "Runs on warm workers."},
+	[METER_SCALE_OLDEST] = {"drover_scale_oldest_seconds", METRIC_GAUGE, "vertical", "Age of the run that has waited longest."},
+	[METER_SCALE_WORKERS] = {"drover_scale_workers", METRIC_GAUGE, "vertical", "Warm workers, drained ones too."},
+	[METER_SCALE_SLOTS] = {"drover_scale_slots", METRIC_GAUGE, "vertical", "Their slots."},
+	[METER_SCALE_ONE_SHOTS] = {"drover_scale_one_shots", METRIC_GAUGE, "vertical", "One-shots that are alive."},
+	[METER_SCALE_NEEDED] = {"drover_scale_workers_needed", METRIC_GAUGE, "vertical", "Warm workers that what is ready and running would fill."},
 };
 
 void

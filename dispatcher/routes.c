@@ -12,6 +12,7 @@
 #include "dispatcher/meters.h"
 #include "dispatcher/query.h"
 #include "dispatcher/results.h"
+#include "dispatcher/scale_api.h"
 #include "dispatcher/submit.h"
 #include "dispatcher/targets.h"
 #include "dispatcher/workers_api.h"
@@ -48,6 +49,12 @@ static const struct http_route routes[] = {
 
 	GET("/v1/workers", workers_list, SCOPE_READ),
 	GET("/v1/queue", queue_show, SCOPE_READ),
+
+	GET("/v1/scale", scale_show, SCOPE_READ | SCOPE_MANAGE),
+	POST("/v1/scale/:vertical/drain", scale_drain, 128 * KIB, SCOPE_MANAGE),
+	GET("/v1/history", scale_history, SCOPE_MANAGE),
+	GET("/api/v1/query", scale_query, SCOPE_READ),
+	GET("/api/v1/query_range", scale_query_range, SCOPE_READ),
 
 	POST("/v1/worker/register", worker_register, 64 * KIB, SCOPE_WORKER),
 	POST("/v1/worker/lease", worker_lease, 64 * KIB, SCOPE_WORKER),
