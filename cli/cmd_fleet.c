@@ -19,6 +19,24 @@ joined(const json_t *list)
 	return buf_take(&b);
 }
 
+/* What is worth knowing of a worker beside its numbers. */
+static char *
+notes_of(const json_t *w)
+{
+	char *missing = joined(json_object_get(w, "missing"));
+	const char *health = json_text(w, "health");
+	struct buf b = buf_make(70000);
+
+	if (json_is_true(json_object_get(w, "draining")))
+		buf_adds(&b, "draining");
+	if (health[0] != '\0')
+		buf_addf(&b, "%stakes no runs: %s", b.len > 0 ? "; " : "", health);
+	if (missing[0] != '\0')
+		buf_addf(&b, "%smissing: %s", b.len > 0 ? "; " : "", missing);
+	free(missing);
+	return buf_take(&b);
+}
+
 static int
 show_workers(struct cli *c, const json_t *answer)
 {
@@ -32,19 +50,15 @@ show_workers(struct cli *c, const json_t *answer)
 	json_array_foreach(json_object_get(answer, "workers"), i, w)
 	{
 		char runs[48], seen[32], rung[32] = "";
-		char *missing = joined(json_object_get(w, "missing")), *notes;
+		char *notes = notes_of(w);
 
 		snprintf(runs, sizeof(runs), "%lld/%lld", (long long)json_number(w, "leases"), (long long)json_number(w, "slots"));
 		num_format_duration(json_number(w, "seen_ms") / 1000 * 1000, seen, sizeof(seen));
 		if (json_is_object(json_object_get(w, "sandbox")))
 			snprintf(rung, sizeof(rung), "rung %lld", (long long)json_number(json_object_get(w, "sandbox"), "rung"));
-		notes = xasprintf("%s%s%s%s", json_is_true(json_object_get(w, "draining")) ? "draining" : "",
-		    json_is_true(json_object_get(w, "draining")) && missing[0] != '\0' ? "; " : "",
-		    missing[0] != '\0' ? "missing: " : "", missing);
 		table_add(t, (const char *const[]){json_text(w, "id"), json_text(w, "vertical"), json_text(w, "class"), json_text(w, "mode"),
 		    runs, json_text(w, "node"), seen, rung, notes});
 		free(notes);
-		free(missing);
 	}
 	cli_print_table(c, t, "No workers.");
 	return EXIT_FINE;

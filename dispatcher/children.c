@@ -62,6 +62,8 @@ request_seq(const char *token, const char *ledger_uuid, bool *foreign)
 
 struct ending { /* how the tasks of an allocation ended */
 	bool told, killed, oom;
+	bool crash;          /* the latest of them: nobody wanted it, and it was no exit with 0 */
+	int64_t at_real_ms;  /* when the latest of them was */
 	int64_t exit_code, signal;
 	const char *failure; /* driver's or set-up's words, "" none */
 	const char *last;    /* what the latest event of the start says */
@@ -87,8 +89,12 @@ read_event(const json_t *event, struct ending *end)
 		(void)num_int(text(details, "exit_code"), INT32_MIN, INT32_MAX, &end->exit_code, NULL); /* absent: as it was, 0 */
 		(void)num_int(text(details, "signal"), 0, INT32_MAX, &end->signal, NULL);
 		end->oom = strcmp(text(details, "oom_killed"), "true") == 0;
+		end->at_real_ms = json_integer_value(json_object_get(event, "Time")) / 1000000;
+		end->crash = !end->killed && (end->exit_code != 0 || end->signal != 0);
 	}
-	end->killed |= strcmp(type, "Killing") == 0 || strcmp(type, "Killed") == 0;
+	if (strcmp(type, "Started") == 0)
+		end->killed = false; /* what is said of the process before is not about this one */
+	end->killed |= strcmp(type, "Killing") == 0 || strcmp(type, "Killed") == 0 || strcmp(type, "Restart Signaled") == 0;
 	for (size_t i = 0; i < sizeof(telling) / sizeof(telling[0]); i++) {
 		if (strcmp(type, telling[i].type) != 0)
 			continue;
@@ -129,11 +135,23 @@ static const struct {
 #define WORKER_UNUSABLE 2 /* drover-worker ends with it where it could not begin */
 
 static void
-explain(struct alloc_fact *f, const struct ending *end, bool lost)
+say_exit(struct alloc_fact *f, const struct ending *end)
 {
-	if (f->state == CHILD_STARTING)
+	if (end->signal != 0)
+		snprintf(f->why, sizeof(f->why), "its worker was killed by signal %d", (int)end->signal);
+	else
+		snprintf(f->why, sizeof(f->why), "its worker ended with exit code %d%s", (int)end->exit_code,
+		    end->exit_code == WORKER_UNUSABLE ? ": its settings, its credentials or the way to us; its log says which" : "");
+}
+
+static void
+explain(struct alloc_fact *f, const struct ending *end)
+{
+	if (f->state == CHILD_STARTING && end->told)
+		say_exit(f, end);
+	else if (f->state == CHILD_STARTING)
 		copy_line(f->why, sizeof(f->why), end->last);
-	if (f->state != CHILD_ENDED || lost)
+	if (f->state != CHILD_ENDED || f->lost)
 		return;
 	f->oom = end->oom;
 	/* After a stop that Nomad made, the exit code is the answer to a signal and no fault of the worker's. */
@@ -142,11 +160,8 @@ explain(struct alloc_fact *f, const struct ending *end, bool lost)
 		copy_line(f->why, sizeof(f->why), end->failure);
 	else if (f->oom)
 		(void)copy(f->why, sizeof(f->why), "out of memory");
-	else if (f->crash && end->signal != 0)
-		snprintf(f->why, sizeof(f->why), "its worker was killed by signal %d", (int)end->signal);
 	else if (f->crash)
-		snprintf(f->why, sizeof(f->why), "its worker ended with exit code %d%s", (int)end->exit_code,
-		    end->exit_code == WORKER_UNUSABLE ? ": its settings, its credentials or the way to us; its log says which" : "");
+		say_exit(f, end);
 }
 
 bool
@@ -165,7 +180,11 @@ alloc_fact_read(const json_t *alloc, struct alloc_fact *ret)
 			continue;
 		ret->state = statuses[i].state;
 		(void)copy(ret->why, sizeof(ret->why), statuses[i].why);
-		explain(ret, &end, strcmp(status, "lost") == 0);
+		ret->lost = strcmp(status, "lost") == 0;
+		explain(ret, &end);
+		ret->died_real_ms = end.at_real_ms;
+		ret->died_crash = end.crash && !ret->unwanted;
+		ret->died_oom = end.oom;
 		return ret->id[0] != '\0' && ret->job[0] != '\0';
 	}
 	return false;

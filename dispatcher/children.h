@@ -28,7 +28,11 @@ struct alloc_fact {
 	uint64_t create_index, modify_index;
 	enum child_state state; /* CHILD_STARTING, CHILD_RUNNING, CHILD_UNKNOWN or CHILD_ENDED */
 	bool unwanted;          /* DesiredStatus is not "run" */
+	bool lost;              /* ENDED because its node is gone: nobody has seen its tasks end */
 	bool crash, oom;
+	/* The last time that its task ended, though Nomad may have started it again: the node's clock, 0 never; and how. */
+	int64_t died_real_ms;
+	bool died_crash, died_oom;
 	char why[CORE_CAUSE_MAX];
 };
 

@@ -11,7 +11,6 @@
 #include "dispatcher/cluster_priv.h"
 
 #define HCL_MAX (256 * 1024)
-#define HCL_NAME "run.nomad.hcl"
 
 /* --- tasks: one connection for each that runs --- */
 
@@ -87,21 +86,21 @@ cluster_changed(struct cluster *c)
 /* --- life --- */
 
 static int
-read_hcl(struct cluster *c, struct err *e)
+read_hcl(struct cluster *c, const char *name, char **ret, struct err *e)
 {
 	struct buf b = buf_make(HCL_MAX);
 	char path[4096];
-	int rc = file_join(path, sizeof(path), c->cfg.jobs_dir, HCL_NAME, e);
+	int rc = file_join(path, sizeof(path), c->cfg.jobs_dir, name, e);
 
 	if (rc == 0)
 		rc = file_read(AT_FDCWD, path, &b, e);
 	if (rc != 0) {
 		buf_release(&b);
-		err_prefix(e, rc, "the job file of one-shot runs");
-		err_hint(e, "DROVER_JOBS_DIR names the folder that holds " HCL_NAME);
+		err_prefix(e, rc, "the job file %s", name);
+		err_hint(e, "DROVER_JOBS_DIR names the folder that holds it");
 		return rc;
 	}
-	c->hcl = buf_take(&b);
+	*ret = buf_take(&b);
 	return 0;
 }
 
@@ -114,11 +113,13 @@ cluster_new(const struct cluster_config *cfg, struct err *e)
 	c->cfg.nomad.stop = &c->stop;
 	assert(cfg->connections >= 1 && cfg->connections <= CONNECTIONS_MAX);
 	snprintf(c->prefix, sizeof(c->prefix), "%s-run-", cfg->job_prefix);
+	snprintf(c->group_prefix, sizeof(c->group_prefix), "%s-workers-", cfg->job_prefix);
 	snprintf(c->away, sizeof(c->away), "Nomad has not answered yet");
 	pthread_mutex_init(&c->lock, NULL);
 	c->jobs = map_new();
 	c->children = map_new();
-	if (read_hcl(c, e) != 0)
+	c->groups = map_new();
+	if (read_hcl(c, "run.nomad.hcl", &c->hcl, e) != 0 || read_hcl(c, "workers.nomad.hcl", &c->group_hcl, e) != 0)
 		goto fail;
 	c->calls = work_pool_new(cfg->loop, "nomad", cfg->connections, e);
 	if (c->calls == NULL)
@@ -127,6 +128,7 @@ cluster_new(const struct cluster_config *cfg, struct err *e)
 	if (c->events == NULL)
 		goto fail;
 	jobs_start(c);
+	groups_start(c);
 	reconcile_start(c);
 	return c;
 fail:
@@ -142,15 +144,24 @@ cluster_free(struct cluster *c)
 	atomic_store(&c->stop, true);
 	loop_timer_clear(c->cfg.loop, &c->list_timer);
 	loop_timer_clear(c->cfg.loop, &c->jobs_timer);
+	loop_timer_clear(c->cfg.loop, &c->groups_timer);
 	work_pool_free(c->events);
 	work_pool_free(c->calls);
 	reconcile_free(c);
+	groups_free(c);
 	jobs_free(c);
 	for (size_t i = 0; i < c->n_idle; i++)
 		nomad_free(c->idle[i]);
 	pthread_mutex_destroy(&c->lock);
 	free(c->hcl);
+	free(c->group_hcl);
 	free(c);
+}
+
+void
+cluster_workers_changed(struct cluster *c)
+{
+	groups_look(c);
 }
 
 const char *
@@ -177,8 +188,14 @@ of_other_ledger(const struct cluster_config *c, const json_t *stub, const char *
 
 	if (id == NULL || theirs == NULL || theirs[0] == '\0' || strcmp(theirs, c->ledger_uuid) == 0)
 		return false;
-	for (size_t i = 0; i < n * RUN_CLASSES; i++) {
-		job_id(c, verticals[i / RUN_CLASSES], (enum run_class)(i % RUN_CLASSES), ours);
+	for (size_t i = 0; i < n * (RUN_CLASSES + 1); i++) {
+		const char *vertical = verticals[i / (RUN_CLASSES + 1)];
+		size_t which = i % (RUN_CLASSES + 1);
+
+		if (which < RUN_CLASSES)
+			job_id(c, vertical, (enum run_class)which, ours);
+		else
+			group_id(c, vertical, ours);
 		if (strcmp(id, ours) != 0)
 			continue;
 		err_set(e, ERR_CONFLICT, "Nomad's job %s belongs to the ledger %.36s, ours is %.36s", id, theirs, c->ledger_uuid);
@@ -191,20 +208,24 @@ of_other_ledger(const struct cluster_config *c, const json_t *stub, const char *
 int
 cluster_check_ledger(const struct cluster_config *c, const char *const *verticals, size_t n, struct err *e)
 {
+	static const char *const kinds[] = {"run", "workers"};
 	struct nomad *nomad = nomad_new(&c->nomad);
-	json_t *stubs = NULL, *stub;
-	char prefix[80];
-	uint64_t index;
-	size_t i;
-	int rc;
+	int rc = 0;
 
-	snprintf(prefix, sizeof(prefix), "%s-run-", c->job_prefix);
-	rc = nomad_list(nomad, prefix, &stubs, &index, e);
-	json_array_foreach(stubs, i, stub) {
-		if (rc == 0 && of_other_ledger(c, stub, verticals, n, e))
-			rc = ERR_CONFLICT;
+	for (size_t k = 0; rc == 0 && k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+		json_t *stubs = NULL, *stub;
+		char prefix[80];
+		uint64_t index;
+		size_t i;
+
+		snprintf(prefix, sizeof(prefix), "%s-%s-", c->job_prefix, kinds[k]);
+		rc = nomad_list(nomad, prefix, &stubs, &index, e);
+		json_array_foreach(stubs, i, stub) {
+			if (rc == 0 && of_other_ledger(c, stub, verticals, n, e))
+				rc = ERR_CONFLICT;
+		}
+		json_decref(stubs);
 	}
-	json_decref(stubs);
 	nomad_free(nomad);
 	return rc;
 }

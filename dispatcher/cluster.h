@@ -23,7 +23,7 @@ struct cluster_config { /* texts are kept by reference for the cluster's life */
 	struct loop *loop;
 	struct core *core;
 	struct nomad_config nomad;
-	const char *jobs_dir;      /* holds run.nomad.hcl */
+	const char *jobs_dir;      /* holds run.nomad.hcl and workers.nomad.hcl */
 	const char *ledger_uuid;   /* first part of idempotency tokens; remembered in the parents' meta */
 	const char *datacenters;   /* comma list */
 	const char *driver;        /* "" each vertical's own; "docker", "raw_exec": for all */
@@ -31,11 +31,20 @@ struct cluster_config { /* texts are kept by reference for the cluster's life */
 	const char *cache_volume;  /* Nomad host volume for CACHE_DIR, "" none */
 	const char *docker_network; /* network mode of docker tasks ("host", …), NULL or "": docker's own default */
 	json_t *worker_env;        /* object of strings: environment of the workers (S3_ENDPOINT, DROVER_ADDR, …) */
-	const char *job_prefix;    /* "drover": names are <prefix>-run-<vertical>[-large] */
+	const char *job_prefix;    /* "drover": names are <prefix>-run-<vertical>[-large] and <prefix>-workers-<vertical> */
+	const char *worker_service; /* "consul", "nomad", or "" where warm workers show their health */
+	int64_t start_limit_ms;    /* a warm worker that has not registered by then has failed to start */
+	int64_t roll_limit_ms;     /* runs of a group that is to be changed may go on for so long */
 	unsigned connections;      /* 1..16 */
 	int64_t reconcile_ms;      /* between listings on a timer */
 	bool take_over;            /* jobs of another ledger become this one's; else they are left alone and said to be broken */
 	void (*changed)(void *arg);
+	/* The workers of that job get no more runs for a while (repeated until it is done with), or do again. Returns how many runs
+	 * they have. */
+	size_t (*drain)(void *arg, const char *job, bool on);
+	/* Whether a worker of that allocation is registered that began after began_real_ms (0: at any time; the node's clock), and in
+	 * why, why it takes no runs ("": it does). */
+	bool (*worker_in)(void *arg, const char *alloc, int64_t began_real_ms, char why[CORE_CAUSE_MAX]);
 	void *arg;
 };
 
@@ -48,6 +57,9 @@ void cluster_set_vertical(struct cluster *c, const struct vertical *v);
 
 /* Performs EFF_DISPATCH, EFF_STOP, EFF_PURGE or EFF_INQUIRE (copied). */
 void cluster_perform(struct cluster *c, const struct effect *e);
+
+/* Workers have registered, left, or said otherwise how well they are. */
+void cluster_workers_changed(struct cluster *c);
 
 /* "ok", or why Nomad cannot be used now; valid until the next event. */
 const char *cluster_state(const struct cluster *c);

@@ -46,8 +46,8 @@ struct cluster {
 	struct cluster_config cfg;
 	struct work_pool *calls, *events;
 	atomic_bool stop;
-	char *hcl;                 /* run.nomad.hcl */
-	char prefix[80];           /* "<job_prefix>-run-" */
+	char *hcl, *group_hcl;     /* run.nomad.hcl, workers.nomad.hcl */
+	char prefix[80], group_prefix[80]; /* "<job_prefix>-run-", "<job_prefix>-workers-" */
 	char denied[CALL_KINDS][sizeof(((struct err *)0)->msg)]; /* pump.c: the right that such a call lacked last, or "" */
 
 	pthread_mutex_t lock;      /* of the two below */
@@ -57,6 +57,10 @@ struct cluster {
 	/* jobs.c */
 	struct map *jobs;          /* by id */
 	struct loop_timer jobs_timer;
+
+	/* groups.c */
+	struct map *groups;        /* by job id */
+	struct loop_timer groups_timer;
 
 	/* reconcile.c */
 	struct map *children;      /* by job id */
@@ -102,6 +106,34 @@ void jobs_when_ready(struct cluster *c, const char *vertical, enum run_class cla
 char *job_variables(const struct cluster_config *cfg, const char *hcl, const struct vertical *v, enum run_class class,
     char digest[65]);
 void job_id(const struct cluster_config *cfg, const char *vertical, enum run_class class, char out[JOB_ID_MAX]);
+
+/* The same for workers.nomad.hcl and the vertical's worker group; *spec is the digest of what Nomad cannot change in place. */
+char *group_variables(const struct cluster_config *cfg, const char *hcl, const struct vertical *v, char digest[65], char spec[65]);
+void group_id(const struct cluster_config *cfg, const char *vertical, char out[JOB_ID_MAX]);
+
+/* --- groups.c: warm worker groups as Nomad has them, told to the core --- */
+
+/* Clears the timer; frees all groups. */
+void groups_start(struct cluster *c);
+void groups_free(struct cluster *c);
+
+/* Declares the group of a vertical, with the slots of one of its workers; or that there is none any more. */
+void group_set(struct cluster *c, const struct vertical *v, const char *id);
+
+/* What a look at the job found: its count (-1: there is no such job, or it is stopped) and what is wrong with it ("" nothing). */
+void group_job(struct cluster *c, const char *id, int64_t count, const char *trouble);
+
+/* An allocation of a group, from an event or a listing; whose: the job's id. */
+void group_alloc(struct cluster *c, const struct alloc_fact *f);
+
+/* All its allocations have been told that there are, and why some have no place ("" all have one). */
+void group_listed(struct cluster *c, const char *id, const char *placement);
+
+/* Why an evaluation could place nothing of it. */
+void group_unplaced(struct cluster *c, const char *id, const char *why);
+
+/* Workers have registered, left, or changed their health. */
+void groups_look(struct cluster *c);
 
 /* --- pump.c --- */
 

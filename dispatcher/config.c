@@ -41,6 +41,10 @@ static const struct setting rows[] = {
 	NUMBER("REQUEST_TTL", DURATION, request_ttl_ms, "10m", 5000, DAY_MS, "A one-shot that has not started by then is withdrawn."),
 	NUMBER("DROVER_WINDOW", INT, window, "0", 0, 10000, "Most one-shots per vertical in Nomad; 0: as vertical.yaml says."),
 
+	CHOICE("WORKER_SERVICE", NULL, worker_service, "auto", "auto|consul|nomad|off", "Where warm workers show their health as service drover-worker; auto: Consul where CONSUL_HTTP_ADDR is set, else Nomad."),
+	NUMBER("WORKER_START_LIMIT", DURATION, start_limit_ms, "90s", 1000, 3600000, "A warm worker that has not registered by then has failed to start."),
+	NUMBER("ROLL_LIMIT", DURATION, roll_limit_ms, "1h", 0, DAY_MS, "Runs of a worker group whose settings have changed may go on for so long; then they are handed back."),
+
 	NUMBER("LEASE_TTL", DURATION, lease_ttl_ms, "30s", 1000, 600000, "A worker that is silent for so long has lost its runs."),
 	NUMBER("ORPHAN_LIMIT", DURATION, orphan_ms, "10m", 1000, DAY_MS, "A worker that is cut off kills its tools after this time."),
 	NUMBER("QUEUE_MAX", INT, queue_max, "100000", 1, 10000000, "Queued runs; further submissions are refused."),

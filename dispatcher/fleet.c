@@ -1,5 +1,6 @@
 #include "dispatcher/fleet.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,6 +77,48 @@ void
 fleet_forget_worker(struct fleet *f, const char *id)
 {
 	worker_free(map_remove(f->workers, id));
+}
+
+bool
+fleet_note_health(struct fleet *f, const char *id, const char *health)
+{
+	struct fleet_worker *w = map_get(f->workers, id);
+
+	if (w == NULL || strcmp(w->health, health) == 0)
+		return false;
+	(void)snprintf(w->health, sizeof(w->health), "%s", health);
+	return true;
+}
+
+const struct fleet_worker *
+fleet_in_alloc(const struct fleet *f, const char *alloc, int64_t began_real_ms)
+{
+	const struct fleet_worker *best = NULL;
+	size_t cursor = 0;
+	void *value;
+
+	while (map_next(f->workers, &cursor, NULL, &value)) {
+		const struct fleet_worker *w = value;
+
+		if (strcmp(w->alloc_id, alloc) == 0 && w->started_real_ms > began_real_ms &&
+		    (best == NULL || w->started_real_ms > best->started_real_ms))
+			best = w;
+	}
+	return best;
+}
+
+void
+fleet_of_job(const struct fleet *f, const char *job, void (*each)(void *arg, const struct fleet_worker *w), void *arg)
+{
+	size_t cursor = 0;
+	void *value;
+
+	while (map_next(f->workers, &cursor, NULL, &value)) {
+		const struct fleet_worker *w = value;
+
+		if (!w->once && strcmp(w->job_id, job) == 0)
+			each(arg, w);
+	}
 }
 
 void

@@ -13,6 +13,8 @@ struct fleet_worker {
 	char node[64], node_id[64], version[64];
 	char alloc_id[40], job_id[CORE_CHILD_MAX];
 	bool once;
+	int64_t started_real_ms;           /* when its process began, by its node's clock; 0: it did not say */
+	char health[REASON_MAX];           /* why it takes no runs, "" it does */
 	json_t *tools, *missing, *sandbox; /* owned; never NULL */
 };
 
@@ -37,6 +39,15 @@ void fleet_put_worker(struct fleet *f, const char *id, const struct fleet_worker
 /* NULL when unknown; valid until the next change. */
 const struct fleet_worker *fleet_worker(const struct fleet *f, const char *id);
 void fleet_forget_worker(struct fleet *f, const char *id);
+
+/* What a beat says of its worker's health; true if that is news. */
+bool fleet_note_health(struct fleet *f, const char *id, const char *health);
+
+/* The worker of that allocation that began last, if that was after began_real_ms (0: at any time), else NULL. */
+const struct fleet_worker *fleet_in_alloc(const struct fleet *f, const char *alloc, int64_t began_real_ms);
+
+/* Calls each for every looping worker of that Nomad job. */
+void fleet_of_job(const struct fleet *f, const char *job, void (*each)(void *arg, const struct fleet_worker *w), void *arg);
 
 /* Forgets workers that the core does not know any more. */
 void fleet_sweep(struct fleet *f, const struct core *core, struct now now);

@@ -1,4 +1,8 @@
-/* jobs.c - the parameterized jobs: one for each vertical and class, registered when they differ from what Nomad has. */
+/* jobs.c - each vertical's jobs: a parameterized one for each class, and the worker group; registered when they differ from what
+ * Nomad has.
+ *
+ * A changed group whose allocations Nomad would replace is rolled: its workers get no more runs, those that they have may end
+ * (for roll_limit_ms; what is left is handed back when Nomad stops the workers), and then it is registered. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +16,7 @@
 #define CONFLICTS_MAX 5            /* others that write the same job in the same moment */
 #define RETRY_BASE_MS 1000
 #define RETRY_CAP_MS 30000         /* also of what only a person can mend */
+#define ROLL_LOOK_MS 250           /* between looks at how many runs a group that is being rolled still has */
 #define WHY_MAX (sizeof(struct err) + 2 * JOB_ID_MAX)
 
 enum job_state {
@@ -29,9 +34,13 @@ struct waiter { /* someone who wants the job */
 
 struct job {
 	char id[JOB_ID_MAX], vertical[VERTICAL_NAME_MAX];
+	bool group;                /* of warm workers; else parameterized, of the class */
 	enum run_class class;
 	char *variables;
-	char digest[65];
+	char digest[65], spec[65]; /* spec: of groups */
+	uint64_t modify_index;     /* of a group: as it was when it was fine */
+	bool rolling;              /* its workers are being drained, until roll_mono at the latest */
+	int64_t roll_mono;
 	enum job_state state;
 	bool permanent;
 	bool ours;                 /* Nomad had it with our ledger's mark once */
@@ -68,7 +77,7 @@ answer_all(struct job *j)
 
 static void on_timer(void *arg);
 
-/* The timer rings for what waits for an answer, and for the next attempt of what is broken. */
+/* The timer rings for what waits for an answer, for the next attempt of what is broken, and for groups that are being rolled. */
 static void
 set_timer(struct cluster *c)
 {
@@ -83,6 +92,8 @@ set_timer(struct cluster *c)
 			at = 0;
 		else if (!j->busy && j->state == JOB_BROKEN && j->retry_mono < at)
 			at = j->retry_mono;
+		if (j->rolling && !j->busy && clock_mono_ms() + ROLL_LOOK_MS < at)
+			at = clock_mono_ms() + ROLL_LOOK_MS;
 	}
 	if (at == INT64_MAX)
 		loop_timer_clear(c->cfg.loop, &c->jobs_timer);
@@ -128,9 +139,11 @@ struct check {
 	struct task task;
 	char id[JOB_ID_MAX];
 	char *variables;
-	char digest[65];
-	bool ours;
-	bool stopped, registered, taken_over;
+	char digest[65], spec[65];
+	bool ours, group, drained;   /* drained: the group may be replaced now */
+	bool stopped, registered, taken_over, must_roll;
+	int64_t count;               /* of a group, -1: none */
+	uint64_t modify_index;
 };
 
 static const char *
@@ -147,14 +160,41 @@ same(const json_t *job, const char *digest, const char *ledger)
 	return strcmp(meta(job, "drover_digest"), digest) == 0 && strcmp(meta(job, "drover_ledger"), ledger) == 0;
 }
 
+static const json_t *
+group_of(const json_t *job)
+{
+	return json_array_get(json_object_get(job, "TaskGroups"), 0);
+}
+
+/* What the dispatcher remembers in a group's scaling policy, where a change replaces nothing. */
+static const char *
+policy(const json_t *job, const char *key)
+{
+	const char *s = json_string_value(json_object_get(json_object_get(json_object_get(group_of(job), "Scaling"), "Policy"), key));
+
+	return s != NULL ? s : "";
+}
+
+/* The count that Nomad has stays, unless it is below the new least one: Nomad would refuse that. */
+static void
+keep_count(json_t *job, int64_t have)
+{
+	json_t *group = (json_t *)group_of(job);
+	json_int_t min = json_integer_value(json_object_get(json_object_get(group, "Scaling"), "Min"));
+
+	json_object_set_new(group, "Count", json_integer(have < min ? min : have));
+}
+
 static int
 register_job(struct check *k, struct nomad *n, uint64_t index)
 {
 	const struct cluster *c = k->task.c;
 	json_t *job = NULL;
-	int rc = nomad_parse(n, c->hcl, k->variables, &job, &k->task.err);
+	int rc = nomad_parse(n, k->group ? c->group_hcl : c->hcl, k->variables, &job, &k->task.err);
 
 	fault_point("jobs.before_register");
+	if (rc == 0 && k->group && k->count >= 0)
+		keep_count(job, k->count);
 	if (rc == 0)
 		rc = nomad_register(n, job, index, &k->task.err);
 	json_decref(job);
@@ -172,14 +212,20 @@ compare(struct check *k, struct nomad *n)
 	int rc = nomad_job(n, k->id, &have, &k->task.err);
 	bool fine = false;
 
+	k->count = -1;
 	if (rc == ERR_NOTFOUND)
 		return register_job(k, n, 0);
 	if (rc != 0)
 		return rc;
 	theirs = meta(have, "drover_ledger");
-	index = (uint64_t)json_integer_value(json_object_get(have, "JobModifyIndex"));
+	index = k->modify_index = (uint64_t)json_integer_value(json_object_get(have, "JobModifyIndex"));
 	k->stopped = json_is_true(json_object_get(have, "Stop"));
 	fine = k->stopped || same(have, k->digest, ledger);
+	if (k->group) {
+		k->count = json_integer_value(json_object_get(group_of(have), "Count"));
+		fine = k->stopped || (strcmp(policy(have, "digest"), k->digest) == 0 && strcmp(theirs, ledger) == 0);
+		k->must_roll = !fine && k->count > 0 && !k->drained && strcmp(policy(have, "spec"), k->spec) != 0;
+	}
 	if (theirs[0] != '\0' && strcmp(theirs, ledger) != 0) {
 		k->taken_over = true;
 		/* Even where it may be taken over: not from one that takes it over again and again. */
@@ -189,7 +235,7 @@ compare(struct check *k, struct nomad *n)
 		}
 	}
 	json_decref(have);
-	return rc != 0 || fine ? rc : register_job(k, n, index);
+	return rc != 0 || fine || k->must_roll ? rc : register_job(k, n, index);
 }
 
 static void
@@ -205,7 +251,7 @@ check_run(struct task *t, struct nomad *n)
 	t->rc = ERR_RETRY; /* others keep writing it */
 }
 
-static void job_check(struct cluster *c, struct job *j);
+static void job_check(struct cluster *c, struct job *j, bool drained);
 
 static void
 job_broken(struct job *j, int rc, const struct err *e)
@@ -228,7 +274,7 @@ static void
 job_stopped(struct job *j)
 {
 	if (j->state != JOB_STOPPED)
-		log_warn(j->id, "an operator has stopped it: no dispatches until `nomad job start %s`", j->id);
+		log_warn(j->id, "an operator has stopped it: no %s until `nomad job start %s`", j->group ? "warm workers" : "dispatches", j->id);
 	j->state = JOB_STOPPED;
 	j->permanent = true;
 	j->failures = 0;
@@ -243,6 +289,34 @@ job_ready(struct job *j)
 	j->ours = true;
 	j->failures = 0;
 	j->why[0] = '\0';
+}
+
+/* Begins, goes on with, or gives up the draining of a group that is to be changed. Once it is registered the old workers stay
+ * marked, until the mark's time is over: they are about to be stopped. */
+static void
+roll(struct cluster *c, struct job *j, bool wanted, bool done)
+{
+	if (wanted && !j->rolling) {
+		j->roll_mono = clock_mono_ms() + c->cfg.roll_limit_ms;
+		log_info(j->id, "its settings have changed: its workers end their runs first");
+	}
+	if (wanted || (j->rolling && !done))
+		(void)c->cfg.drain(c->cfg.arg, j->id, wanted);
+	j->rolling = wanted;
+}
+
+static void
+note_group(struct cluster *c, struct job *j, const struct check *k)
+{
+	if (k->task.rc != 0)
+		group_job(c, j->id, -1, j->why);
+	else
+		group_job(c, j->id, k->stopped ? -1 : k->count, k->stopped ? j->why : "");
+	/* Registered just now: the index is another one, and the count may be the first; the listing or the job's event tells. */
+	j->modify_index = k->task.rc == 0 && !k->registered && !k->must_roll ? k->modify_index : 0;
+	roll(c, j, k->task.rc == 0 && k->must_roll, k->registered);
+	if (k->registered)
+		j->again = true;
 }
 
 static void
@@ -261,8 +335,10 @@ check_done(struct task *t)
 		job_ready(j);
 	if (t->rc == 0 && k->registered)
 		log_info(j->id, "registered%s", k->taken_over ? "; it was another ledger's" : "");
+	if (j->group)
+		note_group(c, j, k);
 	if (j->again || strcmp(j->digest, k->digest) != 0)
-		job_check(c, j);
+		job_check(c, j, false);
 	answer_all(j);
 	set_timer(c);
 }
@@ -273,8 +349,9 @@ check_release(struct task *t)
 	free(((struct check *)t)->variables);
 }
 
+/* drained: a group's workers have ended their runs, or had their time. */
 static void
-job_check(struct cluster *c, struct job *j)
+job_check(struct cluster *c, struct job *j, bool drained)
 {
 	struct check *k;
 
@@ -289,10 +366,26 @@ job_check(struct cluster *c, struct job *j)
 	k->task.done = check_done;
 	k->task.release = check_release;
 	snprintf(k->id, sizeof(k->id), "%s", j->id);
-	snprintf(k->digest, sizeof(k->digest), "%s", j->digest);
+	memcpy(k->digest, j->digest, sizeof(k->digest));
+	memcpy(k->spec, j->spec, sizeof(k->spec));
+	k->group = j->group;
+	k->drained = drained;
 	k->variables = xstrdup(j->variables);
 	k->ours = j->ours;
 	task_submit(c, &k->task);
+}
+
+/* The mark is renewed, and once no run is left, or time is up, the group is changed. */
+static void
+roll_on(struct cluster *c, struct job *j, int64_t now)
+{
+	size_t left = c->cfg.drain(c->cfg.arg, j->id, true);
+
+	if (left > 0 && now < j->roll_mono)
+		return;
+	if (left > 0)
+		log_warn(j->id, "%zu runs have not ended within %lld s: they are handed back", left, (long long)c->cfg.roll_limit_ms / 1000);
+	job_check(c, j, true);
 }
 
 static void
@@ -308,9 +401,11 @@ on_timer(void *arg)
 
 		answer_all(j);
 		if (!j->busy && j->state == JOB_BROKEN && j->retry_mono <= now && c->up)
-			job_check(c, j);
+			job_check(c, j, false);
 		else if (j->state == JOB_BROKEN && j->retry_mono <= now)
 			j->retry_mono = now + RETRY_BASE_MS; /* Nomad is away */
+		if (j->rolling && !j->busy && c->up)
+			roll_on(c, j, now);
 	}
 	set_timer(c);
 	cluster_changed(c);
@@ -327,15 +422,19 @@ jobs_listed(struct cluster *c, const json_t *stub)
 	void *value;
 
 	if (j != NULL && j->variables != NULL) {
-		bool stopped = json_is_true(json_object_get(stub, "Stop")), fine = same(stub, j->digest, c->cfg.ledger_uuid);
+		uint64_t index = (uint64_t)json_integer_value(json_object_get(stub, "JobModifyIndex"));
+		bool stopped = !j->group && json_is_true(json_object_get(stub, "Stop"));
+		bool fine = j->group ? j->modify_index != 0 && j->modify_index == index : same(stub, j->digest, c->cfg.ledger_uuid);
 
 		j->seen = true;
 		if (stopped && !j->busy)
 			job_stopped(j);
+		else if (fine && j->group)
+			; /* as it was when it was looked at */
 		else if (fine && !j->busy)
 			job_ready(j);
 		else if (j->state != JOB_BROKEN)
-			job_check(c, j);
+			job_check(c, j, false);
 		answer_all(j);
 	}
 	if (stub != NULL)
@@ -343,7 +442,7 @@ jobs_listed(struct cluster *c, const json_t *stub)
 	while (map_next(c->jobs, &cursor, NULL, &value)) {
 		j = value;
 		if (!j->seen && j->state != JOB_BROKEN)
-			job_check(c, j);
+			job_check(c, j, false);
 		j->seen = false;
 	}
 	set_timer(c);
@@ -355,7 +454,7 @@ jobs_touched(struct cluster *c, const char *id)
 	struct job *j = map_get(c->jobs, id);
 
 	if (j != NULL)
-		job_check(c, j);
+		job_check(c, j, false);
 }
 
 const char *
@@ -367,7 +466,8 @@ jobs_trouble(const struct cluster *c)
 	while (map_next(c->jobs, &cursor, NULL, &value)) {
 		const struct job *j = value;
 
-		if (j->variables != NULL && (j->state == JOB_BROKEN || j->state == JOB_STOPPED))
+		/* A group that an operator has stopped is a decision, and others do its work. */
+		if (j->variables != NULL && (j->state == JOB_BROKEN || (j->state == JOB_STOPPED && !j->group)))
 			return j->why;
 	}
 	return NULL;
@@ -402,6 +502,35 @@ jobs_free(struct cluster *c)
 	map_free(c->jobs);
 }
 
+/* Takes the variables. Returns the job if it is to be compared, NULL when it is as it was, or another vertical's. */
+static struct job *
+declare(struct cluster *c, const struct vertical *v, const char *id, char *variables, const char digest[65])
+{
+	struct job *j = map_get(c->jobs, id);
+
+	if (j == NULL) {
+		j = xcalloc(1, sizeof(*j));
+		snprintf(j->id, sizeof(j->id), "%s", id);
+		map_put(c->jobs, id, j);
+	} else if (j->variables != NULL && strcmp(j->vertical, v->name) != 0) {
+		log_error(id, "two verticals want a job of this name; %s goes without", v->name);
+		free(variables);
+		return NULL;
+	} else if (strcmp(j->digest, digest) == 0) {
+		free(variables);
+		return NULL;
+	}
+	snprintf(j->vertical, sizeof(j->vertical), "%s", v->name);
+	free(j->variables);
+	j->variables = variables;
+	memcpy(j->digest, digest, sizeof(j->digest));
+	j->failures = 0;
+	j->modify_index = 0;
+	if (j->state == JOB_STOPPED)
+		j->state = JOB_UNSEEN;
+	return j;
+}
+
 static void
 set_class(struct cluster *c, const struct vertical *v, enum run_class class)
 {
@@ -409,37 +538,39 @@ set_class(struct cluster *c, const struct vertical *v, enum run_class class)
 	struct job *j;
 
 	job_id(&c->cfg, v->name, class, id);
-	j = map_get(c->jobs, id);
-	if (j == NULL) {
-		j = xcalloc(1, sizeof(*j));
-		snprintf(j->id, sizeof(j->id), "%s", id);
-		map_put(c->jobs, id, j);
-	} else if (j->variables != NULL && (strcmp(j->vertical, v->name) != 0 || j->class != class)) {
-		log_error(id, "two verticals want a job of this name; %s goes without", v->name);
-		free(variables);
+	j = declare(c, v, id, variables, digest);
+	if (j == NULL)
 		return;
-	} else if (strcmp(j->digest, digest) == 0) {
-		free(variables);
-		return;
-	}
-	snprintf(j->vertical, sizeof(j->vertical), "%s", v->name);
 	j->class = class;
-	free(j->variables);
-	j->variables = variables;
-	memcpy(j->digest, digest, sizeof(digest));
-	j->failures = 0;
-	if (j->state == JOB_STOPPED)
-		j->state = JOB_UNSEEN;
 	/* Before the first listing nothing is known; that will look at all jobs at once. */
 	if (c->up)
-		job_check(c, j);
+		job_check(c, j, false);
+}
+
+static void
+set_group(struct cluster *c, const struct vertical *v)
+{
+	char id[JOB_ID_MAX], digest[65], spec[65], *variables = group_variables(&c->cfg, c->group_hcl, v, digest, spec);
+	struct job *j;
+
+	group_id(&c->cfg, v->name, id);
+	group_set(c, v, id);
+	j = declare(c, v, id, variables, digest);
+	if (j == NULL)
+		return;
+	j->group = true;
+	memcpy(j->spec, spec, sizeof(j->spec));
+	if (c->up)
+		job_check(c, j, false);
 }
 
 void
 cluster_set_vertical(struct cluster *c, const struct vertical *v)
 {
-	for (size_t k = 0; k < RUN_CLASSES; k++) {
+	for (size_t k = 0; k < RUN_CLASSES && v->capacity != CAPACITY_WARM; k++) {
 		if (v->memory_bytes[k] > 0)
 			set_class(c, v, (enum run_class)k);
 	}
+	if (v->capacity != CAPACITY_JOB)
+		set_group(c, v);
 }

@@ -1,4 +1,4 @@
-/* jobs_render.c - the variables of run.nomad.hcl for one vertical and class. Pure. */
+/* jobs_render.c - the variables of run.nomad.hcl for one vertical and class, and of workers.nomad.hcl for one vertical. Pure. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +17,12 @@ void
 job_id(const struct cluster_config *cfg, const char *vertical, enum run_class class, char out[JOB_ID_MAX])
 {
 	snprintf(out, JOB_ID_MAX, "%s-run-%s%s", cfg->job_prefix, vertical, class == CLASS_LARGE ? "-large" : "");
+}
+
+void
+group_id(const struct cluster_config *cfg, const char *vertical, char out[JOB_ID_MAX])
+{
+	snprintf(out, JOB_ID_MAX, "%s-workers-%s", cfg->job_prefix, vertical);
 }
 
 /* A quoted HCL string; what would begin a template of the file's own stays as written. */
@@ -105,41 +111,88 @@ add_env(struct buf *b, const struct cluster_config *cfg, const struct vertical *
 	free(secrets);
 }
 
+/* What both files want to know. */
+static void
+add_common(struct buf *b, const struct cluster_config *cfg, const struct vertical *v, enum run_class class, const char *id)
+{
+	const char *driver = cfg->driver[0] != '\0' ? cfg->driver : v->driver, *namespace = cfg->nomad.namespace;
+	bool docker = strcmp(driver, "docker") == 0;
+
+	add_text(b, "job_id", id);
+	add_text(b, "vertical", v->name);
+	add_text(b, "namespace", namespace != NULL && namespace[0] != '\0' ? namespace : "default");
+	add_list(b, "datacenters", cfg->datacenters);
+	add_text(b, "driver", driver);
+	add_text(b, "image", docker && v->image != NULL ? v->image : "");
+	if (!docker)
+		add_text(b, "command", cfg->worker_command);
+	add_text(b, "cache_volume", docker ? cfg->cache_volume : "");
+	if (docker && cfg->docker_network != NULL)
+		add_text(b, "docker_network", cfg->docker_network);
+	add_env(b, cfg, v, class, id, docker);
+}
+
+/* A thousandth of a core counts as one MHz: shares matter, not the clock of the node. */
+static void
+add_size(struct buf *b, int64_t cpu_millis, int64_t memory_bytes)
+{
+	int64_t memory_mb = (memory_bytes + MIB - 1) / MIB;
+
+	buf_addf(b, "cpu = %lld\n", (long long)cpu_millis);
+	buf_addf(b, "memory = %lld\n", (long long)(memory_mb < MEMORY_MIN_MB ? MEMORY_MIN_MB : memory_mb));
+}
+
+/* Of the file and all variables so far. */
+static void
+digest_of(const char *hcl, const struct buf *b, char digest[65])
+{
+	struct sha256 *sha = sha256_new();
+	uint8_t sum[SHA256_LEN];
+
+	sha256_add(sha, hcl, strlen(hcl));
+	sha256_add(sha, "", 1);
+	sha256_add(sha, buf_str(b), b->len);
+	sha256_end(sha, sum);
+	hex_encode(sum, sizeof(sum), digest);
+}
+
 char *
 job_variables(const struct cluster_config *cfg, const char *hcl, const struct vertical *v, enum run_class class, char digest[65])
 {
 	struct buf b = buf_make(VARIABLES_MAX);
-	const char *driver = cfg->driver[0] != '\0' ? cfg->driver : v->driver, *namespace = cfg->nomad.namespace;
-	bool docker = strcmp(driver, "docker") == 0;
-	int64_t memory_mb = (v->memory_bytes[class] + MIB - 1) / MIB;
-	struct sha256 *sha = sha256_new();
-	uint8_t sum[SHA256_LEN];
 	char id[JOB_ID_MAX];
 
 	job_id(cfg, v->name, class, id);
-	add_text(&b, "job_id", id);
-	add_text(&b, "vertical", v->name);
+	add_common(&b, cfg, v, class, id);
 	add_text(&b, "class", run_class_word(class));
-	add_text(&b, "namespace", namespace != NULL && namespace[0] != '\0' ? namespace : "default");
-	add_list(&b, "datacenters", cfg->datacenters);
-	add_text(&b, "driver", driver);
-	add_text(&b, "image", docker && v->image != NULL ? v->image : "");
-	if (!docker)
-		add_text(&b, "command", cfg->worker_command);
-	/* A thousandth of a core counts as one MHz: shares matter, not the clock of the node. */
-	buf_addf(&b, "cpu = %lld\n", (long long)v->cpu_millis[class]);
-	buf_addf(&b, "memory = %lld\n", (long long)(memory_mb < MEMORY_MIN_MB ? MEMORY_MIN_MB : memory_mb));
-	add_text(&b, "cache_volume", docker ? cfg->cache_volume : "");
-	if (docker && cfg->docker_network != NULL)
-		add_text(&b, "docker_network", cfg->docker_network);
-	add_env(&b, cfg, v, class, id, docker);
+	add_size(&b, v->cpu_millis[class], v->memory_bytes[class]);
 	add_text(&b, "ledger", cfg->ledger_uuid);
-
-	sha256_add(sha, hcl, strlen(hcl));
-	sha256_add(sha, "", 1);
-	sha256_add(sha, buf_str(&b), b.len);
-	sha256_end(sha, sum);
-	hex_encode(sum, sizeof(sum), digest);
+	digest_of(hcl, &b, digest);
 	add_text(&b, "digest", digest);
+	return buf_take(&b);
+}
+
+char *
+group_variables(const struct cluster_config *cfg, const char *hcl, const struct vertical *v, char digest[65], char spec[65])
+{
+	struct buf b = buf_make(VARIABLES_MAX);
+	char id[JOB_ID_MAX];
+
+	group_id(cfg, v->name, id);
+	add_common(&b, cfg, v, CLASS_NORMAL, id);
+	add_size(&b, v->warm.cpu_millis, v->warm.memory_bytes);
+	buf_addf(&b, "slots = %lld\n", (long long)v->slots);
+	add_text(&b, "service_provider", cfg->worker_service);
+	add_text(&b, "ledger", cfg->ledger_uuid);
+	digest_of(hcl, &b, spec);
+	/* From here on Nomad changes things in place. */
+	buf_addf(&b, "min = %lld\nmax = %lld\n", (long long)v->warm.min, (long long)v->warm.max);
+	add_text(&b, "strategy", v->warm.strategy);
+	buf_addf(&b, "target = %lld\ndrain_s = %lld\n", (long long)v->warm.target, (long long)(v->warm.drain_ms + 999) / 1000);
+	digest_of(hcl, &b, digest);
+	add_text(&b, "digest", digest);
+	add_text(&b, "spec", spec);
+	/* Of the first registration alone. */
+	buf_addf(&b, "count = %lld\n", (long long)v->warm.count);
 	return buf_take(&b);
 }

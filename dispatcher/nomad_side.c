@@ -11,9 +11,11 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "dispatcher/fleet.h"
 
 #define ENV_FILE_MAX (64 * 1024)
 #define VERTICALS_MAX 256
+#define ROLL_MARK_MS 15000 /* a roll marks its workers again and again; a dispatcher that ends leaves no mark */
 
 static int
 add_line(json_t *env, char *line, const char *file, unsigned number, struct err *e)
@@ -90,6 +92,65 @@ changed(void *arg)
 	dispatcher_pump(arg);
 }
 
+static bool
+worker_in(void *arg, const char *alloc, int64_t began_real_ms, char why[CORE_CAUSE_MAX])
+{
+	const struct dispatcher *d = arg;
+	const struct fleet_worker *w = fleet_in_alloc(d->fleet, alloc, began_real_ms);
+
+	snprintf(why, CORE_CAUSE_MAX, "%s", w == NULL ? "" : w->health);
+	return w != NULL;
+}
+
+struct allocs {
+	char (*ids)[CORE_ALLOC_MAX];
+	size_t n;
+};
+
+static void
+add_alloc(void *arg, const struct fleet_worker *w)
+{
+	struct allocs *a = arg;
+
+	if (w->alloc_id[0] == '\0' || a->n == CORE_DRAINS_MAX)
+		return;
+	a->ids = xrealloc(a->ids, (a->n + 1) * sizeof(*a->ids));
+	memcpy(a->ids[a->n++], w->alloc_id, sizeof(w->alloc_id));
+}
+
+static size_t
+drain_group(void *arg, const char *job, bool on)
+{
+	struct dispatcher *d = arg;
+	struct core_drain_state *states;
+	struct allocs a = {.n = 0};
+	char owner[CORE_OWNER_MAX];
+	struct err e = {0};
+	size_t left = 0;
+
+	snprintf(owner, sizeof(owner), "roll %.*s", (int)sizeof(owner) - 6, job);
+	if (on)
+		fleet_of_job(d->fleet, job, add_alloc, &a);
+	states = xcalloc(a.n + 1, sizeof(*states));
+	if (core_drain(d->core, clock_now(), &(struct core_drain){.owner = owner, .allocs = (const char (*)[CORE_ALLOC_MAX])a.ids, .n = a.n,
+	    .ttl_ms = ROLL_MARK_MS}, states, &e) != 0)
+		left = 1; /* not known yet: asked again */
+	for (size_t i = 0; i < a.n; i++)
+		left += states[i].leases + states[i].committing;
+	free(states);
+	free(a.ids);
+	return left;
+}
+
+/* Where warm workers show their health. */
+static const char *
+worker_service(const struct config *c)
+{
+	if (strcmp(c->worker_service, "auto") == 0)
+		return c->consul.addr[0] != '\0' ? "consul" : "nomad";
+	return strcmp(c->worker_service, "off") == 0 ? "" : c->worker_service;
+}
+
 /* The toolbox's verticals by the names of their folders: their parents in Nomad remember the ledger. */
 static size_t
 vertical_names(const struct config *c, char *names[VERTICALS_MAX])
@@ -136,7 +197,8 @@ nomad_side_open(struct dispatcher *d, struct err *e)
 	struct cluster_config cc = {
 		.loop = d->loop, .core = d->core, .nomad = nomad_settings_config(&c->nomad), .jobs_dir = c->jobs_dir, .ledger_uuid = d->ledger->uuid,
 		.datacenters = c->datacenters, .driver = c->driver, .worker_command = c->worker_command,
-		.cache_volume = c->cache_volume, .docker_network = c->docker_network, .job_prefix = c->job_prefix, .connections = (unsigned)c->nomad_connections,
+		.cache_volume = c->cache_volume, .docker_network = c->docker_network, .job_prefix = c->job_prefix, .worker_service = worker_service(c),
+		.start_limit_ms = c->start_limit_ms, .roll_limit_ms = c->roll_limit_ms, .worker_in = worker_in, .drain = drain_group, .connections = (unsigned)c->nomad_connections,
 		.reconcile_ms = c->reconcile_ms, .take_over = strcmp(c->new_ledger, "yes") == 0, .changed = changed, .arg = d,
 	};
 	int rc;

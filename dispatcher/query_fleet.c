@@ -12,6 +12,7 @@ worker_json(struct dispatcher *d, const struct core_worker_view *v)
 	    run_class_word(v->worker.class), "mode", v->worker.once ? "once" : "loop", "slots", (int)v->worker.slots, "leases",
 	    (int)v->leases, "seen_ms", (json_int_t)v->seen_ms_ago, "draining", v->draining);
 
+	json_object_set_new(o, "health", json_string(w == NULL ? "" : w->health));
 	json_object_set_new(o, "node", json_string(w == NULL ? "" : w->node));
 	json_object_set_new(o, "alloc_id", json_string(v->worker.alloc));
 	json_object_set_new(o, "job_id", json_string(v->worker.child));

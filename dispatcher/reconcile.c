@@ -159,8 +159,17 @@ reconcile_looked(struct cluster *c, const struct look *l)
 
 /* --- listing --- */
 
+struct group_look { /* a worker group */
+	char id[JOB_ID_MAX];
+	struct alloc_fact *allocs;
+	size_t n_allocs;
+	char placement[CORE_CAUSE_MAX]; /* why some of it has no place */
+};
+
 struct listing {
 	struct task task;
+	struct group_look *groups;
+	size_t n_groups;
 	struct map *over;    /* ids of children about which nothing new can come: no need to ask again */
 	json_t *stubs;
 	uint64_t index;
@@ -168,6 +177,66 @@ struct listing {
 	size_t n_looks;
 	bool *known;         /* looks[i] is one of `over` */
 };
+
+/* The latest evaluation that could not place all. */
+static int
+look_placement(struct nomad *n, struct group_look *g, struct err *e)
+{
+	json_t *evals = NULL, *eval;
+	json_int_t latest = -1;
+	size_t i;
+	int rc = nomad_job_evals(n, g->id, &evals, e);
+
+	json_array_foreach(evals, i, eval) {
+		json_int_t index = json_integer_value(json_object_get(eval, "ModifyIndex"));
+
+		if (index > latest && placement_text(eval, g->placement, sizeof(g->placement)))
+			latest = index;
+	}
+	json_decref(evals);
+	return rc;
+}
+
+static int
+look_group(struct nomad *n, const json_t *stub, struct group_look *g, struct err *e)
+{
+	const json_t *summary = json_object_get(json_object_get(stub, "JobSummary"), "Summary");
+	const char *id = json_string_value(json_object_get(stub, "ID"));
+	json_t *allocs = NULL, *alloc;
+	size_t i;
+	int rc;
+
+	snprintf(g->id, sizeof(g->id), "%.*s", (int)sizeof(g->id) - 1, id);
+	rc = nomad_job_allocs(n, g->id, &allocs, e);
+	g->allocs = xcalloc(json_array_size(allocs) + 1, sizeof(*g->allocs));
+	json_array_foreach(allocs, i, alloc)
+		g->n_allocs += alloc_fact_read(alloc, &g->allocs[g->n_allocs]);
+	json_decref(allocs);
+	if (rc == 0 && json_integer_value(json_object_get(json_object_get(summary, "workers"), "Queued")) > 0)
+		rc = look_placement(n, g, e);
+	return rc;
+}
+
+/* The worker groups; their stubs go to the others. */
+static int
+list_groups(struct listing *l, struct nomad *n)
+{
+	json_t *stubs = NULL, *stub;
+	uint64_t index;
+	size_t i;
+	int rc = nomad_list(n, l->task.c->group_prefix, &stubs, &index, &l->task.err);
+
+	l->groups = xcalloc(json_array_size(stubs) + 1, sizeof(*l->groups));
+	json_array_foreach(stubs, i, stub) {
+		if (rc == 0)
+			rc = look_group(n, stub, &l->groups[l->n_groups++], &l->task.err);
+		rc = rc == ERR_NOTFOUND ? 0 : rc; /* purged meanwhile */
+	}
+	if (rc == 0)
+		json_array_extend(l->stubs, stubs);
+	json_decref(stubs);
+	return rc;
+}
 
 static void
 listing_run(struct task *t, struct nomad *n)
@@ -200,6 +269,7 @@ listing_run(struct task *t, struct nomad *n)
 		if (t->rc != 0)
 			return;
 	}
+	t->rc = list_groups(l, n);
 }
 
 /* Tells everything that the listing holds, and forgets what it does not. */
@@ -229,6 +299,17 @@ listing_tell(struct cluster *c, const struct listing *l)
 		if (ch->listing + 1 < c->listings)
 			free(map_remove(c->children, id));
 	}
+}
+
+static void
+listing_tell_groups(struct cluster *c, const struct listing *l)
+{
+	for (size_t i = 0; i < l->n_groups; i++) {
+		for (size_t k = 0; k < l->groups[i].n_allocs; k++)
+			group_alloc(c, &l->groups[i].allocs[k]);
+		group_listed(c, l->groups[i].id, l->groups[i].placement);
+	}
+	groups_look(c);
 }
 
 static void
@@ -274,6 +355,7 @@ listing_done(struct task *t)
 	}
 	c->index = l->index;
 	listing_tell(c, l);
+	listing_tell_groups(c, l);
 	came_up(c);
 	json_array_foreach(l->stubs, i, stub)
 		jobs_listed(c, stub);
@@ -288,6 +370,9 @@ listing_release(struct task *t)
 	struct listing *l = (struct listing *)t;
 
 	json_decref(l->stubs);
+	for (size_t i = 0; i < l->n_groups; i++)
+		free(l->groups[i].allocs);
+	free(l->groups);
 	map_free(l->over);
 	free(l->looks);
 	free(l->known);
@@ -376,6 +461,8 @@ note_alloc(struct cluster *c, const struct note *note)
 {
 	struct child *ch = map_get(c->children, note->alloc.job);
 
+	group_alloc(c, &note->alloc);
+	groups_look(c);
 	/* A child whose own event was missed is met by the next listing. */
 	if (ch != NULL)
 		tell_alloc(c, ch, &note->alloc, false);
@@ -386,6 +473,8 @@ note_eval(struct cluster *c, const struct note *note)
 {
 	struct child *ch = map_get(c->children, note->job.id);
 
+	group_unplaced(c, note->job.id, note->why);
+	groups_look(c);
 	if (ch != NULL && ch->n_allocs == 0 && !ch->stopped)
 		tell_unplaced(c, ch, false, note->why, true);
 }
@@ -433,7 +522,7 @@ on_event(void *arg, uint64_t index, const json_t *event)
 		    snprintf(note.job.id, sizeof(note.job.id), "%s", job) < (int)sizeof(note.job.id);
 		id = note.job.id;
 	}
-	if (use && strncmp(id, c->prefix, strlen(c->prefix)) == 0)
+	if (use && (strncmp(id, c->prefix, strlen(c->prefix)) == 0 || strncmp(id, c->group_prefix, strlen(c->group_prefix)) == 0))
 		loop_post(c->cfg.loop, note_take, xmemdup(&note, sizeof(note)));
 	return 0;
 }

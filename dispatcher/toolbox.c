@@ -239,7 +239,7 @@ declare_verticals(struct toolbox *t)
 	t->verticals = map_new();
 	for (size_t i = 0; i < t->folder.n_verticals; i++) {
 		struct vertical *v = t->folder.verticals[i];
-		struct core_vertical cv = {.window = (unsigned)(window > 0 ? window : v->window)};
+		struct core_vertical cv = {.window = (unsigned)(window > 0 ? window : v->window), .warm_only = v->capacity == CAPACITY_WARM};
 
 		map_put(t->verticals, v->name, v);
 		snprintf(cv.name, sizeof(cv.name), "%s", v->name);

@@ -36,8 +36,8 @@ worker_call_take(struct call *c, const struct field *fields, size_t n)
 
 struct registering {
 	struct worker_call base;
-	const char *vertical, *class, *mode, *request, *job_id, *alloc_id, *node, *node_id, *version;
-	int64_t slots, alloc_index;
+	const char *vertical, *class, *mode, *request, *job_id, *alloc_id, *node, *node_id, *version, *health;
+	int64_t slots, alloc_index, cpu_millis, memory_bytes, started_ms;
 	json_t *tools, *missing, *sandbox;
 	struct core_worker worker;
 };
@@ -53,6 +53,10 @@ static const struct field register_fields[] = {
 	{"job_id", FIELD_TEXT, R(job_id), false, 0, CORE_CHILD_MAX - 1},
 	{"alloc_id", FIELD_TEXT, R(alloc_id), false, 0, 39},
 	{"alloc_index", FIELD_INT, R(alloc_index), false, -1, 1000000},
+	{"cpu_millis", FIELD_INT, R(cpu_millis), false, 0, INT32_MAX},
+	{"memory_bytes", FIELD_INT, R(memory_bytes), false, 0, INT64_C(1) << 50},
+	{"started_ms", FIELD_INT, R(started_ms), false, 0, INT64_C(1) << 53},
+	{"health", FIELD_TEXT, R(health), false, 0, REASON_MAX - 1},
 	{"node", FIELD_TEXT, R(node), false, 0, 63},
 	{"node_id", FIELD_TEXT, R(node_id), false, 0, 63},
 	{"version", FIELD_TEXT, R(version), false, 0, 63},
@@ -90,6 +94,8 @@ check_register(struct call *c, struct registering *g, struct err *e)
 		return err_set(e, ERR_INVALID, "mode: 'once' or 'loop'");
 	w->once = strcmp(g->mode, "once") == 0;
 	w->slots = (unsigned)g->slots;
+	w->cpu_millis = g->cpu_millis;
+	w->memory_bytes = g->memory_bytes;
 	w->alloc_index = (int)g->alloc_index;
 	snprintf(w->id, sizeof(w->id), "%s", g->base.worker);
 	snprintf(w->vertical, sizeof(w->vertical), "%s", g->vertical);
@@ -104,11 +110,19 @@ kept(json_t *v, json_t *(*instead)(void))
 	return v == NULL ? instead() : json_incref(v);
 }
 
+/* Who waits for workers of a group to come, or to be well. */
+static void
+workers_changed(struct dispatcher *d)
+{
+	if (d->cluster != NULL)
+		cluster_workers_changed(d->cluster);
+}
+
 static void
 register_answered(struct call *c, const struct answer *a)
 {
 	struct registering *g = c->data;
-	struct fleet_worker w = {.once = g->worker.once};
+	struct fleet_worker w = {.once = g->worker.once, .started_real_ms = g->started_ms};
 
 	if (a->err.code != 0) {
 		call_reply_err(c, &a->err);
@@ -122,7 +136,9 @@ register_answered(struct call *c, const struct answer *a)
 	w.tools = kept(g->tools, json_object);
 	w.missing = kept(g->missing, json_array);
 	w.sandbox = kept(g->sandbox, json_object);
+	snprintf(w.health, sizeof(w.health), "%s", g->health == NULL ? "" : g->health);
 	fleet_put_worker(c->d->fleet, g->worker.id, &w);
+	workers_changed(c->d);
 	call_reply(c, 200, json_pack("{s:I, s:I, s:I, s:I}", "epoch", (json_int_t)c->d->ledger->epoch, "lease_ttl_ms",
 	    (json_int_t)c->d->config->lease_ttl_ms, "beat_wait_ms", (json_int_t)BEAT_WAIT_MS, "orphan_ms",
 	    (json_int_t)c->d->config->orphan_ms));
@@ -264,6 +280,7 @@ worker_lease(struct http_req *r, void *ctx)
 struct beating {
 	struct worker_call base;
 	int64_t wait_ms;
+	const char *health;
 	json_t *held_in;
 	struct held_list held;
 };
@@ -272,6 +289,7 @@ struct beating {
 static const struct field beat_fields[] = {
 	{"worker", FIELD_TEXT, B(base.worker), true, 1, WORKER_ID_MAX - 1},
 	{"wait_ms", FIELD_INT, B(wait_ms), false, 0, LEASE_WAIT_MAX_MS},
+	{"health", FIELD_TEXT, B(health), false, 0, REASON_MAX - 1},
 	{"held", FIELD_ARRAY, B(held_in), true, 0, 0},
 };
 
@@ -331,6 +349,8 @@ worker_beat(struct http_req *r, void *ctx)
 		call_reply_err(c, &e);
 		return;
 	}
+	if (fleet_note_health(c->d->fleet, b->base.worker, b->health == NULL ? "" : b->health))
+		workers_changed(c->d);
 	for (size_t i = 0; i < b->held.n; i++)
 		note_progress(c->d, &b->held.held[i], b->base.worker, json_array_get(b->held_in, i));
 	core_beat(c->d->core, clock_now(), call_core(c, beat_answered), b->base.worker, b->held.held, b->held.n,
@@ -352,6 +372,7 @@ worker_leave(struct http_req *r, void *ctx)
 		return;
 	core_leave(c->d->core, clock_now(), w->worker);
 	fleet_forget_worker(c->d->fleet, w->worker);
+	workers_changed(c->d);
 	dispatcher_pump(c->d);
 	call_reply(c, 200, json_object());
 }

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/retry.h"
+#include "worker/health.h"
 #include "worker/job.h"
 
 #define SLOTS_MAX 64
@@ -48,6 +49,7 @@ struct agent {
 	struct worker *w;
 	struct loop *l;
 	struct call lease, beat; /* `lease` also registers, adopts, leaves */
+	struct health *health;
 	struct job *jobs[SLOTS_MAX];
 	char only[RUN_ID_MAX];   /* the adopted run */
 	bool registered, ever_registered;
@@ -245,6 +247,16 @@ adopted(struct agent *a)
 	check_end(a);
 }
 
+/* What the worker says of itself, with how well it is. */
+static json_t *
+registration(const struct agent *a)
+{
+	json_t *body = worker_registration(a->w);
+
+	json_object_set_new(body, "health", json_string(health_why(a->health)));
+	return body;
+}
+
 static void
 adopt(struct agent *a)
 {
@@ -331,6 +343,24 @@ lease_again(void *arg)
 	next_lease(arg);
 }
 
+/* How well the worker is has changed: the poll that is under way says another number of free slots. */
+static void
+health_changed(void *arg)
+{
+	struct agent *a = arg;
+
+	a->stop_lease = true;
+	next_lease(a);
+}
+
+/* Tools that were installed meanwhile are the worker's once nobody looks at the old ones. */
+static void
+take_new_tools(struct agent *a)
+{
+	if (running(a) == 0 && health_adopt_tools(a->health))
+		a->registered = false;
+}
+
 /* The next call on the first thread: register where the dispatcher does not know us, else ask for work. */
 static void
 next_lease(struct agent *a)
@@ -339,13 +369,14 @@ next_lease(struct agent *a)
 		return;
 	loop_timer_clear(a->l, &a->lease.timer);
 	a->stop_lease = a->leaving;
+	take_new_tools(a);
 	if (!a->registered && (!a->leaving || running(a) > 0))
-		call(&a->lease, "/v1/worker/register", worker_registration(a->w), CALL_TIMEOUT_MS, NULL, registered);
+		call(&a->lease, "/v1/worker/register", registration(a), CALL_TIMEOUT_MS, NULL, registered);
 	else if (a->registered && wants_lease(a) && config_by_hand(&a->w->config) && a->only[0] == '\0')
 		adopt(a);
 	else if (a->registered && wants_lease(a))
 		call(&a->lease, "/v1/worker/lease", json_pack("{s:s, s:I, s:s, s:I, s:o}", "worker", a->w->id, "free",
-		    (json_int_t)free_slots(a), "only", a->only, "wait_ms", (json_int_t)LEASE_WAIT_MS, "held", held(a, false)),
+		    (json_int_t)(health_why(a->health)[0] == '\0' ? free_slots(a) : 0), "only", a->only, "wait_ms", (json_int_t)LEASE_WAIT_MS, "held", held(a, false)),
 		    LEASE_WAIT_MS + CALL_TIMEOUT_MS, &a->stop_lease, leased);
 }
 
@@ -404,8 +435,8 @@ next_beat(struct agent *a)
 	if (a->beat.busy || !a->registered || a->left)
 		return;
 	loop_timer_clear(a->l, &a->beat.timer);
-	call(&a->beat, "/v1/worker/beat", json_pack("{s:s, s:I, s:o}", "worker", a->w->id, "wait_ms", (json_int_t)wait_ms, "held",
-	    held(a, true)), wait_ms + CALL_TIMEOUT_MS, &a->stop_beat, beaten);
+	call(&a->beat, "/v1/worker/beat", json_pack("{s:s, s:I, s:s, s:o}", "worker", a->w->id, "wait_ms", (json_int_t)wait_ms, "health",
+	    health_why(a->health), "held", held(a, true)), wait_ms + CALL_TIMEOUT_MS, &a->stop_beat, beaten);
 }
 
 /* --- the end --- */
@@ -454,6 +485,7 @@ agent_drain(struct agent *a)
 	if (!a->leaving) {
 		a->leaving = true;
 		a->stop_lease = true;
+		health_leaving(a->health);
 		log_info(a->w->id, "draining: %zu runs may go on for %lld ms", running(a), (long long)a->w->config.drain_ms);
 		loop_timer_set(a->l, &a->grace, clock_mono_ms() + a->w->config.drain_ms, grace_over, a);
 	}
@@ -495,7 +527,8 @@ agent_new(struct worker *w, struct loop *l, struct err *e)
 	a->w = w;
 	a->l = l;
 	a->orphan_ms = ORPHAN_DEFAULT_MS;
-	if (!call_open(a, &a->lease, "lease", e) || !call_open(a, &a->beat, "beat", e)) {
+	if (!call_open(a, &a->lease, "lease", e) || !call_open(a, &a->beat, "beat", e) ||
+	    (a->health = health_new(w, l, health_changed, a, e)) == NULL) {
 		agent_free(a);
 		return NULL;
 	}
@@ -516,6 +549,7 @@ agent_free(struct agent *a)
 	work_pool_free(a->lease.pool);
 	work_pool_free(a->beat.pool);
 	loop_timer_clear(a->l, &a->beat.timer);
+	health_free(a->health);
 	link_line_free(a->lease.line);
 	link_line_free(a->beat.line);
 	free(a);

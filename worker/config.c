@@ -25,7 +25,8 @@ static const struct setting rows[] = {
 
 	TEXT("WORKER_VERTICAL", "vertical", vertical, "", "Vertical whose runs are taken."),
 	CHOICE("WORKER_CLASS", "class", class_word, "normal", "normal|large", "Size of this worker."),
-	NUMBER("MAX_CONCURRENT_ACTIVITIES", INT, slots, "5", 1, 64, "Runs at the same time; a worker for one request has one."),
+	TEXT("WORKER_HEALTH_LISTEN", NULL, health_listen, "", "Address and port of GET /v1/agent/health, which says whether this worker takes runs; empty: none."),
+	NUMBER("MAX_CONCURRENT_ACTIVITIES", INT, slots, "5", 1, 32, "Runs at the same time; a worker for one request has one."),
 	NUMBER("DRAIN_TIMEOUT", DURATION, drain_ms, "15s", 0, DAY_MS, "After SIGTERM runs may go on for so long before they are handed back; keep it 10 s below kill_timeout."),
 	TEXT("DROVER_TOOLCHAINS", NULL, toolchains, "", "Folder with a toolchain per vertical; default ~/.cache/drover/toolchains."),
 	TEXT("DROVER_TOOLBOX", NULL, toolbox, "", "Folder with verticals/NAME/vertical.yaml, whose tools are probed at start."),
@@ -41,6 +42,8 @@ static const struct setting rows[] = {
 	NUMBER("CACHE_MAX_SIZE", SIZE, cache_max_bytes, "10GB", 1 << 20, INT64_C(1) << 50, "Size of the cache; evicted from 95 % to 85 %."),
 	NUMBER("CACHE_TTL", DURATION, cache_ttl_ms, "7d", 60000, 3650 * DAY_MS, "Unused for longer: evicted."),
 	NUMBER("CACHE_MIN_FREE", SIZE, cache_min_free_bytes, "512MiB", 0, INT64_C(1) << 50, "Space of the file system that is left free."),
+	NUMBER("CACHE_MIN_FREE_INODES", INT, cache_min_free_inodes, "5000", 0, INT64_C(1) << 40, "Inodes of the file system that are left free."),
+	NUMBER("CACHE_SWEEP", DURATION, cache_sweep_ms, "30m", 1000, DAY_MS, "How often one of the node's workers evicts what is over CACHE_TTL and clears away what crashes left."),
 
 	STORE_SETTINGS(struct config, store),
 
@@ -48,6 +51,8 @@ static const struct setting rows[] = {
 	TEXT("DROVER_NODE_ID", NULL, node_id, "", "Nomad's id of this node."),
 	TEXT("NOMAD_ALLOC_ID", NULL, alloc_id, "", "Set by Nomad."),
 	NUMBER("NOMAD_ALLOC_INDEX", INT, alloc_index, "-1", -1, 1000000, "Set by Nomad."),
+	NUMBER("NOMAD_CPU_LIMIT", INT, cpu_limit_mhz, "0", 0, 1000000000, "Set by Nomad: what runs declare together may not be more; 0: runs are not weighed."),
+	NUMBER("NOMAD_MEMORY_LIMIT", INT, memory_limit_mb, "0", 0, 1000000000, "Set by Nomad; the same for memory."),
 	TEXT("NOMAD_JOB_ID", NULL, job_id, "", "Set by Nomad."),
 	TEXT("NOMAD_SECRETS_DIR", NULL, secrets_dir, "", "Set by Nomad; holds the socket of its API."),
 	TEXT("NOMAD_META_workflow", NULL, meta_workflow, "", "Workflow of a run dispatched by hand."),

@@ -16,13 +16,13 @@
 
 struct config { /* fields are described by their rows in config.c */
 	char *addr, *token, *ca_cert, *secrets_path, *once, *log_level;
-	char *vertical, *class_word, *toolchains, *toolbox, *home, *sandbox;
+	char *vertical, *health_listen, *class_word, *toolchains, *toolbox, *home, *sandbox;
 	int64_t slots, uid_base, drain_ms, log_max_bytes, artifacts_max_bytes, artifacts_max, processes_max;
 	char *cache_dir;
-	int64_t cache_max_bytes, cache_ttl_ms, cache_min_free_bytes;
+	int64_t cache_max_bytes, cache_ttl_ms, cache_min_free_bytes, cache_min_free_inodes, cache_sweep_ms;
 	struct store_settings store;
 	char *node, *node_id, *alloc_id, *job_id, *secrets_dir, *meta_workflow, *meta_target, *meta_parameters;
-	int64_t alloc_index;
+	int64_t alloc_index, cpu_limit_mhz, memory_limit_mb;
 	struct nomad_settings nomad;
 	struct consul_settings consul;
 	enum run_class class;

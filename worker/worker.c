@@ -113,6 +113,7 @@ fill_names(struct worker *w)
 	w->consul = consul_settings_config(&c->consul);
 	w->nomad = nomad_settings_config(&c->nomad);
 	w->give_up_mono_ms = INT64_MAX;
+	w->started_real_ms = clock_real_ms();
 }
 
 /* In a container all tools share one uid: without Landlock's signal scope one run could stop another's processes, and ours. */
@@ -174,9 +175,10 @@ worker_registration(const struct worker *w)
 {
 	const struct config *c = &w->config;
 
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:s, s:s, s:s, s:O, s:O, s:o}", "worker", w->id, "vertical",
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:O, s:O, s:o}", "worker", w->id, "vertical",
 	    c->vertical, "class", run_class_word(c->class), "mode", config_once(c) ? "once" : "loop", "request",
 	    config_once(c) ? c->once : "", "slots", (json_int_t)c->slots, "job_id", c->job_id, "alloc_id", c->alloc_id, "alloc_index",
-	    (json_int_t)c->alloc_index, "node", w->node, "node_id", c->node_id, "version", DROVER_VERSION, "tools", w->tools.found,
+	    (json_int_t)c->alloc_index, "cpu_millis", (json_int_t)c->cpu_limit_mhz, "memory_bytes", (json_int_t)c->memory_limit_mb * 1048576,
+	    "started_ms", (json_int_t)w->started_real_ms, "node", w->node, "node_id", c->node_id, "version", DROVER_VERSION, "tools", w->tools.found,
 	    "missing", w->tools.missing, "sandbox", sandbox_json(&w->caps));
 }

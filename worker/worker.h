@@ -31,6 +31,7 @@ struct worker {
 	struct sandbox_caps caps;
 	struct tools tools;
 	struct ship *ship;
+	int64_t started_real_ms; /* when this process began to start */
 	/* Set once, when the process must end: reports are not tried after it. INT64_MAX before. */
 	_Atomic int64_t give_up_mono_ms;
 };

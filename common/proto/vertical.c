@@ -10,6 +10,7 @@
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define MiB (1024ll * 1024)
 #define TOOLS_MAX 64
+#define WARM_WORKERS_MAX 1000
 
 /* Which class's values the nested keys fill. */
 struct class_into {
@@ -111,6 +112,108 @@ take_classes(struct meta_doc *d, const char *at, const json_t *v, void *into)
 	return rc;
 }
 
+/* --- the worker group --- */
+
+static int
+take_capacity(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	static const char *const words[] = {[CAPACITY_HYBRID] = "hybrid", [CAPACITY_WARM] = "warm", [CAPACITY_JOB] = "job"};
+	int i = meta_word(d, at, v, words, COUNT(words));
+
+	if (i < 0)
+		return ERR_INVALID;
+	((struct vertical *)into)->capacity = (enum capacity)i;
+	return 0;
+}
+
+static int
+take_min(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_int(d, at, v, 0, WARM_WORKERS_MAX, &((struct vertical_warm *)into)->min);
+}
+
+static int
+take_max(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_int(d, at, v, 1, WARM_WORKERS_MAX, &((struct vertical_warm *)into)->max);
+}
+
+static int
+take_count(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_int(d, at, v, 0, WARM_WORKERS_MAX, &((struct vertical_warm *)into)->count);
+}
+
+static int
+take_warm_cpu(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_measure(d, at, v, num_cpu, 10, 256000, &((struct vertical_warm *)into)->cpu_millis);
+}
+
+static int
+take_warm_memory(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_measure(d, at, v, num_size, 64 * MiB, 1024 * 1024 * MiB, &((struct vertical_warm *)into)->memory_bytes);
+}
+
+static int
+take_strategy(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	static const char *const words[] = {"drover", "target-value", "pass-through"};
+	struct vertical_warm *w = into;
+
+	if (meta_word(d, at, v, words, COUNT(words)) < 0)
+		return ERR_INVALID;
+	return meta_text(d, at, v, 16, &w->strategy);
+}
+
+static int
+take_target(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_int(d, at, v, 1, 100000, &((struct vertical_warm *)into)->target);
+}
+
+static int
+take_drain(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_measure(d, at, v, num_duration, 1000, 24 * 3600 * 1000ll, &((struct vertical_warm *)into)->drain_ms);
+}
+
+static int
+take_warm(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	static const struct meta_key keys[] = {{"min", false, take_min}, {"max", false, take_max}, {"count", false, take_count},
+	    {"cpu", false, take_warm_cpu}, {"memory", false, take_warm_memory}, {"strategy", false, take_strategy},
+	    {"target", false, take_target}, {"drain", false, take_drain}};
+	struct vertical_warm *w = &((struct vertical *)into)->warm;
+	int rc = meta_object(d, at, v, keys, COUNT(keys), w);
+
+	if (rc == 0 && w->min > w->max)
+		rc = meta_bad(d, at, "min must not be more than max");
+	if (rc == 0 && w->count > w->max)
+		rc = meta_bad(d, at, "count must not be more than max");
+	return rc;
+}
+
+/* What the group does not say follows from the rest. */
+static int
+complete_warm(struct meta_doc *d, struct vertical *v)
+{
+	struct vertical_warm *w = &v->warm;
+
+	if (w->strategy == NULL)
+		w->strategy = xstrdup("drover");
+	if (w->cpu_millis == 0)
+		w->cpu_millis = v->cpu_millis[CLASS_LARGE];
+	if (w->memory_bytes == 0)
+		w->memory_bytes = v->memory_bytes[CLASS_LARGE];
+	if (w->count < w->min)
+		w->count = w->min;
+	if (v->capacity == CAPACITY_WARM && w->memory_bytes < v->memory_bytes[CLASS_LARGE])
+		return meta_bad(d, "/warm", "with capacity warm no other worker takes what needs class large: memory must be at least that class's");
+	return 0;
+}
+
 static int
 take_tool_name(struct meta_doc *d, const char *at, const json_t *v, void *into)
 {
@@ -149,6 +252,7 @@ take_tools(struct meta_doc *d, const char *at, const json_t *v, void *into)
 static const struct meta_key vertical_keys[] = {
 	{"name", false, take_name}, {"description", true, take_description}, {"driver", false, take_driver},
 	{"image", false, take_image}, {"slots", false, take_slots}, {"window", false, take_window},
+	{"capacity", false, take_capacity}, {"warm", false, take_warm},
 	{"classes", true, take_classes}, {"tools", true, take_tools},
 };
 
@@ -161,6 +265,7 @@ vertical_parse(const char *file, const char *folder_name, const char *text, size
 
 	v->slots = 5;
 	v->window = 8;
+	v->warm = (struct vertical_warm){.max = 20, .target = 10, .drain_ms = 60000};
 	v->driver = xstrdup("docker");
 	v->image = xstrdup("");
 	if (!vertical_name_valid(folder_name)) {
@@ -173,6 +278,8 @@ vertical_parse(const char *file, const char *folder_name, const char *text, size
 		rc = meta_object(&d, "", d.root, vertical_keys, COUNT(vertical_keys), v);
 	if (rc == 0 && strcmp(v->driver, "docker") == 0 && v->image[0] == '\0')
 		rc = meta_bad(&d, "", "driver docker needs an 'image'");
+	if (rc == 0)
+		rc = complete_warm(&d, v);
 	meta_release(&d);
 	if (rc == 0)
 		*ret = v;
@@ -194,5 +301,6 @@ vertical_free(struct vertical *v)
 	free(v->description);
 	free(v->driver);
 	free(v->image);
+	free(v->warm.strategy);
 	free(v);
 }

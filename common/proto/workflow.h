@@ -54,11 +54,24 @@ struct vertical_tool {
 	char **probe; /* argv that prints a version and exits with 0 */
 };
 
+/* Where the runs of a vertical are executed: warm workers and one-shots, or one of them alone. */
+enum capacity { CAPACITY_HYBRID, CAPACITY_WARM, CAPACITY_JOB };
+
+struct vertical_warm { /* the worker group */
+	int64_t min, max, count;         /* workers; count: at first */
+	int64_t cpu_millis, memory_bytes; /* of one worker; by default as large as the large class */
+	char *strategy;                  /* "drover", "target-value", "pass-through" */
+	int64_t target;                  /* target-value: queued and running runs per worker */
+	int64_t drain_ms;                /* drover: a backlog is to be worked off in this time */
+};
+
 struct vertical {
 	char name[VERTICAL_NAME_MAX];
 	char *description, *driver, *image;
 	int64_t slots, window;
 	int64_t cpu_millis[RUN_CLASSES], memory_bytes[RUN_CLASSES];
+	enum capacity capacity;
+	struct vertical_warm warm;
 	struct vertical_tool *tools;
 	size_t n_tools;
 };

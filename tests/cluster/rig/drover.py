@@ -103,7 +103,7 @@ class Drover(Server):
         """What the operator does by hand: each vertical's workers find their S3 keys in a Nomad variable."""
         names = ("S3_ACCESS_KEY", "S3_SECRET_KEY")
         for vertical in os.listdir(os.path.join(self.settings["DROVER_TOOLBOX"], "verticals")):
-            for job in (f"drover-run-{vertical}", f"drover-run-{vertical}-large"):
+            for job in (f"drover-run-{vertical}", f"drover-run-{vertical}-large", f"drover-workers-{vertical}"):
                 items = {name: self.settings[name] for name in names}
                 self.rig.nomad.put_variable(f"nomad/jobs/{job}", items, self.namespace)
 

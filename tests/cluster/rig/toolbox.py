@@ -36,28 +36,35 @@ REPORT = f"printf %s {shlex.quote(json.dumps(FINDING))} > \"$OUT/main.sarif\"; e
 
 
 class Toolbox:
-    """A folder for DROVER_TOOLBOX with one vertical, and the empty toolchain that goes with it."""
+    """A folder for DROVER_TOOLBOX with one vertical, and the empty toolchain that goes with it.
 
-    def __init__(self, folder, driver="raw_exec", image="", slots=5, window=8):
+    more: further keys of vertical.yaml, such as capacity and warm; see also vertical().
+    """
+
+    def __init__(self, folder, driver="raw_exec", image="", slots=5, window=8, **more):
         self.folder = folder
         self.toolchains = os.path.join(folder, "toolchains")
         os.makedirs(os.path.join(self.toolchains, VERTICAL, "bin"))
-        self._write(
-            f"verticals/{VERTICAL}/vertical.yaml",
-            {
-                "name": VERTICAL,
-                "description": "Shell scripts of the tests.",
-                "driver": driver,
-                **({"image": image} if image else {}),
-                "slots": slots,
-                "window": window,
-                "classes": {
-                    "normal": {"cpu": "500m", "memory": "512Mi"},
-                    "large": {"cpu": "1000m", "memory": "1GiB"},
-                },
-                "tools": [{"name": "sh", "probe": ["sh", "-c", "echo 1"]}],
+        self._vertical = {
+            "name": VERTICAL,
+            "description": "Shell scripts of the tests.",
+            "driver": driver,
+            **({"image": image} if image else {}),
+            "slots": slots,
+            "window": window,
+            "classes": {
+                "normal": {"cpu": "500m", "memory": "512Mi"},
+                "large": {"cpu": "1000m", "memory": "1GiB"},
             },
-        )
+            "tools": [{"name": "sh", "probe": ["sh", "-c", "echo 1"]}],
+        }
+        os.makedirs(os.path.join(folder, "verticals", VERTICAL))
+        self.vertical(**more)
+
+    def vertical(self, **changes):
+        """Change keys of vertical.yaml."""
+        self._vertical |= changes
+        self._write(f"verticals/{VERTICAL}/vertical.yaml", self._vertical)
 
     def add(self, name, script, **metadata):
         """Add or replace a workflow with one step "main" that runs the shell script. Returns its name.

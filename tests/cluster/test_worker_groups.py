@@ -1,0 +1,306 @@
+"""Warm worker groups on Nomad: registered, scaled by hand, changed under load, stopped, drained, killed, unfit."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from conftest import QUICK
+from rig import Drover, wait
+from rig.toolbox import REPORT, Toolbox
+from stories.runs import nothing_left, outcomes
+from stories.steps import HOLD, go_on, reached
+
+GROUP = "drover-workers-story"
+
+
+class Warm:
+    """A dispatcher whose vertical has warm workers alone, and its group in Nomad."""
+
+    def __init__(self, rig, folder, settings=None, **vertical):
+        self.rig, self.nomad = rig, rig.nomad
+        options = {"capacity": "warm", "slots": 2, "warm": {"max": 5, "cpu": "1000m", "memory": "1GiB"}, **vertical}
+        self.toolbox = Toolbox(folder, **options)
+        # Leases far longer than any test waits: what is seen within seconds was not seen by their end.
+        self.drover = Drover(rig, self.toolbox, {**QUICK, "LEASE_TTL": "60s", **(settings or {})}).start()
+
+    def job(self):
+        return self.nomad.job(GROUP, self.drover.namespace)
+
+    def wait_job(self):
+        return wait.until("the group", self.job)
+
+    def scale(self, count, workers=None):
+        """By hand, as an operator; waits until so many workers are registered."""
+        self.wait_job()
+        self.nomad.cli("job", "scale", "-detach", GROUP, "workers", str(count), namespace=self.drover.namespace)
+        wanted = count if workers is None else workers
+        wait.until(f"{wanted} workers", lambda: len(self.workers()) == wanted, 60)
+
+    def workers(self):
+        return [w for w in self.drover.get("/v1/workers")["workers"] if w["mode"] == "loop"]
+
+    def allocs(self):
+        return self.nomad.allocs(GROUP, self.drover.namespace)
+
+    def live(self):
+        return [a["ID"] for a in self.allocs() if a["DesiredStatus"] == "run" and a["ClientStatus"] in ("pending", "running")]
+
+    def held(self, name="slow"):
+        """A run whose step waits, and the allocation that it is in."""
+        self.toolbox.add(name, HOLD + REPORT)
+        run = self.drover.submit(name)
+        reached(self.drover, run["id"], timeout_s=60)
+        return run["id"], self.drover.run(run["id"])["alloc_id"]
+
+    def finish(self, run_id, attempt):
+        reached(self.drover, run_id, attempt=attempt, timeout_s=40)
+        go_on(self.drover, run_id)
+        run = self.drover.wait_run(run_id, "completed", timeout_s=40)
+        assert outcomes(self.drover, run_id) == ["completed"] and run["attempt"] == attempt
+        nothing_left(self.drover, run_id)
+        return run
+
+    def waiting(self, run_id):
+        return self.drover.run(run_id).get("waiting") or {}
+
+
+@pytest.fixture(name="make_warm")
+def make_warm_fixture(rig, tmp_path):
+    made = []
+
+    def make(settings=None, **vertical):
+        made.append(Warm(rig, str(tmp_path / f"toolbox{len(made)}"), settings, **vertical))
+        return made[-1]
+
+    yield make
+    rig.heal()
+    for warm in made:
+        warm.drover.close()
+
+
+@pytest.fixture(name="warm")
+def warm_fixture(make_warm):
+    return make_warm()
+
+
+@pytest.fixture(name="second_client")
+def second_client_fixture(rig):
+    client = rig.add_client()
+    yield client
+    client.eligible()
+    rig.remove_client(client)
+
+
+# Registered, and scaled by hand ----------------------------------------------------------------------------------
+
+
+def test_group_scaled_by_hand_takes_the_runs(warm):
+    """From zero to two and back; leases go to the lowest index; nothing else asks Nomad for workers."""
+    job = warm.wait_job()
+    group = job["TaskGroups"][0]
+    assert (job["Type"], group["Count"], group["Scaling"]["Max"], job["Stop"]) == ("service", 0, 5, False)
+    assert group["Scaling"]["Policy"]["check"][0]["queue"][0]["source"] == "drover"
+    warm.toolbox.add("finds", REPORT)
+    first = warm.drover.submit("finds")
+    wait.until("the run to say why it waits", lambda: "count 0" in warm.waiting(first["id"]).get("text", ""), 20)
+    warm.scale(2)
+    run = warm.drover.wait_run(first["id"], "completed")
+    by_index = {a["Name"].split("[")[1][:-1]: a["ID"] for a in warm.allocs() if a["ClientStatus"] == "running"}
+    assert run["job_id"] == GROUP and run["alloc_id"] in by_index.values()
+    for _ in range(3):
+        again = warm.drover.wait_run(warm.drover.submit("finds")["id"], "completed")
+        assert again["alloc_id"] == by_index["0"]
+    assert not [j for j in warm.nomad.jobs(namespace=warm.drover.namespace) if j["ParentID"]]
+    warm.scale(0)
+    idle = wait.until("the group at zero", lambda: warm.job() if warm.job()["TaskGroups"][0]["Count"] == 0 else None)
+    assert idle["Stop"] is False
+
+
+def test_count_is_the_operators(warm):
+    """Neither a restart of the dispatcher nor a change of the settings touches it, and nothing is registered without need."""
+    warm.scale(3)
+    before, allocs = warm.job(), sorted(warm.live())
+    warm.drover.restart()
+    wait.until("three workers", lambda: len(warm.workers()) == 3, 30)
+    warm.toolbox.add("finds", REPORT)
+    warm.drover.wait_run(warm.drover.submit("finds")["id"], "completed")
+    assert warm.job()["JobModifyIndex"] == before["JobModifyIndex"]
+    warm.toolbox.vertical(warm={"max": 9, "cpu": "1000m", "memory": "1GiB", "strategy": "target-value", "target": 3})
+    after = wait.until("the new bounds", lambda: warm.job() if warm.job()["TaskGroups"][0]["Scaling"]["Max"] == 9 else None)
+    assert after["TaskGroups"][0]["Count"] == 3 and sorted(warm.live()) == allocs
+    strategy = after["TaskGroups"][0]["Scaling"]["Policy"]["check"][0]["queue"][0]["strategy"][0]
+    assert strategy == {"target-value": [{"target": 3}]}
+
+
+def test_group_run_by_hand_with_nomad(warm, tmp_path):
+    """`nomad job run` takes the very file; the dispatcher makes its own of it again, and keeps the count."""
+    warm.wait_job()
+    hcl = os.path.join(warm.drover.settings["DROVER_JOBS_DIR"], "workers.nomad.hcl")
+    values = tmp_path / "values.hcl"
+    values.write_text(f'vertical = "story"\nnamespace = "{warm.drover.namespace}"\ndriver = "raw_exec"\ncommand = "/bin/true"\ncount = 1\n')
+    warm.nomad.cli("job", "run", "-detach", "-var-file", str(values), hcl, namespace=warm.drover.namespace)
+    wait.until("a worker of the dispatcher's own job", lambda: len(warm.workers()) == 1, 60)
+    assert warm.job()["TaskGroups"][0]["Count"] == 1
+
+
+def test_stopped_group_stays_stopped(warm):
+    warm.scale(1)
+    warm.nomad.stop_job(GROUP, namespace=warm.drover.namespace)
+    wait.until("no worker", lambda: not warm.workers(), 40)
+    warm.toolbox.add("finds", REPORT)
+    run = warm.drover.submit("finds")
+    wait.until("the run to say so", lambda: "stopped by an operator" in warm.waiting(run["id"]).get("text", ""), 30)
+    warm.drover.restart()
+    wait.until("the run to say so again", lambda: "stopped by an operator" in warm.waiting(run["id"]).get("text", ""), 30)
+    assert warm.job()["Stop"] is True
+    warm.nomad.cli("job", "start", "-detach", GROUP, namespace=warm.drover.namespace)
+    warm.drover.wait_run(run["id"], "completed")
+
+
+# Changed under load ----------------------------------------------------------------------------------------------
+
+
+def test_changed_group_is_rolled_without_killing_work(warm):
+    warm.scale(2)
+    run, alloc = warm.held()
+    before = set(warm.live())
+    warm.toolbox.vertical(warm={"max": 5, "cpu": "1200m", "memory": "1GiB"})
+    wait.until("the workers to be drained", lambda: all(w["draining"] for w in warm.workers()), 30)
+    assert warm.job()["TaskGroups"][0]["Tasks"][0]["Resources"]["CPU"] == 1000 and set(warm.live()) == before
+    later = warm.drover.submit("slow")
+    go_on(warm.drover, run)
+    done = warm.drover.wait_run(run, "completed")
+    assert (done["attempt"], done["alloc_id"]) == (1, alloc)
+    wait.until("the group to be replaced", lambda: len(warm.live()) == 2 and not before & set(warm.live()), 60)
+    assert warm.job()["TaskGroups"][0]["Tasks"][0]["Resources"]["CPU"] == 1200
+    assert warm.job()["TaskGroups"][0]["Count"] == 2
+    warm.finish(later["id"], 1)
+
+
+def test_roll_ends_at_its_limit(make_warm):
+    """What does not end in time is handed back when Nomad stops the worker, off the budget, and goes on in a new one."""
+    warm = make_warm({"ROLL_LIMIT": "1s"})
+    warm.scale(1)
+    run, alloc = warm.held()
+    warm.toolbox.vertical(warm={"max": 5, "cpu": "1200m", "memory": "1GiB"})
+    reached(warm.drover, run, attempt=2, timeout_s=60)
+    assert warm.drover.run(run)["alloc_id"] != alloc
+    warm.finish(run, 2)
+
+
+# Taken away under load -------------------------------------------------------------------------------------------
+
+
+def test_stopped_allocation_hands_its_run_back(warm):
+    warm.scale(1)
+    run, alloc = warm.held()
+    began = time.monotonic()
+    warm.nomad.stop_alloc(alloc)
+    reached(warm.drover, run, attempt=2, timeout_s=50)
+    assert time.monotonic() - began < 40 and warm.drover.run(run)["alloc_id"] != alloc
+    warm.finish(run, 2)
+
+
+def test_stopped_allocation_may_end_its_run(warm):
+    """The run that ends within kill_timeout is not tried again."""
+    warm.scale(1)
+    run, alloc = warm.held()
+    warm.nomad.stop_alloc(alloc)
+    wait.until("the allocation to be stopped", lambda: alloc not in warm.live(), 20)
+    go_on(warm.drover, run)
+    done = warm.drover.wait_run(run, "completed", timeout_s=20)
+    assert (done["attempt"], done["alloc_id"]) == (1, alloc)
+
+
+def test_drained_node_hands_its_runs_back(warm, rig, second_client):
+    warm.scale(2)
+    run, alloc = warm.held()
+    node = next(a["NodeID"] for a in warm.allocs() if a["ID"] == alloc)
+    client = next(c for c in rig.clients if c.node()["ID"] == node)
+    client.drain(1)
+    try:
+        reached(warm.drover, run, attempt=2, timeout_s=60)
+        assert warm.drover.run(run)["alloc_id"] != alloc
+        warm.finish(run, 2)
+    finally:
+        client.eligible()
+
+
+def test_killed_worker_loses_its_run_at_once(warm):
+    """kill -9: Nomad's word that the task has ended counts, not the lease's end; the worker comes back by itself."""
+    warm.scale(1)
+    run, alloc = warm.held()
+    began = time.monotonic()
+    for client in warm.rig.clients:
+        try:
+            os.kill(client.task_pid(alloc), signal.SIGKILL)
+        except LookupError:
+            continue
+    reached(warm.drover, run, attempt=2, timeout_s=40)
+    assert time.monotonic() - began < 30
+    assert warm.drover.run(run)["alloc_id"] == alloc and len(warm.live()) == 1
+    warm.finish(run, 2)
+
+
+def test_dispatcher_killed_while_warm_workers_run(warm):
+    warm.scale(2)
+    run, alloc = warm.held()
+    warm.drover.kill9()
+    warm.drover.start()
+    wait.until("both workers", lambda: len(warm.workers()) == 2, 30)
+    go_on(warm.drover, run)
+    done = warm.drover.wait_run(run, "completed")
+    assert (done["attempt"], done["alloc_id"]) == (1, alloc)
+
+
+# Not fit, and not there ------------------------------------------------------------------------------------------
+
+
+def consul_status(rig, vertical="story"):
+    entries = rig.consul.get("/v1/health/service/drover-worker")
+    return [check["Status"] for entry in entries if vertical in entry["Service"]["Tags"] for check in entry["Checks"] if check["ServiceID"]]
+
+
+def test_unfit_worker_takes_nothing_and_heals(make_warm, rig):
+    """Without the object store the worker asks for no runs, says why everywhere, and goes on when it is back."""
+    warm = make_warm()
+    warm.scale(1)
+    wait.until("Consul to find it ready", lambda: "passing" in consul_status(rig), 30)
+    warm.toolbox.add("finds", REPORT)
+    warm.drover.wait_run(warm.drover.submit("finds")["id"], "completed")
+    target = warm.drover.upload({"a.txt": "planted\n"})
+    rig.minio.kill9()
+    unfit = wait.until("the worker to say why", lambda: next((w["health"] for w in warm.workers() if w["health"]), None), 60)
+    assert "store" in unfit
+    wait.until("Consul to take it out", lambda: "critical" in consul_status(rig), 30)
+    assert "store" in warm.drover.cli("workers").stdout
+    run = warm.drover.submit("finds", target)
+    wait.until("the run to say why it waits", lambda: "takes no runs" in warm.waiting(run["id"]).get("text", ""), 20)
+    assert warm.drover.run(run["id"])["attempt"] == 0
+    rig.minio.start()
+    rig.minio.announce()
+    warm.drover.wait_run(run["id"], "completed", timeout_s=60)
+    assert warm.drover.run(run["id"])["attempt"] == 1
+    wait.until("Consul to find it ready again", lambda: "passing" in consul_status(rig), 30)
+
+
+def test_group_without_a_place_says_why(make_warm):
+    warm = make_warm(warm={"max": 5, "cpu": "1000m", "memory": "900GiB"})
+    warm.toolbox.add("finds", REPORT)
+    run = warm.drover.submit("finds")
+    warm.scale(1, workers=0)
+    said = wait.until("the placement failure", lambda: "memory exhausted" in warm.waiting(run["id"]).get("text", "") and warm.waiting(run["id"]), 20)
+    assert GROUP in said["text"], said
+    warm.toolbox.vertical(warm={"max": 5, "cpu": "1000m", "memory": "1GiB"})
+    warm.drover.wait_run(run["id"], "completed", timeout_s=60)
+
+
+@pytest.mark.parametrize("command,words", [("/bin/false", "exit code 1"), ("/does/not/exist", "could not be found")])
+def test_group_that_cannot_start_says_why(make_warm, command, words):
+    warm = make_warm({"WORKER_COMMAND": command, "WORKER_START_LIMIT": "4s"})
+    warm.toolbox.add("finds", REPORT)
+    run = warm.drover.submit("finds")
+    warm.scale(1, workers=0)
+    wait.until("the reason", lambda: words in warm.waiting(run["id"]).get("text", ""), 30)
