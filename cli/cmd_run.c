@@ -29,8 +29,8 @@ struct request {
 	const char *workflow, *target, *sarif;
 	bool wait, detach;
 	enum fail_on fail_on;
-	int64_t priority, timeout_ms; /* -1: not given */
 	json_t *params, *labels;
+	json_t *wishes; /* members of the request's body that options give */
 };
 
 static int
@@ -84,6 +84,58 @@ read_params(const struct args *a, const json_t *schema, json_t *params, struct e
 	return rc;
 }
 
+/* "2h" becomes the time in two hours; a time stays. */
+static int
+read_moment(const struct args *a, const char *name, char out[CLOCK_TEXT_LEN], struct err *e)
+{
+	const char *text = args_value(a, name);
+	int64_t ms, at;
+
+	if (num_duration(text, 0, TIMEOUT_MAX_MS, &ms, NULL) == 0)
+		at = clock_real_ms() + ms;
+	else if (clock_parse(text, &at, NULL) != 0)
+		return err_set(e, ERR_INVALID, "-%s: '%.40s' is neither a time (2026-01-31T12:00:00Z) nor a duration (2h)", name, text);
+	(void)clock_text(at, out);
+	return 0;
+}
+
+/* Options that are members of the body as they are. */
+static int
+read_wishes(const struct args *a, json_t *wishes, struct err *e)
+{
+	static const struct {
+		const char *option, *member;
+		enum { WISH_TEXT, WISH_INT, WISH_DURATION, WISH_MOMENT } kind;
+		int64_t min, max;
+	} rows[] = {
+		{"priority", "priority", WISH_INT, 0, 100},
+		{"timeout", "timeout_ms", WISH_DURATION, 1000, TIMEOUT_MAX_MS},
+		{"not-before", "not_before", WISH_MOMENT, 0, 0},
+		{"reuse", "reuse", WISH_TEXT, 0, 0},
+		{"reuse-max-age", "reuse_max_age_ms", WISH_DURATION, 1000, TIMEOUT_MAX_MS},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char at[CLOCK_TEXT_LEN];
+		int64_t number = 0;
+		int rc = 0;
+
+		if (!args_has(a, rows[i].option))
+			continue;
+		if (rows[i].kind == WISH_INT)
+			rc = args_int(a, rows[i].option, rows[i].min, rows[i].max, &number, e);
+		else if (rows[i].kind == WISH_DURATION)
+			rc = args_duration(a, rows[i].option, rows[i].min, rows[i].max, &number, e);
+		else if (rows[i].kind == WISH_MOMENT)
+			rc = read_moment(a, rows[i].option, at, e);
+		if (rc != 0)
+			return rc;
+		(void)json_object_set_new(wishes, rows[i].member, rows[i].kind == WISH_TEXT ? json_string(args_value(a, rows[i].option)) :
+		        rows[i].kind == WISH_MOMENT ? json_string(at) : json_integer(number));
+	}
+	return 0;
+}
+
 static int
 read_request(const struct args *a, struct request *r, struct err *e)
 {
@@ -95,15 +147,13 @@ read_request(const struct args *a, struct request *r, struct err *e)
 	r->sarif = args_value(a, "sarif");
 	r->detach = args_has(a, "detach");
 	r->wait = args_has(a, "wait") || level != NULL || r->sarif != NULL;
-	r->priority = r->timeout_ms = -1;
 	r->params = json_object();
+	r->wishes = json_object();
 	r->labels = json_object();
 	if (r->detach && r->wait)
 		return err_set(e, ERR_INVALID, "-detach does not go with -wait, -fail-on and -sarif");
 	if ((level != NULL && (rc = fail_on_parse(level, &r->fail_on, e)) != 0) ||
-	    (rc = args_int(a, "priority", 0, 100, &r->priority, e)) != 0 ||
-	    (rc = args_duration(a, "timeout", 1000, TIMEOUT_MAX_MS, &r->timeout_ms, e)) != 0 ||
-	    (rc = read_labels(a, r->labels, e)) != 0)
+	    (rc = read_wishes(a, r->wishes, e)) != 0 || (rc = read_labels(a, r->labels, e)) != 0)
 		return rc;
 	return r->sarif != NULL ? results_may_save(r->sarif, e) : 0;
 }
@@ -143,7 +193,7 @@ wanted_kind(const struct args *a, const json_t *workflow)
 
 /* Submits under an idempotency key of its own, so that an answer that got lost can be asked for again. */
 static int
-submit(struct cli *c, const struct request *r, json_t *target, json_t **ret_run, struct err *e)
+submit(struct cli *c, const struct request *r, json_t *target, json_t **ret_run, bool *ret_reused, struct err *e)
 {
 	const char *given = args_value(&c->args, "idempotency-key");
 	char uuid[37];
@@ -155,17 +205,16 @@ submit(struct cli *c, const struct request *r, json_t *target, json_t **ret_run,
 	    r->labels, "idempotency_key", given != NULL ? given : uuid);
 	if (body == NULL)
 		return err_set(e, ERR_INVALID, "the workflow's name or the key is not UTF-8");
-	if (r->priority >= 0)
-		json_object_set_new(body, "priority", json_integer(r->priority));
-	if (r->timeout_ms >= 0)
-		json_object_set_new(body, "timeout_ms", json_integer(r->timeout_ms));
+	json_object_update(body, r->wishes);
 	for (int i = 0; i < SUBMIT_TRIES; i++) {
 		struct api_call call = {.method = "POST", .path = "/v1/runs", .body = body, .deaf = true};
 
 		*e = (struct err){0};
 		rc = api_do(c->api, &call, e);
-		if (rc == 0)
+		if (rc == 0) {
 			*ret_run = json_incref(json_object_get(call.answer, "run"));
+			*ret_reused = json_is_true(json_object_get(call.answer, "reused"));
+		}
 		json_decref(call.answer);
 		if (!api_may_pass(rc) || i + 1 == SUBMIT_TRIES || interrupted())
 			break;
@@ -266,32 +315,32 @@ verdict(struct cli *c, const struct request *r, json_t *run)
 }
 
 static int
-print_submitted(struct cli *c, const struct request *r, json_t *run)
+print_submitted(struct cli *c, const struct request *r, json_t *run, bool reused)
 {
 	json_t *whole;
 
 	if (c->settings.json) {
-		whole = json_pack("{s:O}", "run", run);
+		whole = json_pack("{s:O, s:b}", "run", run, "reused", reused);
 		cli_print_json(whole);
 		json_decref(whole);
 	} else if (r->detach) {
 		printf("%s\n", json_text(run, "id"));
 	} else {
-		printf("%s is %s\n", json_text(run, "id"), json_text(run, "state"));
+		printf("%s is %s%s\n", json_text(run, "id"), json_text(run, "state"), reused ? "; it does the same" : "");
 		fprintf(stderr, "Follow it: drover status -watch %s\n", json_text(run, "id"));
 	}
 	return EXIT_FINE;
 }
 
 static int
-wait_and_judge(struct cli *c, const struct request *r, const char *id)
+wait_and_judge(struct cli *c, const struct request *r, const char *id, bool reused)
 {
 	struct err e = {0};
 	json_t *run = NULL;
 	int rc, code;
 
 	if (!c->settings.json)
-		fprintf(stderr, "Submitted %s\n", id);
+		fprintf(stderr, "%s %s\n", reused ? "Reused" : "Submitted", id);
 	rc = wait_run(c, id, &run, &e);
 	if (rc == ERR_CANCELED)
 		return wait_interrupted(c, id);
@@ -307,6 +356,7 @@ cmd_run(struct cli *c)
 	json_t *workflow = NULL, *target = NULL, *run = NULL;
 	const json_t *w;
 	struct err e = {0};
+	bool reused = false;
 	int rc, code;
 
 	rc = read_request(&c->args, &r, &e);
@@ -322,17 +372,18 @@ cmd_run(struct cli *c)
 	if (rc == 0)
 		rc = target_bring(c, r.target, wanted_kind(&c->args, w), &target, &e);
 	if (rc == 0)
-		rc = submit(c, &r, target, &run, &e);
+		rc = submit(c, &r, target, &run, &reused, &e);
 	if (rc != 0)
 		code = cli_fail(&e);
 	else if (r.wait)
-		code = wait_and_judge(c, &r, json_text(run, "id"));
+		code = wait_and_judge(c, &r, json_text(run, "id"), reused);
 	else
-		code = print_submitted(c, &r, run);
+		code = print_submitted(c, &r, run, reused);
 	json_decref(workflow);
 	json_decref(target);
 	json_decref(run);
 	json_decref(r.params);
 	json_decref(r.labels);
+	json_decref(r.wishes);
 	return code;
 }

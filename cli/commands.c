@@ -28,6 +28,9 @@ static const struct option run_options[] = {
 	{"priority", NULL, "N", false, "0 to 100 (default 50); more is sooner."},
 	{"timeout", NULL, "TIME", false, "Stop the run after this time, such as 30m."},
 	{"label", NULL, "KEY=VALUE", true, "A label to find it by."},
+	{"not-before", NULL, "WHEN", false, "Do not start it before this time: 2026-01-31T12:00:00Z, or in 2h as \"2h\"."},
+	{"reuse", NULL, "WHAT", false, "Take a run that does the same: live (not ended yet) or completed (also its results); never is the default."},
+	{"reuse-max-age", NULL, "TIME", false, "With -reuse completed: only a run submitted less than this ago."},
 	{"idempotency-key", NULL, "KEY", false, "The same key gives the same run."},
 	{"kind", NULL, "KIND", false, "tree or file: how an archive is taken (default: as the workflow wants it)."},
 };

@@ -60,7 +60,7 @@ struct dispatcher {
 	struct janitor *janitor;
 	struct registration *registration; /* in Consul; NULL: none */
 	struct map *submissions;   /* run id -> struct call, while its insert is being committed */
-	struct map *keys;          /* tenant and idempotency key -> struct call that is submitting under it */
+	struct map *keys;          /* gate (submit.c) -> struct call that is submitting behind it */
 	struct target_cache *target_cache;
 	struct loop_timer wake;    /* of the core */
 	struct loop_timer tokens_timer, stop_timer;

@@ -44,6 +44,7 @@ static const char *const migrations[] = {
 	"ALTER TABLE runs ADD COLUMN accepted_epoch INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE runs ADD COLUMN accepted_seq INTEGER NOT NULL DEFAULT 0;",
 	"CREATE INDEX requests_done ON requests (created) WHERE state = 4;",
+	"DROP INDEX runs_target; CREATE INDEX runs_target ON runs (target);",
 };
 
 #define SCHEMA_VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))

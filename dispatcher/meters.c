@@ -6,6 +6,7 @@ static const struct metric table[METERS] = {
 	[METER_REQUESTS] = {"drover_http_requests_total", METRIC_COUNTER, "status", "HTTP requests answered, by status class."},
 	[METER_REQUEST_SECONDS] = {"drover_http_request_seconds", METRIC_SECONDS, 0, "Time to answer, long polls left out."},
 	[METER_SUBMITTED] = {"drover_runs_submitted_total", METRIC_COUNTER, "workflow", "Runs accepted."},
+	[METER_REUSED] = {"drover_runs_reused_total", METRIC_COUNTER, "workflow", "Submissions answered with a run that does the same."},
 	[METER_FINISHED] = {"drover_runs_finished_total", METRIC_COUNTER, "state", "Runs that reached a final state."},
 	[METER_RUNS] = {"drover_runs", METRIC_GAUGE, "state", "Runs that are not final."},
 	[METER_QUEUE] = {"drover_queue_depth", METRIC_GAUGE, "vertical", "Queued runs."},

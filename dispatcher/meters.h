@@ -6,6 +6,7 @@ enum meter {
 	METER_REQUESTS,        /* HTTP requests by status class */
 	METER_REQUEST_SECONDS,
 	METER_SUBMITTED,
+	METER_REUSED,
 	METER_FINISHED,        /* by state */
 	METER_RUNS,            /* live runs by state */
 	METER_QUEUE,           /* queued by vertical */

@@ -11,7 +11,6 @@
 #include "dispatcher/run_json.h"
 #include "dispatcher/targets.h"
 
-#define KEY_MAX 128
 #define LABELS_MAX 16
 #define LABEL_KEY_MAX 63
 #define LABEL_VALUE_MAX 128
@@ -24,8 +23,10 @@ static const struct field body_fields[] = {
 	{"priority", FIELD_INT, offsetof(struct submission, priority), false, 0, 100},
 	{"timeout_ms", FIELD_INT, offsetof(struct submission, timeout_ms), false, 1000, INT64_C(1) << 50},
 	{"not_before", FIELD_TIME, offsetof(struct submission, not_before_real_ms), false, 0, 64},
-	{"idempotency_key", FIELD_TEXT, offsetof(struct submission, key), false, 1, KEY_MAX},
+	{"idempotency_key", FIELD_TEXT, offsetof(struct submission, key), false, 1, IDEMPOTENCY_KEY_MAX},
 	{"labels", FIELD_OBJECT, offsetof(struct submission, labels), false, 0, 0},
+	{"reuse", FIELD_TEXT, offsetof(struct submission, reuse_in), false, 1, 16},
+	{"reuse_max_age_ms", FIELD_INT, offsetof(struct submission, reuse_max_age_ms), false, 1000, INT64_C(1) << 50},
 };
 
 static const struct field target_fields[] = {
@@ -156,8 +157,8 @@ submission_check(struct dispatcher *d, struct submission *s, struct err *e)
 	if (s->timeout_ms > t->workflow->timeout_ms)
 		return err_set(e, ERR_INVALID, "timeout_ms: at most the workflow's %lld", (long long)t->workflow->timeout_ms);
 	if ((rc = check_name(s->want.name, e)) != 0 || (rc = check_kind(s, t->workflow, e)) != 0 || (rc = check_labels(s->labels, e)) != 0 ||
-	    (rc = check_key(s->key, e)) != 0 || (rc = workflow_class(t->workflow, v, &s->needs.class, e)) != 0 ||
-	    (rc = check_params(s, t->workflow, &params, e)) != 0)
+	    (rc = check_key(s->key, e)) != 0 || (rc = reuse_parse(s->reuse_in, &s->reuse, e)) != 0 ||
+	    (rc = workflow_class(t->workflow, v, &s->needs.class, e)) != 0 || (rc = check_params(s, t->workflow, &params, e)) != 0)
 		return rc;
 	snprintf(s->needs.vertical, sizeof(s->needs.vertical), "%s", v->name);
 	s->needs.execution = executions[t->workflow->execution];
@@ -169,20 +170,25 @@ submission_check(struct dispatcher *d, struct submission *s, struct err *e)
 
 /* --- to the core --- */
 
+/* The target's name as the run sees it. */
+static const char *
+name_of(const struct submission *s)
+{
+	return s->want.name != NULL && s->want.name[0] != '\0' ? s->want.name : s->target.filename;
+}
+
 void
 submission_go(struct call *c, void (*answered)(struct call *c, const struct answer *a))
 {
 	struct submission *s = c->data;
 	struct core_submission sub = {.needs = s->needs, .not_before_real_ms = s->not_before_real_ms};
-	const char *name = s->want.name != NULL && s->want.name[0] != '\0' ? s->want.name : s->target.filename;
-
 	if (c->d->stopping) {
 		err_set(&c->err, ERR_RETRY, "the dispatcher is stopping");
 		call_reply_err(c, &c->err);
 		return;
 	}
-	json_object_set_new(s->spec, "target", json_pack("{s:s, s:s, s:s, s:s, s:I}", "id", s->target.id, "name", name, "kind",
-	    s->want.kind, "sha256", s->target.sha256, "size_bytes", (json_int_t)s->target.size_bytes));
+	json_object_set_new(s->spec, "target", json_pack("{s:s, s:s, s:s, s:s, s:I}", "id", s->target.id, "name", name_of(s),
+	    "kind", s->want.kind, "sha256", s->target.sha256, "size_bytes", (json_int_t)s->target.size_bytes));
 	if (s->id[0] == '\0') {
 		uint8_t random[8];
 
@@ -200,47 +206,63 @@ submission_go(struct call *c, void (*answered)(struct call *c, const struct answ
 	dispatcher_pump(c->d);
 }
 
-/* --- the route: body → target and key from the ledger → core → answer --- */
+/* --- the route: body → target and key from the ledger → runs that are alike → core → answer --- */
 
 static void begin(struct call *c);
+static void target_ready(struct call *c);
 static int look_up(struct dispatcher *d, void *data, struct err *e);
 static void looked_up(struct call *c);
 
-static void
-key_text(const struct submission *s, char *out, size_t len)
+/* Takes a gate (which it may hold already); false: it waits there, and begins again when the one before it is through. */
+static bool
+gate_take(struct call *c, enum gate gate, const char *name)
 {
-	snprintf(out, len, "%s\n%s", s->tenant, s->key);
+	struct submission *s = c->data, *l;
+	struct call *leader;
+
+	if (s->gates[gate][0] != '\0')
+		return true;
+	if ((leader = map_get(c->d->keys, name)) == NULL) {
+		snprintf(s->gates[gate], sizeof(s->gates[gate]), "%s", name);
+		map_put(c->d->keys, name, c);
+		return true;
+	}
+	l = leader->data;
+	c->held = true;
+	s->next_waiting = l->waiting[gate];
+	l->waiting[gate] = c;
+	return false;
 }
 
-/* The submission under a key is over: those that came behind it look again, the first of them leading. */
+/* The submission is over: those that came behind it look again, the first of them leading. */
 static void
-key_release(struct call *c)
+gates_release(struct call *c)
 {
 	struct submission *s = c->data;
-	struct call *waiting = s->next_waiting;
-	char key[TENANT_NAME_MAX + KEY_MAX + 2];
+	struct call *waiting[GATES];
 
-	if (s->key == NULL)
-		return;
-	key_text(s, key, sizeof(key));
-	if (map_get(c->d->keys, key) == c)
-		map_remove(c->d->keys, key);
-	s->next_waiting = NULL;
-	while (waiting != NULL) {
-		struct submission *w = waiting->data;
-		struct call *next = w->next_waiting;
-
-		w->next_waiting = NULL;
-		waiting->held = false;
-		begin(waiting);
-		waiting = next;
+	memcpy(waiting, s->waiting, sizeof(waiting));
+	for (int i = 0; i < GATES; i++) {
+		if (s->gates[i][0] != '\0')
+			map_remove(c->d->keys, s->gates[i]);
+		s->gates[i][0] = '\0';
+		s->waiting[i] = NULL;
 	}
+	for (int i = 0; i < GATES; i++)
+		for (struct call *w = waiting[i], *next; w != NULL; w = next) {
+			struct submission *behind = w->data;
+
+			next = behind->next_waiting;
+			behind->next_waiting = NULL;
+			w->held = false;
+			begin(w);
+		}
 }
 
 static void
 finish_err(struct call *c, const struct err *e)
 {
-	key_release(c);
+	gates_release(c);
 	call_reply_err(c, e);
 }
 
@@ -256,7 +278,7 @@ reply_existing(struct call *c)
 		finish_err(c, &e);
 		return;
 	}
-	key_release(c);
+	gates_release(c);
 	call_reply_indexed(c, 200, json_pack("{s:o}", "run", run_json(c->d, &s->existing, false)));
 }
 
@@ -297,7 +319,7 @@ answered(struct call *c, const struct answer *a)
 	metrics_add(METER_SUBMITTED, s->workflow, 1);
 	if ((row = core_find(c->d->core, s->id)) != NULL)
 		run.row = *row;
-	key_release(c);
+	gates_release(c);
 	call_reply_indexed(c, 201, json_pack("{s:o}", "run", run_json_parts(c->d, &run, s->spec, false)));
 }
 
@@ -337,7 +359,57 @@ looked_up(struct call *c)
 	}
 	if (!s->target_known)
 		target_cache_put(c->d->target_cache, &s->target);
-	submission_go(c, answered);
+	target_ready(c);
+}
+
+static struct reuse_want
+reuse_want_of(const struct submission *s)
+{
+	return (struct reuse_want){.how = s->reuse, .tenant = s->tenant, .workflow = s->workflow, .target = &s->target,
+		.kind = s->want.kind, .name = name_of(s), .spec = s->spec,
+		.since_real_ms = s->reuse_max_age_ms > 0 ? clock_real_ms() - s->reuse_max_age_ms : 0};
+}
+
+static int
+look_alike(struct dispatcher *d, void *data, struct err *e)
+{
+	struct submission *s = data;
+	struct reuse_want want = reuse_want_of(s);
+
+	return reuse_find(d->ledger, &want, &s->existing, e);
+}
+
+static void
+looked_alike(struct call *c)
+{
+	struct submission *s = c->data;
+
+	if (c->rc == ERR_NOTFOUND && c->r != NULL) {
+		submission_go(c, answered);
+	} else if (c->rc != 0 || c->r == NULL) {
+		finish_err(c, &c->err);
+	} else {
+		metrics_add(METER_REUSED, s->workflow, 1);
+		gates_release(c);
+		call_reply_indexed(c, 200, json_pack("{s:o, s:b}", "run", run_json(c->d, &s->existing, false), "reused", 1));
+	}
+}
+
+static void
+target_ready(struct call *c)
+{
+	struct submission *s = c->data;
+	struct reuse_want want = reuse_want_of(s);
+	char digest[SHA256_HEX_LEN], name[GATE_NAME_MAX];
+
+	if (s->reuse == REUSE_NEVER) {
+		submission_go(c, answered);
+		return;
+	}
+	reuse_identity(&want, digest);
+	snprintf(name, sizeof(name), "alike\n%s", digest);
+	if (gate_take(c, GATE_ALIKE, name))
+		call_work(c, c->d->reads, look_alike, looked_alike);
 }
 
 static void
@@ -345,26 +417,18 @@ begin(struct call *c)
 {
 	struct submission *s = c->data;
 	const struct ledger_target *known = target_cache_get(c->d->target_cache, s->want.id);
-	char key[TENANT_NAME_MAX + KEY_MAX + 2];
-	struct call *leader;
+	char name[GATE_NAME_MAX];
 
 	if (s->key != NULL) {
-		key_text(s, key, sizeof(key));
-		if ((leader = map_get(c->d->keys, key)) != NULL) {
-			struct submission *l = leader->data;
-
-			c->held = true;
-			s->next_waiting = l->next_waiting;
-			l->next_waiting = c;
+		snprintf(name, sizeof(name), "key\n%s\n%s", s->tenant, s->key);
+		if (!gate_take(c, GATE_KEY, name))
 			return;
-		}
-		map_put(c->d->keys, key, c);
 	}
 	s->target_known = known != NULL && strcmp(known->tenant, s->tenant) == 0;
 	if (s->target_known)
 		s->target = *known;
 	if (s->target_known && s->key == NULL)
-		submission_go(c, answered);
+		target_ready(c);
 	else
 		call_work(c, c->d->reads, look_up, looked_up);
 }

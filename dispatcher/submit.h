@@ -3,15 +3,21 @@
 #define DISPATCHER_SUBMIT_H
 
 #include "dispatcher/call.h"
+#include "dispatcher/reuse.h"
 #include "dispatcher/toolbox.h"
 
 #define PRIORITY_DEFAULT 50
+#define IDEMPOTENCY_KEY_MAX 128
+
+/* Submissions that might be the same pass one at a time. Whoever holds the second gate waits for nothing more. */
+enum gate { GATE_KEY, GATE_ALIKE, GATES };
+#define GATE_NAME_MAX (TENANT_NAME_MAX + IDEMPOTENCY_KEY_MAX + 4)
 
 struct submission {
 	json_t *body;               /* owns what the pointers below point to */
-	const char *workflow, *key;
+	const char *workflow, *key, *reuse_in;
 	json_t *target_in, *params_in, *labels;
-	int64_t priority, timeout_ms, not_before_real_ms;
+	int64_t priority, timeout_ms, not_before_real_ms, reuse_max_age_ms;
 	struct { const char *id, *name, *kind; } want;
 	char digest[SHA256_HEX_LEN];          /* of the request, for the key */
 	char tenant[TENANT_NAME_MAX];
@@ -23,7 +29,10 @@ struct submission {
 	char key_digest[SHA256_HEX_LEN];
 	char child[CORE_CHILD_MAX];           /* adopted: the hand-made child, else "" */
 	struct ledger_run existing;           /* that the key or the derived id led to */
-	struct call *next_waiting;            /* behind this one under the same key */
+	enum reuse reuse;
+	char gates[GATES][GATE_NAME_MAX];     /* that this submission holds, "" none */
+	struct call *waiting[GATES];          /* behind this one at each of them */
+	struct call *next_waiting;            /* behind the same one as this */
 	const char *any_tenant_target;        /* adopted: id, prefix or digest of a target of any tenant */
 };
 

@@ -173,6 +173,15 @@ def test_logs_are_shown(finds, tree):
     assert "no attempt 7" in done.stderr and "had 1" in done.stderr
 
 
+def test_a_run_that_does_the_same_is_taken(finds, tree):
+    first = finds.cli_json("run", "finds", tree, "-wait", "-not-before", "0s")["run"]["id"]
+    done = finds.cli("run", "finds", tree, "-wait", "-reuse", "completed", "-reuse-max-age", "1h")
+    assert f"Reused {first}" in done.stderr and "a.txt:1" in done.stdout
+    assert finds.cli_json("run", "finds", tree, "-reuse", "completed")["reused"] is True
+    assert "never" in finds.cli("run", "finds", tree, "-reuse", "always", check=2).stderr
+    assert "-not-before" in finds.cli("run", "finds", tree, "-not-before", "soon", check=2).stderr
+
+
 def test_artifacts_are_fetched_whole(finds, tree, tmp_path):
     run_id = finds.cli_json("run", "leaves", tree, "-wait")["run"]["id"]
     name = next(a["name"] for a in finds.cli_json("artifacts", run_id)["artifacts"] if a["name"].endswith("x.txt"))
