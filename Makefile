@@ -34,10 +34,11 @@ LIBS     = $(shell pkg-config --libs $(PKGS)) -lm
 
 # Every .c of a library folder is part of it; a program is all .c of its folder, main.c apart so that tests can link the rest.
 LIB_SRC  := $(wildcard common/*/*.c storage/*.c)
-PROGRAMS := drover-dispatcher drover-worker drover
+PROGRAMS := drover-dispatcher drover-worker drover drover-autoscale
 DIR_drover-dispatcher := dispatcher dispatcher/core
 DIR_drover-worker     := worker
 DIR_drover            := cli
+DIR_drover-autoscale  := autoscale
 
 src_of   = $(foreach d,$(DIR_$(1)),$(wildcard $(d)/*.c))
 obj_of   = $(patsubst %.c,$(OBJ)/%.o,$(1))
