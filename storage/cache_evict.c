@@ -1,5 +1,4 @@
-/* Making room, and clearing away what crashes left. One process at a time does either (locks/evict). */
-#include <dirent.h>
+/* Making room, and clearing away what crashes left. One process at a time decides (locks/evict); deleting is done without. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,196 +17,161 @@
 #include "storage/cache_parts.h"
 #include "storage/lru.h"
 
-#define STAT_BLOCK 512
 #define EVICT_LOCK "evict"
+#define FILLING_LOOK 1024 /* fills that died are among the youngest entries */
 
-/* --- walking the directory --- */
+/* --- taking out of service --- */
 
-/* Calls each for every name in path (below the cache), "." and ".." left out. A directory that is gone has no names. */
-static int
-each_name(struct cache *c, const char *path, int (*each)(struct cache *c, const char *name, void *arg), void *arg, struct err *e)
+int
+cache_discard(struct cache *c, const char *path, struct err *e)
 {
-	int fd = openat(c->dir_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), rc = 0;
-	struct dirent *d;
-	DIR *dir;
+	char to[CACHE_NAME_LEN], id[37];
 
-	if (fd < 0 && errno == ENOENT)
+	uuid_text(id);
+	snprintf(to, sizeof(to), "trash/%s", id);
+	if (renameat(c->dir_fd, path, c->dir_fd, to) == 0 || errno == ENOENT)
 		return 0;
-	dir = fd >= 0 ? fdopendir(fd) : NULL;
-	if (dir == NULL) {
-		rc = err_set(e, ERR_IO, "open %s/%s: %s", c->dir, path, strerror(errno));
-		if (fd >= 0)
-			close(fd);
+	return err_set(e, errno == ENOSPC || errno == EDQUOT ? ERR_RETRY : ERR_IO, "rename %s/%s: %s", c->dir, path, strerror(errno));
+}
+
+/* Moves everything of the entry to the trash. Called in the middle of a change of the index: a death here makes it anew. */
+static int
+discard_entry(struct cache *c, const char *name, struct err *e)
+{
+	char path[CACHE_NAME_LEN];
+	int rc = cache_discard(c, cache_entry_path(name, "", path), e);
+
+	fault_point("cache.evicted");
+	if (rc != 0)
 		return rc;
-	}
-	while (rc == 0 && (d = readdir(dir)) != NULL)
-		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
-			rc = each(c, d->d_name, arg);
-	closedir(dir);
+	snprintf(path, sizeof(path), "tmp/%.71s", name);
+	return cache_discard(c, path, e);
+}
+
+static void
+unlink_locks(struct cache *c, const char *name)
+{
+	char path[CACHE_NAME_LEN];
+
+	snprintf(path, sizeof(path), "locks/%.71s.fill", name);
+	(void)unlinkat(c->dir_fd, path, 0);
+	snprintf(path, sizeof(path), "locks/%.71s", name);
+	(void)unlinkat(c->dir_fd, path, 0);
+}
+
+int
+cache_evict(struct cache *c, const char *name, struct err *e)
+{
+	int fd = cache_lock(c, name, LOCK_EX, false, NULL, e), rc;
+
+	if (fd < 0)
+		return fd;
+	rc = index_drop(c, name, discard_entry, e);
+	fault_point("cache.evict_counted");
+	if (rc == 0)
+		unlink_locks(c, name);
+	close(fd);
 	return rc;
 }
 
-struct scan {
-	struct lru_item *items;
-	size_t n, cap;
-	int64_t total_bytes; /* of entries and of downloads that are under way */
-};
-
-static int64_t
-disk_bytes(struct cache *c, const char *path, int64_t *ret_mtime_ms)
-{
-	struct stat st;
-
-	if (fstatat(c->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) != 0)
-		return -1;
-	if (ret_mtime_ms != NULL)
-		*ret_mtime_ms = st.st_mtim.tv_sec * 1000LL + st.st_mtim.tv_nsec / 1000000;
-	return st.st_blocks * (int64_t)STAT_BLOCK;
-}
-
-static int
-scan_entry(struct cache *c, const char *name, void *arg)
-{
-	struct scan *s = arg;
-	struct lru_item item = {0};
-	char path[CACHE_NAME_LEN], boot_id[CACHE_BOOT_LEN];
-	int64_t blob_bytes, tree_bytes = 0;
-
-	if (!hex_decode(name, SHA256_LEN, NULL))
-		return 0;
-	snprintf(item.id, sizeof(item.id), "%s", name);
-	blob_bytes = disk_bytes(c, cache_entry_path(name, "blob", path), &item.used_real_ms);
-	/* An entry without bytes is what a crash left: it goes first (who is filling it right now holds its lock). */
-	if (blob_bytes >= 0) {
-		(void)disk_bytes(c, cache_entry_path(name, "used", path), &item.used_real_ms);
-		if (!cache_read_mark(c, name, boot_id, &tree_bytes))
-			tree_bytes = 0;
-		item.bytes = blob_bytes + tree_bytes;
-	}
-	if (s->n == s->cap) {
-		s->cap = s->cap > 0 ? 2 * s->cap : 64;
-		s->items = xrealloc(s->items, s->cap * sizeof(*s->items));
-	}
-	s->total_bytes += item.bytes;
-	s->items[s->n++] = item;
-	return 0;
-}
-
-static int
-scan_group(struct cache *c, const char *name, void *arg)
+void
+cache_abandon(struct cache *c, const char *name)
 {
 	char path[CACHE_NAME_LEN];
+	struct cache_measure sum = {0};
 
-	if (strlen(name) != 2)
-		return 0;
-	snprintf(path, sizeof(path), "objects/%s", name);
-	return each_name(c, path, scan_entry, arg, NULL);
+	snprintf(path, sizeof(path), "tmp/%.71s", name);
+	(void)cache_discard(c, path, NULL);
+	/* Published, and failed after that: it may be good, the next one looks. */
+	cache_measure(c, cache_entry_path(name, "", path), &sum);
+	if (sum.inodes > 0)
+		(void)index_charge(c, name, sum.bytes, sum.inodes, 0, true, NULL);
+	else
+		(void)index_drop(c, name, NULL, NULL);
+	(void)cache_empty_trash(c, NULL);
 }
 
-static int
-scan_tmp(struct cache *c, const char *name, void *arg)
-{
-	struct scan *s = arg;
-	char path[CACHE_NAME_LEN];
-	int64_t bytes;
-
-	if (strlen(name) >= CACHE_NAME_LEN - 5)
-		return 0;
-	snprintf(path, sizeof(path), "tmp/%.90s", name);
-	bytes = disk_bytes(c, path, NULL);
-	s->total_bytes += bytes > 0 ? bytes : 0;
-	return 0;
-}
-
-static int
-scan(struct cache *c, struct scan *s, struct err *e)
-{
-	int rc = each_name(c, "objects", scan_group, s, e);
-
-	return rc == 0 ? each_name(c, "tmp", scan_tmp, s, e) : rc;
-}
-
-/* --- removing --- */
-
-static void
-unlink_locks(struct cache *c, const char *sha256)
-{
-	char path[CACHE_NAME_LEN];
-
-	snprintf(path, sizeof(path), "locks/%s.fill", sha256);
-	unlinkat(c->dir_fd, path, 0);
-	snprintf(path, sizeof(path), "locks/%s", sha256);
-	unlinkat(c->dir_fd, path, 0);
-}
-
-static bool
-evict(void *arg, const struct lru_item *item)
-{
-	struct cache *c = arg;
-	char from[CACHE_NAME_LEN], to[CACHE_NAME_LEN], id[37];
-	int fd = cache_lock(c, item->id, LOCK_EX, false, NULL, NULL);
-	bool gone;
-
-	if (fd < 0)
-		return false;
-	uuid_text(id);
-	snprintf(to, sizeof(to), "trash/%s", id);
-	gone = renameat(c->dir_fd, cache_entry_path(item->id, "", from), c->dir_fd, to) == 0 || errno == ENOENT;
-	fault_point("cache.evicted");
-	if (gone)
-		unlink_locks(c, item->id);
-	close(fd);
-	if (gone)
-		atomic_fetch_add(&c->evictions, 1);
-	return gone;
-}
+/* --- trash --- */
 
 static int
 remove_trash(struct cache *c, const char *name, void *arg)
 {
-	int fd = openat(c->dir_fd, "trash", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	(void)arg;
-	/* What cannot be removed now is tried again by the next sweep. */
-	if (fd >= 0) {
-		(void)file_remove_tree(fd, name, NULL);
-		close(fd);
-	}
+	/* What cannot be removed now, or is being removed by someone else, is tried again by the next one. */
+	(void)c;
+	(void)file_remove_tree(*(const int *)arg, name, NULL);
+	fault_point("cache.trash_removed");
 	return 0;
 }
+
+int
+cache_empty_trash(struct cache *c, struct err *e)
+{
+	int fd = openat(c->dir_fd, "trash", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), rc;
+
+	if (fd < 0)
+		return err_set(e, ERR_IO, "open %s/trash: %s", c->dir, strerror(errno));
+	rc = cache_each_name(c, "trash", remove_trash, &fd, e);
+	close(fd);
+	return rc;
+}
+
+/* --- after crashes --- */
 
 /* A name in tmp/ whose entry nobody holds was left by a dead process. */
 static int
 sweep_name(struct cache *c, const char *name, void *arg)
 {
-	char sha256[CACHE_SHA_LEN] = "";
-	int tmp_fd, lock_fd;
+	char path[CACHE_NAME_LEN];
+	struct cache_mark mark;
+	int fd;
 
 	(void)arg;
-	snprintf(sha256, sizeof(sha256), "%s", name);
-	if (!hex_decode(sha256, SHA256_LEN, NULL))
+	if (!cache_entry_valid(name, NULL) || (fd = cache_lock(c, name, LOCK_EX, false, NULL, NULL)) < 0)
 		return 0;
-	lock_fd = cache_lock(c, sha256, LOCK_EX, false, NULL, NULL);
-	if (lock_fd < 0)
-		return 0;
-	tmp_fd = openat(c->dir_fd, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (tmp_fd >= 0) {
-		(void)file_remove_tree(tmp_fd, name, NULL);
-		close(tmp_fd);
-	}
-	close(lock_fd);
+	snprintf(path, sizeof(path), "tmp/%.71s", name);
+	(void)cache_discard(c, path, NULL);
+	if (cache_read_mark(c, name, &mark))
+		(void)index_charge(c, name, mark.bytes, mark.inodes, 0, true, NULL);
+	else
+		(void)index_drop(c, name, NULL, NULL);
+	close(fd);
 	return 0;
+}
+
+/* Slots of fills that died before or after their file in tmp/. */
+static void
+sweep_filling(struct cache *c)
+{
+	struct index_item *items = xcalloc(FILLING_LOOK, sizeof(*items));
+	long n = index_youngest(c, items, FILLING_LOOK, NULL);
+
+	for (long i = 0; i < n; i++) {
+		char path[CACHE_NAME_LEN];
+		struct cache_measure sum = {0};
+		int fd;
+
+		if ((items[i].flags & CACHE_FILLING) == 0 || (fd = cache_lock(c, items[i].name, LOCK_EX, false, NULL, NULL)) < 0)
+			continue;
+		cache_measure(c, cache_entry_path(items[i].name, "", path), &sum);
+		if (sum.inodes > 0)
+			(void)index_charge(c, items[i].name, sum.bytes, sum.inodes, items[i].flags & CACHE_TRANSIENT, true, NULL);
+		else
+			(void)index_drop(c, items[i].name, NULL, NULL);
+		close(fd);
+	}
+	free(items);
 }
 
 /* A lock file without an entry, of a download that failed. */
 static int
-sweep_lock(struct cache *c, const char *name, void *arg)
+sweep_lock(struct cache *c, const char *lock, void *arg)
 {
-	char path[CACHE_NAME_LEN];
+	char name[CACHE_ENTRY_LEN], path[CACHE_NAME_LEN];
 	int fd;
 
 	(void)arg;
-	if (!hex_decode(name, SHA256_LEN, NULL) || faccessat(c->dir_fd, cache_entry_path(name, "", path), F_OK, 0) == 0)
+	snprintf(name, sizeof(name), "%.69s", lock); /* "<entry>" of "<entry>.fill" as well */
+	if (!cache_entry_valid(name, NULL) || faccessat(c->dir_fd, cache_entry_path(name, "", path), F_OK, 0) == 0)
 		return 0;
 	fd = cache_lock(c, name, LOCK_EX, false, NULL, NULL);
 	if (fd < 0)
@@ -222,127 +186,216 @@ sweep_lock(struct cache *c, const char *name, void *arg)
 int
 cache_sweep_tmp(struct cache *c, struct err *e)
 {
-	int fd = cache_lock(c, EVICT_LOCK, LOCK_EX, true, NULL, e), rc;
+	struct index_sums sums;
+	int rc = cache_each_name(c, "tmp", sweep_name, NULL, e);
 
-	if (fd < 0)
-		return fd;
-	if ((rc = each_name(c, "tmp", sweep_name, NULL, e)) == 0 && (rc = each_name(c, "locks", sweep_lock, NULL, e)) == 0)
-		rc = each_name(c, "trash", remove_trash, NULL, e);
-	close(fd);
+	if (rc == 0 && (rc = index_sums(c, &sums, e)) == 0 && sums.filling > 0)
+		sweep_filling(c);
 	return rc;
 }
 
 /* --- room --- */
 
-static int64_t
-free_bytes(struct cache *c)
+static void
+look_at_disk(struct cache *c, struct lru_state *s)
 {
 	struct statvfs v;
 
-	return fstatvfs(c->dir_fd, &v) == 0 ? (int64_t)v.f_bavail * (int64_t)v.f_frsize : INT64_MAX;
+	s->free_bytes = s->free_inodes = INT64_MAX;
+	if (fstatvfs(c->dir_fd, &v) != 0)
+		return;
+	s->free_bytes = (int64_t)v.f_bavail * (int64_t)v.f_frsize;
+	if (v.f_files > 0) /* btrfs has no fixed number */
+		s->free_inodes = (int64_t)v.f_favail;
 }
 
-static int64_t
-at_most(int64_t a, int64_t b)
+static struct lru_state
+state_now(struct cache *c, int64_t total_bytes)
 {
-	return a < b ? a : b;
+	struct lru_state s = {.total_bytes = total_bytes, .max_bytes = c->config.max_bytes, .min_free_bytes = c->config.min_free_bytes,
+	    .min_free_inodes = c->config.min_free_inodes};
+
+	look_at_disk(c, &s);
+	return s;
 }
 
-/* How far down the total must come so that need_bytes more fit: the high mark starts it, the low mark ends it. */
-static int64_t
-target(struct cache *c, int64_t total_bytes, int64_t need_bytes, bool hard)
-{
-	int64_t high = c->config.max_bytes / 100 * CACHE_HIGH_PERCENT, low = c->config.max_bytes / 100 * CACHE_LOW_PERCENT;
-	int64_t lack = need_bytes + c->config.min_free_bytes - free_bytes(c), goal = total_bytes;
-
-	if (hard || total_bytes + need_bytes > high)
-		goal = at_most(goal, low - need_bytes);
-	if (hard)
-		goal = at_most(goal, total_bytes - need_bytes);
-	if (lack > 0)
-		goal = at_most(goal, total_bytes - lack);
-	return goal;
-}
-
-/* The caller holds the evict lock. */
+/* Evicts the longest unused until lack is made good, and all that were not used since `expired`. The caller holds the evict lock.
+ * Each entry is looked at once at most: one in use counts as used now. */
 static int
-make_room(struct cache *c, int64_t need_bytes, bool hard, int64_t expired_before_real_ms, struct err *e)
+evict_down(struct cache *c, struct lru_lack lack, int64_t expired_before_real_ms, int64_t entries, struct err *e)
 {
-	struct scan s = {0};
-	struct lru_goal goal = {.expired_before_real_ms = expired_before_real_ms};
-	int rc = scan(c, &s, e);
+	struct index_item item;
+	uint32_t after = 0;
+	int rc = 0;
 
-	if (rc == 0) {
-		goal.total_bytes = s.total_bytes;
-		goal.target_bytes = target(c, s.total_bytes, need_bytes, hard);
-		s.total_bytes -= lru_evict(s.items, s.n, &goal, evict, c);
-		rc = each_name(c, "trash", remove_trash, NULL, e);
+	for (int64_t seen = 0; seen < entries && (rc = index_younger(c, after, &item, e)) == 0; seen++) {
+		bool transient = (item.flags & CACHE_TRANSIENT) != 0;
+
+		if (lack.bytes <= 0 && lack.inodes <= 0 && item.used_real_ms >= expired_before_real_ms && !transient)
+			break;
+		rc = cache_evict(c, item.name, e);
+		if (rc == 0) {
+			lack.bytes -= item.bytes;
+			lack.inodes -= item.inodes;
+		} else if (rc == ERR_CONFLICT && transient) {
+			after = item.no; /* stays at the old end */
+		} else if (rc != ERR_CONFLICT || ((rc = index_used(c, item.name, INDEX_IN_USE, NULL, e)) != 0 && rc != ERR_NOTFOUND)) {
+			return rc;
+		}
 	}
-	free(s.items);
-	if (rc == 0 && need_bytes > 0 && s.total_bytes + need_bytes > c->config.max_bytes) {
-		err_set(e, ERR_RETRY, "the cache is full of entries in use: %lld bytes of %lld", (long long)s.total_bytes,
-		    (long long)c->config.max_bytes);
-		err_hint(e, "raise CACHE_MAX_SIZE, or run less at once on this node");
-		return ERR_RETRY;
-	}
-	if (rc == 0 && need_bytes > 0 && free_bytes(c) - need_bytes < c->config.min_free_bytes) {
-		err_set(e, ERR_RETRY, "the disk of %s has %lld bytes free, %lld more are needed", c->dir,
-		    (long long)free_bytes(c), (long long)(need_bytes + c->config.min_free_bytes));
-		err_hint(e, "free space on this node");
-		return ERR_RETRY;
-	}
-	return rc;
+	return rc == ERR_NOTFOUND || rc == ERR_CONFLICT ? 0 : rc;
 }
 
-int
-cache_make_room(struct cache *c, int64_t need_bytes, bool hard, struct err *e)
+static int
+below_floor(struct cache *c, const struct lru_state *s, int64_t need_bytes, int64_t need_inodes, struct err *e)
 {
+	if (s->free_bytes < INT64_MAX && s->free_bytes - need_bytes < s->min_free_bytes) {
+		err_set(e, ERR_RETRY, "the disk of %s has %lld bytes free, %lld more are needed and %lld are to stay free", c->dir,
+		    (long long)s->free_bytes, (long long)need_bytes, (long long)s->min_free_bytes);
+		err_hint(e, "free space on this node, or lower CACHE_MIN_FREE");
+		return ERR_RETRY;
+	}
+	if (s->free_inodes < INT64_MAX && s->free_inodes - need_inodes < s->min_free_inodes) {
+		err_set(e, ERR_RETRY, "the disk of %s has %lld inodes free, %lld more are needed and %lld are to stay free", c->dir,
+		    (long long)s->free_inodes, (long long)need_inodes, (long long)s->min_free_inodes);
+		err_hint(e, "remove files on this node, or lower CACHE_MIN_FREE_INODES");
+		return ERR_RETRY;
+	}
+	return 0;
+}
+
+struct need {
+	int64_t bytes, inodes; /* of the entry altogether */
+	int64_t more_bytes, more_inodes; /* than it is charged now */
+	bool known, transient; /* whether it has a slot */
+};
+
+/* Makes room and charges, in one go for all processes. */
+static int
+take(struct cache *c, const char *name, const struct need *n, struct err *e)
+{
+	struct index_sums sums;
+	struct lru_state s;
 	int fd = cache_lock(c, EVICT_LOCK, LOCK_EX, true, NULL, e), rc;
+	bool transient;
 
 	if (fd < 0)
 		return fd;
-	rc = make_room(c, need_bytes, hard, INT64_MIN, e);
+	if ((rc = index_sums(c, &sums, e)) == 0) {
+		s = state_now(c, sums.bytes);
+		rc = evict_down(c, lru_lack(&s, n->more_bytes, n->more_inodes, false), INT64_MIN, sums.entries, e);
+	}
+	if (rc == 0 && (rc = index_sums(c, &sums, e)) == 0) {
+		transient = n->transient || sums.bytes + n->more_bytes > c->config.max_bytes;
+		rc = index_charge(c, name, n->bytes, n->inodes, CACHE_FILLING | (transient ? CACHE_TRANSIENT : 0), n->known, e);
+	}
 	close(fd);
 	return rc;
 }
 
-/* Opens tmp/<name> and takes need_bytes from the disk for it. */
+/* Creates tmp/<name> with bytes taken from the disk. */
 static int
-allocate(struct cache *c, const char *name, int64_t need_bytes, struct err *e)
+allocate(struct cache *c, const char *name, int64_t bytes, struct err *e)
 {
 	char path[CACHE_NAME_LEN];
 	int fd, rc;
 
-	snprintf(path, sizeof(path), "tmp/%.90s", name);
-	unlinkat(c->dir_fd, path, 0);
+	snprintf(path, sizeof(path), "tmp/%.71s", name);
+	if ((rc = cache_discard(c, path, e)) != 0)
+		return rc;
 	fd = openat(c->dir_fd, path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd >= 0 && (need_bytes == 0 || fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, need_bytes) == 0 || errno == EOPNOTSUPP ||
-	    errno == ENOSYS))
+	if (fd >= 0 && (bytes == 0 || fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0 || errno == EOPNOTSUPP || errno == ENOSYS))
 		return fd;
-	rc = err_set(e, errno == ENOSPC || errno == EDQUOT ? ERR_RETRY : ERR_IO, "reserve %lld bytes in %s/%s: %s",
-	    (long long)need_bytes, c->dir, path, strerror(errno));
+	rc = err_set(e, errno == ENOSPC || errno == EDQUOT ? ERR_RETRY : ERR_IO, "reserve %lld bytes in %s/%s: %s", (long long)bytes,
+	    c->dir, path, strerror(errno));
+	if (errno == ENOSPC || errno == EDQUOT)
+		err_hint(e, "free space on this node");
 	if (fd >= 0) {
 		close(fd);
-		unlinkat(c->dir_fd, path, 0);
+		(void)unlinkat(c->dir_fd, path, 0);
 	}
 	return rc;
 }
 
-int
-cache_reserve(struct cache *c, const char *name, int64_t need_bytes, struct err *e)
+/* Looks at the floors and, if file, allocates, one process at a time. */
+static int
+claim(struct cache *c, const char *name, const struct need *n, bool file, struct err *e)
 {
-	int lock_fd = cache_lock(c, EVICT_LOCK, LOCK_EX, true, NULL, e), fd;
+	int fd = cache_lock(c, EVICT_LOCK, LOCK_EX, true, NULL, e), rc;
+	struct lru_state s;
 
-	if (lock_fd < 0)
-		return lock_fd;
-	fd = make_room(c, need_bytes, false, INT64_MIN, e);
-	if (fd == 0)
-		fd = allocate(c, name, need_bytes, e);
+	if (fd < 0)
+		return fd;
+	s = state_now(c, 0);
+	rc = below_floor(c, &s, n->more_bytes, n->more_inodes, e);
+	if (rc == 0 && file)
+		rc = allocate(c, name, n->bytes, e);
+	close(fd);
+	return rc;
+}
+
+static int
+reserve(struct cache *c, const char *name, int64_t need_bytes, int64_t need_inodes, bool file, struct err *e)
+{
+	struct need n = {.bytes = need_bytes, .inodes = need_inodes, .more_bytes = need_bytes, .more_inodes = need_inodes};
+	struct index_item item;
+	int rc = index_find(c, name, &item, e);
+
+	if (rc != 0 && rc != ERR_NOTFOUND)
+		return rc;
+	if (rc == 0) {
+		n.known = true;
+		n.transient = (item.flags & CACHE_TRANSIENT) != 0;
+		n.more_bytes -= item.bytes;
+		n.more_inodes -= item.inodes;
+	}
+	if ((rc = take(c, name, &n, e)) != 0 || (rc = cache_empty_trash(c, e)) != 0)
+		return rc;
+	fault_point("cache.charged_before");
+	rc = claim(c, name, &n, file, e);
 	/* A quota, or bytes that the file system keeps for root, are not in what it calls free. */
-	if (fd == ERR_RETRY && make_room(c, need_bytes, true, INT64_MIN, e) == 0)
-		fd = allocate(c, name, need_bytes, e);
-	close(lock_fd);
+	if (rc == ERR_RETRY && cache_emergency(c, n.more_bytes, NULL) == 0)
+		rc = claim(c, name, &n, file, e);
+	return rc;
+}
+
+int
+cache_reserve(struct cache *c, const char *name, int64_t need_bytes, int64_t need_inodes, struct err *e)
+{
+	return reserve(c, name, need_bytes, need_inodes, false, e);
+}
+
+int
+cache_reserve_file(struct cache *c, const char *name, int64_t need_bytes, struct err *e)
+{
+	int64_t rounded = (need_bytes + CACHE_BLOCK_BYTES - 1) / CACHE_BLOCK_BYTES * CACHE_BLOCK_BYTES;
+	int fd = reserve(c, name, rounded + (CACHE_ENTRY_INODES - 1) * CACHE_BLOCK_BYTES, CACHE_ENTRY_INODES, true, e);
+
 	return fd;
+}
+
+/* Evicts under the evict lock, then deletes without it. */
+static int
+make_room(struct cache *c, int64_t need_bytes, bool hard, int64_t expired_before_real_ms, struct err *e)
+{
+	struct index_sums sums;
+	int fd = cache_lock(c, EVICT_LOCK, LOCK_EX, true, NULL, e), rc;
+
+	if (fd < 0)
+		return fd;
+	if ((rc = index_sums(c, &sums, e)) == 0) {
+		struct lru_state s = state_now(c, sums.bytes);
+
+		rc = evict_down(c, lru_lack(&s, need_bytes, 0, hard), expired_before_real_ms, sums.entries, e);
+	}
+	close(fd);
+	return rc == 0 ? cache_empty_trash(c, e) : rc;
+}
+
+int
+cache_emergency(struct cache *c, int64_t need_bytes, struct err *e)
+{
+	return make_room(c, need_bytes, true, INT64_MIN, e);
 }
 
 /* --- for the programs --- */
@@ -350,27 +403,41 @@ cache_reserve(struct cache *c, const char *name, int64_t need_bytes, struct err 
 int
 cache_sweep(struct cache *c, struct err *e)
 {
-	int fd, rc = cache_sweep_tmp(c, e);
+	int64_t now_real_ms = clock_real_ms();
+	int rc = cache_sweep_tmp(c, e);
+
+	if (rc == 0 && (rc = cache_each_name(c, "locks", sweep_lock, NULL, e)) == 0)
+		rc = make_room(c, 0, false, now_real_ms - c->config.ttl_ms, e);
+	if (rc == 0)
+		index_note_sweep(c, now_real_ms);
+	return rc;
+}
+
+int
+cache_sweep_if_due(struct cache *c, int64_t every_ms, struct err *e)
+{
+	int64_t now_real_ms = clock_real_ms();
+	struct index_sums sums;
+	int rc = index_sums(c, &sums, e);
 
 	if (rc != 0)
 		return rc;
-	fd = cache_lock(c, EVICT_LOCK, LOCK_EX, true, NULL, e);
-	if (fd < 0)
-		return fd;
-	rc = make_room(c, 0, false, clock_real_ms() - c->config.ttl_ms, e);
-	close(fd);
-	return rc;
+	if (sums.swept_real_ms <= now_real_ms && now_real_ms - sums.swept_real_ms < every_ms)
+		return cache_empty_trash(c, e);
+	return cache_sweep(c, e);
 }
 
 void
 cache_stats(struct cache *c, struct cache_stats *ret_stats)
 {
-	struct scan s = {0};
+	struct index_sums sums = {0};
+	struct lru_state s = state_now(c, 0);
 
-	(void)scan(c, &s, NULL);
-	*ret_stats = (struct cache_stats){
-		.bytes = s.total_bytes, .entries = (int64_t)s.n, .pinned = atomic_load(&c->pinned), .hits = atomic_load(&c->hits),
-		.misses = atomic_load(&c->misses), .evictions = atomic_load(&c->evictions),
-	};
-	free(s.items);
+	(void)index_sums(c, &sums, NULL);
+	*ret_stats = (struct cache_stats){.bytes = sums.bytes, .entries = sums.entries, .transient_bytes = sums.transient_bytes,
+	    .hits = sums.counts.hits, .misses = sums.counts.misses, .evictions = sums.counts.evictions,
+	    .evicted_bytes = sums.counts.evicted_bytes, .damaged = sums.counts.damaged, .max_bytes = c->config.max_bytes,
+	    .ttl_ms = c->config.ttl_ms, .min_free_bytes = c->config.min_free_bytes, .min_free_inodes = c->config.min_free_inodes,
+	    .free_bytes = s.free_bytes, .free_inodes = s.free_inodes, .pinned = atomic_load(&c->pinned),
+	    .pinned_bytes = atomic_load(&c->pinned_bytes), .swept_real_ms = sums.swept_real_ms, .generation = sums.generation};
 }

@@ -1,31 +1,30 @@
 #include "storage/lru.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-static int
-by_use(const void *a, const void *b)
+static int64_t
+at_least(int64_t a, int64_t b)
 {
-	const struct lru_item *x = a, *y = b;
-
-	if (x->used_real_ms != y->used_real_ms)
-		return x->used_real_ms < y->used_real_ms ? -1 : 1;
-	return strcmp(x->id, y->id);
+	return a > b ? a : b;
 }
 
-int64_t
-lru_evict(struct lru_item *items, size_t n, const struct lru_goal *goal,
-    bool (*evict)(void *arg, const struct lru_item *item), void *arg)
+/* How much is missing of a floor. free may be INT64_MAX. */
+static int64_t
+below_floor(int64_t free, int64_t floor, int64_t need)
 {
-	int64_t freed = 0;
+	return free < floor ? floor - free + need : at_least(0, need - (free - floor));
+}
 
-	if (n > 0)
-		qsort(items, n, sizeof(*items), by_use);
-	for (size_t i = 0; i < n; i++) {
-		if (goal->total_bytes - freed <= goal->target_bytes && items[i].used_real_ms >= goal->expired_before_real_ms)
-			break;
-		if (evict(arg, &items[i]))
-			freed += items[i].bytes;
-	}
-	return freed;
+struct lru_lack
+lru_lack(const struct lru_state *s, int64_t need_bytes, int64_t need_inodes, bool hard)
+{
+	int64_t high = s->max_bytes / 100 * LRU_HIGH_PERCENT, low = s->max_bytes / 100 * LRU_LOW_PERCENT;
+	int64_t counted = need_bytes > s->max_bytes ? 0 : need_bytes;
+	struct lru_lack lack = {0};
+
+	if (hard || s->total_bytes + counted > high)
+		lack.bytes = at_least(0, s->total_bytes + counted - low);
+	if (hard)
+		lack.bytes = at_least(lack.bytes, need_bytes);
+	lack.bytes = at_least(lack.bytes, below_floor(s->free_bytes, s->min_free_bytes, need_bytes));
+	lack.inodes = below_floor(s->free_inodes, s->min_free_inodes, need_inodes);
+	return lack;
 }
