@@ -44,8 +44,6 @@ static const struct setting rows[] = {
 	NUMBER("CACHE_MIN_FREE", SIZE, cache_min_free_bytes, "512MiB", 0, INT64_C(1) << 50, "Space of the file system that is left free."),
 	NUMBER("CACHE_MIN_FREE_INODES", INT, cache_min_free_inodes, "5000", 0, INT64_C(1) << 40, "Inodes of the file system that are left free."),
 	NUMBER("CACHE_SWEEP", DURATION, cache_sweep_ms, "30m", 1000, DAY_MS, "How often one of the node's workers evicts what is over CACHE_TTL and clears away what crashes left."),
-	NUMBER("CACHE_MIN_FREE_INODES", INT, cache_min_free_inodes, "5000", 0, INT64_C(1) << 40, "Inodes of the file system that are left free."),
-	NUMBER("CACHE_SWEEP", DURATION, cache_sweep_ms, "30m", 1000, DAY_MS, "How often one of the node's workers evicts what is over CACHE_TTL and clears away what crashes left."),
 
 	STORE_SETTINGS(struct config, store),
 
