@@ -1,23 +1,16 @@
-#include "dispatcher/buckets.h"
+#include "dispatcher/buckets_priv.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "storage/lifecycle.h"
+#include "base/metrics.h"
+#include "dispatcher/meters.h"
 
-#define DAY_MS (24 * 3600 * INT64_C(1000))
-
-struct buckets {
-	struct dispatcher *d;
-	pthread_mutex_t mutex;      /* whoever makes the buckets; the others wait */
-	bool made;
-	bool ruled;                 /* by the one thread that cleans up */
-	bool own_targets, own_results; /* … the store has no rules of its own */
-};
+#define KEY_TEXT_MAX 1200
 
 struct buckets *
 buckets_new(struct dispatcher *d)
@@ -25,152 +18,218 @@ buckets_new(struct dispatcher *d)
 	struct buckets *b = xcalloc(1, sizeof(*b));
 
 	b->d = d;
-	pthread_mutex_init(&b->mutex, NULL);
+	pthread_mutex_init(&b->making, NULL);
+	pthread_mutex_init(&b->lock, NULL);
+	pthread_cond_init(&b->removed, NULL);
+	b->held = map_new();
+	b->removing = map_new();
 	return b;
 }
 
 void
 buckets_free(struct buckets *b)
 {
+	size_t cursor = 0;
+	void *count;
+
 	if (b == NULL)
 		return;
-	pthread_mutex_destroy(&b->mutex);
+	while (map_next(b->held, &cursor, NULL, &count))
+		free(count);
+	map_free(b->held);
+	map_free(b->removing);
+	pthread_cond_destroy(&b->removed);
+	pthread_mutex_destroy(&b->lock);
+	pthread_mutex_destroy(&b->making);
 	free(b);
+}
+
+const char *
+buckets_name(const struct buckets *b, enum bucket_role role)
+{
+	const struct store_settings *s = &b->d->config->store;
+	const char *const names[BUCKETS] = {[BUCKET_TARGETS] = s->targets, [BUCKET_RESULTS] = s->results, [BUCKET_TOOLBOX] = s->toolbox};
+
+	return names[role];
+}
+
+const char *
+bucket_role_word(enum bucket_role role)
+{
+	static const char *const words[BUCKETS] = {"targets", "results", "toolbox"};
+
+	return words[role];
 }
 
 int
 buckets_make(struct buckets *b, struct err *e)
 {
-	const struct config *c = b->d->config;
-	const char *const names[] = {c->store.targets, c->store.results, c->store.toolbox};
 	int rc = 0;
 
-	pthread_mutex_lock(&b->mutex);
-	for (size_t i = 0; !b->made && rc == 0 && i < sizeof(names) / sizeof(names[0]); i++)
-		rc = store_ensure_bucket(b->d->brief, names[i], e);
+	pthread_mutex_lock(&b->making);
+	for (enum bucket_role i = 0; !b->made && rc == 0 && i < BUCKETS; i++)
+		rc = store_ensure_bucket(b->d->brief, buckets_name(b, i), e);
 	b->made = rc == 0;
-	pthread_mutex_unlock(&b->mutex);
+	pthread_mutex_unlock(&b->making);
 	return rc;
 }
 
-/* --- rules --- */
+/* --- keys --- */
 
-static unsigned
-days(int64_t ms)
-{
-	return (unsigned)((ms + DAY_MS - 1) / DAY_MS);
-}
-
-/* One day more than is promised for targets: our own clock decides first, the rule is the net below. */
-static struct lifecycle_rule
-target_rule(const struct config *c)
-{
-	return (struct lifecycle_rule){"drover-targets", "", days(c->target_retention_ms) + 1};
-}
-
-static struct lifecycle_rule
-result_rule(const struct config *c)
-{
-	return (struct lifecycle_rule){"drover-results", "", days(c->result_retention_ms)};
-}
-
-int
-buckets_set_rules(struct buckets *b, struct err *e)
-{
-	const struct config *c = b->d->config;
-	struct lifecycle_rule targets = target_rule(c), results = result_rule(c);
-	int rc;
-
-	if (b->ruled)
-		return 0;
-	rc = store_lifecycle_merge(b->d->brief, c->store.targets, &targets, 1, e);
-	b->own_targets = rc == ERR_NOTFOUND;
-	if (rc == 0 || b->own_targets)
-		rc = store_lifecycle_merge(b->d->brief, c->store.results, &results, 1, e);
-	b->own_results = rc == ERR_NOTFOUND;
-	rc = b->own_results ? 0 : rc;
-	b->ruled = rc == 0;
-	return rc;
-}
-
-/* --- removing --- */
-
-/* The first folder of a key: the target's id, or the run's. */
-static void
-owner_of(const char *key, char *out, size_t len)
+void
+bucket_key_owner(const char *key, char *out, size_t len)
 {
 	size_t n = strcspn(key, "/");
 
 	snprintf(out, len, "%.*s", n < len ? (int)n : 0, key);
 }
 
-/* A row decides over its object: the janitor removes both. In doubt an object stays. */
-static bool
-keep_target(void *arg, const char *key)
+bool
+bucket_key_ours(enum bucket_role role, const char *key)
 {
-	struct buckets *b = arg;
-	struct ledger_target t;
-	char id[TARGET_ID_MAX];
-	struct err e;
+	static const char bundles[] = "bundles/";
+	char owner[RUN_ID_MAX];
 
-	owner_of(key, id, sizeof(id));
-	return target_id_valid(id) && ledger_target_find(b->d->ledger, id, NULL, &t, &e) != ERR_NOTFOUND;
+	if (strncmp(key, BUCKET_OWN_PREFIX, strlen(BUCKET_OWN_PREFIX)) == 0)
+		return true;
+	bucket_key_owner(key, owner, sizeof(owner));
+	switch (role) {
+	case BUCKET_TARGETS:
+		return strncmp(key, BUCKET_STAGING_PREFIX, strlen(BUCKET_STAGING_PREFIX)) == 0 ||
+		    (target_id_valid(owner) && strcmp(key + strlen(owner), "/target") == 0);
+	case BUCKET_RESULTS:
+		return run_id_valid(owner) && key[strlen(owner)] == '/';
+	case BUCKET_TOOLBOX:
+		return strncmp(key, bundles, sizeof(bundles) - 1) == 0;
+	default:
+		return false;
+	}
 }
 
-static bool
-keep_result(void *arg, const char *key)
+/* --- objects under way --- */
+
+void
+buckets_hold(struct buckets *b, const char *name)
 {
-	struct buckets *b = arg;
-	struct ledger_run run = {.spec = NULL};
-	char id[RUN_ID_MAX];
-	struct err e;
-	bool keep;
+	size_t *count;
+
+	pthread_mutex_lock(&b->lock);
+	while (map_get(b->removing, name) != NULL)
+		pthread_cond_wait(&b->removed, &b->lock);
+	if ((count = map_get(b->held, name)) == NULL) {
+		count = xcalloc(1, sizeof(*count));
+		map_put(b->held, name, count);
+	}
+	++*count;
+	pthread_mutex_unlock(&b->lock);
+}
+
+void
+buckets_let_go(struct buckets *b, const char *name)
+{
+	size_t *count;
+
+	pthread_mutex_lock(&b->lock);
+	count = map_get(b->held, name);
+	if (count != NULL && --*count == 0)
+		free(map_remove(b->held, name));
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* False: it is held, or somebody else removes it. */
+static bool
+removal_begin(struct buckets *b, const char *name)
+{
+	bool mine;
+
+	pthread_mutex_lock(&b->lock);
+	mine = map_get(b->held, name) == NULL && map_get(b->removing, name) == NULL;
+	if (mine)
+		map_put(b->removing, name, b);
+	pthread_mutex_unlock(&b->lock);
+	return mine;
+}
+
+static void
+removal_end(struct buckets *b, const char *name)
+{
+	pthread_mutex_lock(&b->lock);
+	map_remove(b->removing, name);
+	pthread_cond_broadcast(&b->removed);
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* --- removing --- */
+
+int
+buckets_remove(struct buckets *b, enum bucket_role role, const char *key, struct err *e)
+{
+	const char *bucket = buckets_name(b, role);
+	bool versioned, told;
 	int rc;
 
-	owner_of(key, id, sizeof(id));
-	if (!run_id_valid(id))
-		return false;
-	rc = ledger_run_find(b->d->ledger, id, NULL, &run, &e);
-	keep = rc == 0 ? !run_state_final(run.row.state) : rc != ERR_NOTFOUND;
-	ledger_run_release(&run);
-	return keep;
+	pthread_mutex_lock(&b->lock);
+	versioned = b->versioned[role] && !b->versions_stay[role];
+	pthread_mutex_unlock(&b->lock);
+	fault_point("buckets.remove");
+	if (!versioned)
+		return store_remove(b->d->brief, bucket, key, e);
+	rc = store_remove_versions(b->d->brief, bucket, key, e);
+	if (rc != ERR_DENIED)
+		return rc;
+	pthread_mutex_lock(&b->lock);
+	told = b->versions_stay[role];
+	b->versions_stay[role] = true;
+	pthread_mutex_unlock(&b->lock);
+	if (!told)
+		log_warn(bucket, "old versions of removed objects stay: %s", e->msg);
+	return store_remove(b->d->brief, bucket, key, e);
 }
 
 int
-buckets_sweep(struct buckets *b, int64_t now_real_ms, const atomic_bool *stop, struct err *e)
+buckets_remove_target(struct buckets *b, const char *id, bool *ret_gone, struct err *e)
 {
-	const struct config *c = b->d->config;
-	const struct {
-		bool own;
-		const char *bucket;
-		struct lifecycle_rule rule;
-		bool (*keep)(void *arg, const char *key);
-	} sweeps[] = {{b->own_targets, c->store.targets, target_rule(c), keep_target},
-		{b->own_results, c->store.results, result_rule(c), keep_result}};
-	int rc = 0;
+	struct ledger_target t;
+	char key[KEY_TEXT_MAX];
+	int rc;
 
-	for (size_t i = 0; rc == 0 && i < sizeof(sweeps) / sizeof(sweeps[0]); i++) {
-		struct lifecycle_sweep_options o = {.keep = sweeps[i].keep, .arg = b, .stop = stop};
-		int64_t removed = 0;
-
-		if (!sweeps[i].own)
-			continue;
-		rc = lifecycle_sweep(b->d->brief, sweeps[i].bucket, &sweeps[i].rule, 1, now_real_ms, &o, &removed, e);
-		if (removed > 0)
-			log_info(sweeps[i].bucket, "%lld old objects were removed", (long long)removed);
+	if (ret_gone != NULL)
+		*ret_gone = false;
+	if (!removal_begin(b, id))
+		return 0;
+	rc = ledger_target_find(b->d->ledger, id, NULL, &t, e);
+	if (rc == ERR_NOTFOUND) {
+		rc = buckets_remove(b, BUCKET_TARGETS, key_target(id, key, sizeof(key)), e);
+		if (ret_gone != NULL)
+			*ret_gone = rc == 0;
 	}
+	removal_end(b, id);
 	return rc;
 }
 
 int
-buckets_remove_old(struct buckets *b, const char *bucket, const char *key, int64_t before_real_ms, struct err *e)
+buckets_remove_staging(struct buckets *b, const char *key, bool *ret_gone, struct err *e)
+{
+	int rc;
+
+	*ret_gone = false;
+	if (!removal_begin(b, key))
+		return 0;
+	rc = buckets_remove(b, BUCKET_TARGETS, key, e);
+	*ret_gone = rc == 0;
+	removal_end(b, key);
+	return rc;
+}
+
+int
+buckets_remove_old(struct buckets *b, enum bucket_role role, const char *key, int64_t before_real_ms, struct err *e)
 {
 	struct object_info info;
-	int rc = store_head(b->d->brief, bucket, key, &info, e);
+	int rc = store_head(b->d->brief, buckets_name(b, role), key, &info, e);
 
 	if (rc == ERR_NOTFOUND || (rc == 0 && info.modified_real_ms >= before_real_ms))
 		return 0;
-	return rc == 0 ? store_remove(b->d->brief, bucket, key, e) : rc;
+	return rc == 0 ? buckets_remove(b, role, key, e) : rc;
 }
 
 struct results {
@@ -184,7 +243,7 @@ remove_result(void *arg, const char *key, const struct object_info *info)
 	struct results *r = arg;
 
 	(void)info;
-	return store_remove(r->b->d->brief, r->b->d->config->store.results, key, r->e);
+	return buckets_remove(r->b, BUCKET_RESULTS, key, r->e);
 }
 
 int
@@ -194,5 +253,57 @@ buckets_remove_results(struct buckets *b, const char *run, struct err *e)
 	char prefix[RUN_ID_MAX + 1];
 
 	snprintf(prefix, sizeof(prefix), "%s/", run);
-	return store_list(b->d->brief, b->d->config->store.results, prefix, remove_result, &r, e);
+	return store_list(b->d->brief, buckets_name(b, BUCKET_RESULTS), prefix, remove_result, &r, e);
+}
+
+/* --- uploads that nobody finishes --- */
+
+struct stale {
+	struct buckets *b;
+	enum bucket_role role;
+	int64_t before_real_ms;
+	bool dry;
+	const atomic_bool *stop;
+	struct stale_uploads *ret;
+	struct err *e;
+};
+
+static int
+stale_one(void *arg, const struct store_upload *u)
+{
+	struct stale *s = arg;
+	int rc = 0;
+
+	if (s->stop != NULL && atomic_load(s->stop))
+		return err_set(s->e, ERR_CANCELED, "stopped");
+	if (!bucket_key_ours(s->role, u->key) || u->begun_real_ms >= s->before_real_ms)
+		return 0;
+	s->ret->found++;
+	if (s->dry)
+		return 0;
+	rc = store_abort_upload(s->b->d->brief, buckets_name(s->b, s->role), u, s->before_real_ms, s->e);
+	if (rc == ERR_CONFLICT) {
+		s->ret->found--;
+		s->ret->flying++;
+		return 0;
+	}
+	if (rc == 0) {
+		s->ret->aborted++;
+		metrics_add(METER_STORE_REMOVED, "upload", 1);
+	}
+	return rc;
+}
+
+int
+buckets_stale_uploads(struct buckets *b, enum bucket_role role, int64_t now_real_ms, bool dry, const atomic_bool *stop,
+    struct stale_uploads *ret, struct err *e)
+{
+	struct stale s = {b, role, now_real_ms - b->d->config->stale_uploads_ms, dry, stop, ret, e};
+	int rc;
+
+	*ret = (struct stale_uploads){0};
+	rc = store_uploads(b->d->brief, buckets_name(b, role), stale_one, &s, e);
+	if (ret->aborted > 0)
+		log_info(buckets_name(b, role), "%lld uploads that nobody finished were dropped", (long long)ret->aborted);
+	return rc;
 }

@@ -3,6 +3,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "dispatcher/retention.h"
+
 #define DAY_MS (24 * 3600 * INT64_C(1000))
 #define TEXT(env, flag, field, def, text) {env, flag, SETTING_TEXT, offsetof(struct config, field), def, 0, 0, NULL, false, text}
 #define CHOICE(env, flag, field, def, choices, text) \
@@ -57,6 +59,10 @@ static const struct setting rows[] = {
 	NUMBER("RUN_RETENTION", DURATION, run_retention_ms, "30d", 60000, 3650 * DAY_MS, "Finished runs are forgotten after this time."),
 	NUMBER("TARGET_RETENTION", DURATION, target_retention_ms, "7d", DAY_MS, 3650 * DAY_MS, "Targets are removed after this time, in whole days."),
 	NUMBER("RESULT_RETENTION", DURATION, result_retention_ms, "30d", DAY_MS, 3650 * DAY_MS, "Results are removed after this time, in whole days."),
+	TEXT("WORKFLOW_RETENTION", NULL, workflow_retention, "", "How long results of some workflows are kept: WORKFLOW=TIME, separated by commas."),
+	NUMBER("RETENTION_MAX", DURATION, retention_max_ms, "365d", 60000, 3650 * DAY_MS, "Longest time that a run may ask for its results."),
+	NUMBER("ORPHAN_GRACE", DURATION, orphan_grace_ms, "1d", 1000, 365 * DAY_MS, "Objects without a row, and rows without an object, go after this time."),
+	NUMBER("STALE_UPLOADS", DURATION, stale_uploads_ms, "2d", 1000, 365 * DAY_MS, "Unfinished uploads to the store that nothing was added to for so long are dropped."),
 	NUMBER("JANITOR_INTERVAL", DURATION, janitor_ms, "5m", 10, DAY_MS, "Time between looks for what is to be removed."),
 	NUMBER("UPLOAD_MAX", SIZE, upload_max_bytes, "10GB", 1, INT64_C(5) << 40, "Largest target."),
 	NUMBER("UPLOAD_MEMORY", SIZE, upload_memory_bytes, "40MiB", 16 << 20, INT64_C(4) << 30, "Memory of all uploads together."),
@@ -85,6 +91,8 @@ cross_check(const struct config *c, struct err *e)
 		rc = err_set(e, ERR_INVALID, "DROVER_NOMAD=on needs NOMAD_ADDR");
 	} else if (c->backoff_base_ms > c->backoff_cap_ms) {
 		rc = err_set(e, ERR_INVALID, "BACKOFF_BASE is larger than BACKOFF_CAP");
+	} else {
+		rc = retention_check(c, e);
 	}
 	return rc;
 }

@@ -8,6 +8,10 @@
 /* Begins with the buckets and their rules; then a round every JANITOR_INTERVAL. */
 struct janitor *janitor_new(struct dispatcher *d);
 
+/* Removes the row of a target whose object is gone, unless a live run needs it (then, with `counts`, it is counted as
+ * missing) or it was stored again since. */
+void janitor_drop_row(struct dispatcher *d, const struct ledger_target *t, bool counts);
+
 /* Lets a round that is under way end early. NULL is allowed. */
 void janitor_stop(struct janitor *j);
 

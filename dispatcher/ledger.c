@@ -80,10 +80,22 @@ ledger_targets_due(struct ledger *l, int64_t before_real_ms, size_t limit,
 }
 
 int
-ledger_runs_due(struct ledger *l, int64_t before_real_ms, size_t limit, int (*each)(void *arg, const char *id), void *arg,
-    struct err *e)
+ledger_runs_due(struct ledger *l, int64_t now_real_ms, int64_t default_ms, size_t limit,
+    int (*each)(void *arg, const char *id), void *arg, struct err *e)
 {
-	return l->ops->runs_due(l, before_real_ms, limit, each, arg, e);
+	return l->ops->runs_due(l, now_real_ms, default_ms, limit, each, arg, e);
+}
+
+int
+ledger_promises(struct ledger *l, int64_t *ret_targets_ms, int64_t *ret_results_ms, struct err *e)
+{
+	return l->ops->promises(l, ret_targets_ms, ret_results_ms, e);
+}
+
+int
+ledger_usage(struct ledger *l, int (*each)(void *arg, const struct ledger_usage *u), void *arg, struct err *e)
+{
+	return l->ops->usage(l, each, arg, e);
 }
 
 int

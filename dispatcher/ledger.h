@@ -29,6 +29,7 @@ struct ledger_target {
 	char filename[LEDGER_FILENAME_MAX]; /* as the client named it, UTF-8; "" none */
 	int64_t size_bytes;
 	int64_t created_real_ms, expires_real_ms;
+	int64_t dated_real_ms; /* of the object: when it was stored or last copied onto itself */
 };
 
 struct ledger_bundle {
@@ -46,6 +47,14 @@ struct ledger_run {
 	char node[64], alloc_id[40], job_id[CORE_CHILD_MAX]; /* of the current or last attempt, "" none */
 	char *spec;     /* JSON, as inserted */
 	char *detail;   /* JSON of the last report; NULL before one */
+	int64_t retention_ms; /* of its results, after its end, as the spec asks ("/retention_ms"); 0: the dispatcher's setting */
+	bool results_gone;    /* they were removed */
+};
+
+struct ledger_usage { /* what one tenant has in the store, as far as rows tell */
+	char tenant[TENANT_NAME_MAX];
+	int64_t targets, bytes; /* of targets */
+	int64_t runs;           /* that are over and have their results */
 };
 
 struct ledger_moment { /* one line of a run's history */
@@ -74,7 +83,8 @@ enum ledger_op_kind {
 	                       * at that time or later: LEDGER_IN_USE */
 	LEDGER_BUNDLE_PUT,    /* insert; a pushed one becomes its workflow's only pushed one */
 	LEDGER_BUNDLE_REMOVE, /* `bundle->sha256`, unless a run refers to it: LEDGER_IN_USE */
-	LEDGER_PRUNE_RUNS,    /* final runs that finished before `before_real_ms`, at most `limit`, those of ledger_runs_due */
+	LEDGER_RESULTS_GONE,  /* notes that the results of `run` are removed */
+	LEDGER_PRUNE_RUNS,    /* runs that finished before `before_real_ms` and whose results are gone, at most `limit` */
 	LEDGER_PRUNE_REQUESTS, /* requests that are done and were made before `before_real_ms`, at most `limit` of them */
 	LEDGER_OPS
 };
@@ -86,6 +96,7 @@ struct ledger_op {
 	const char *detail;                   /* with RUN_UPDATE: NULL leaves it */
 	const struct ledger_target *target;
 	const struct ledger_bundle *bundle;
+	const char *run;
 	int64_t before_real_ms;
 	size_t limit;
 };
@@ -128,8 +139,10 @@ struct ledger_ops { /* one table per backend; callers use the functions below */
 	    int (*each)(void *arg, const struct ledger_target *t), void *arg, struct err *e);
 	int (*targets_due)(struct ledger *l, int64_t before_real_ms, size_t limit,
 	    int (*each)(void *arg, const struct ledger_target *t, bool needed), void *arg, struct err *e);
-	int (*runs_due)(struct ledger *l, int64_t before_real_ms, size_t limit, int (*each)(void *arg, const char *id), void *arg,
-	    struct err *e);
+	int (*runs_due)(struct ledger *l, int64_t now_real_ms, int64_t default_ms, size_t limit,
+	    int (*each)(void *arg, const char *id), void *arg, struct err *e);
+	int (*promises)(struct ledger *l, int64_t *ret_targets_ms, int64_t *ret_results_ms, struct err *e);
+	int (*usage)(struct ledger *l, int (*each)(void *arg, const struct ledger_usage *u), void *arg, struct err *e);
 	int (*bundles)(struct ledger *l, bool pushed_only, int (*each)(void *arg, const struct ledger_bundle *b, bool used),
 	    void *arg, struct err *e);
 	void (*free)(struct ledger *l);
@@ -181,13 +194,20 @@ int ledger_target_find(struct ledger *l, const char *prefix, const char *tenant,
 int ledger_targets(struct ledger *l, const char *tenant, const char *after, size_t limit,
     int (*each)(void *arg, const struct ledger_target *t), void *arg, struct err *e);
 
-/* Targets that expire before a time; needed: a live run refers to it. */
+/* Targets that expire before a time, those first that are needed, which means that a live run refers to it. */
 int ledger_targets_due(struct ledger *l, int64_t before_real_ms, size_t limit,
     int (*each)(void *arg, const struct ledger_target *t, bool needed), void *arg, struct err *e);
 
-/* Runs that finished before a time, those first that finished first. */
-int ledger_runs_due(struct ledger *l, int64_t before_real_ms, size_t limit, int (*each)(void *arg, const char *id), void *arg,
-    struct err *e);
+/* Runs that have results whose time is over: their own, or default_ms after their end. Those first whose time ended first. */
+int ledger_runs_due(struct ledger *l, int64_t now_real_ms, int64_t default_ms, size_t limit,
+    int (*each)(void *arg, const char *id), void *arg, struct err *e);
+
+/* The longest times for which objects are promised now, counted from their dates: of targets, and of results of runs that ask for a
+ * time of their own. 0: none. The buckets' rules must not be shorter. */
+int ledger_promises(struct ledger *l, int64_t *ret_targets_ms, int64_t *ret_results_ms, struct err *e);
+
+/* What each tenant has stored; walks all rows. */
+int ledger_usage(struct ledger *l, int (*each)(void *arg, const struct ledger_usage *u), void *arg, struct err *e);
 
 /* Bundles, oldest first; used: a run refers to it. */
 int ledger_bundles(struct ledger *l, bool pushed_only, int (*each)(void *arg, const struct ledger_bundle *b, bool used), void *arg,

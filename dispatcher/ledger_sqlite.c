@@ -45,6 +45,16 @@ static const char *const migrations[] = {
 	"ALTER TABLE runs ADD COLUMN accepted_seq INTEGER NOT NULL DEFAULT 0;",
 	"CREATE INDEX requests_done ON requests (created) WHERE state = 4;",
 	"DROP INDEX runs_target; CREATE INDEX runs_target ON runs (target);",
+	"ALTER TABLE runs ADD COLUMN retention_ms INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE runs ADD COLUMN results INTEGER NOT NULL DEFAULT 1;"
+	"ALTER TABLE targets ADD COLUMN dated INTEGER NOT NULL DEFAULT 0;"
+	"UPDATE targets SET dated = created;"
+	"DROP INDEX runs_finished;"
+	"CREATE INDEX runs_stored ON runs (finished) WHERE finished > 0 AND results = 1 AND retention_ms = 0;"
+	"CREATE INDEX runs_kept ON runs (finished + retention_ms) WHERE finished > 0 AND results = 1 AND retention_ms > 0;"
+	"CREATE INDEX runs_promised ON runs (retention_ms) WHERE retention_ms > 0 AND results = 1;"
+	"CREATE INDEX targets_promised ON targets (expires - dated);"
+	"CREATE INDEX runs_bare ON runs (finished) WHERE finished > 0 AND results = 0;",
 };
 
 #define SCHEMA_VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))
@@ -189,7 +199,8 @@ sqlite_free(struct ledger *base)
 static const struct ledger_ops sqlite_ops = {
 	.commit = sqlite_commit, .last_number = sqlite_last_number, .restore = sqlite_restore, .run_find = sqlite_run_find,
 	.run_by_key = sqlite_run_by_key, .runs = sqlite_runs, .history = sqlite_history, .target_find = sqlite_target_find,
-	.targets = sqlite_targets, .targets_due = sqlite_targets_due, .runs_due = sqlite_runs_due, .bundles = sqlite_bundles, .free = sqlite_free,
+	.targets = sqlite_targets, .targets_due = sqlite_targets_due, .runs_due = sqlite_runs_due, .promises = sqlite_promises,
+	.usage = sqlite_usage, .bundles = sqlite_bundles, .free = sqlite_free,
 };
 
 static int

@@ -12,7 +12,7 @@
 enum sqlite_statement { /* of the writer; their texts are in ledger_sqlite_write.c */
 	STMT_BEGIN, STMT_COMMIT, STMT_ROLLBACK, STMT_MARK, STMT_RUN_INSERT, STMT_RUN_UPDATE, STMT_RUN_SPEC, STMT_RUN_EXISTS,
 	STMT_TARGET_EXISTS, STMT_HISTORY, STMT_REQUEST_PUT, STMT_TARGET_PUT, STMT_TARGET_IN_USE, STMT_TARGET_REMOVE,
-	STMT_BUNDLE_PUT, STMT_BUNDLE_UNPUSH, STMT_BUNDLE_IN_USE, STMT_BUNDLE_REMOVE, STMT_PRUNE_HISTORY, STMT_PRUNE_RUNS,
+	STMT_BUNDLE_PUT, STMT_BUNDLE_UNPUSH, STMT_BUNDLE_IN_USE, STMT_BUNDLE_REMOVE, STMT_RESULTS_GONE, STMT_PRUNE_HISTORY, STMT_PRUNE_RUNS,
 	STMT_PRUNE_REQUESTS,
 	STATEMENTS
 };
@@ -61,8 +61,10 @@ int sqlite_targets(struct ledger *l, const char *tenant, const char *after, size
     int (*each)(void *arg, const struct ledger_target *t), void *arg, struct err *e);
 int sqlite_targets_due(struct ledger *l, int64_t before_real_ms, size_t limit,
     int (*each)(void *arg, const struct ledger_target *t, bool needed), void *arg, struct err *e);
-int sqlite_runs_due(struct ledger *l, int64_t before_real_ms, size_t limit, int (*each)(void *arg, const char *id), void *arg,
-    struct err *e);
+int sqlite_runs_due(struct ledger *l, int64_t now_real_ms, int64_t default_ms, size_t limit,
+    int (*each)(void *arg, const char *id), void *arg, struct err *e);
+int sqlite_promises(struct ledger *l, int64_t *ret_targets_ms, int64_t *ret_results_ms, struct err *e);
+int sqlite_usage(struct ledger *l, int (*each)(void *arg, const struct ledger_usage *u), void *arg, struct err *e);
 int sqlite_bundles(struct ledger *l, bool pushed_only, int (*each)(void *arg, const struct ledger_bundle *b, bool used), void *arg,
     struct err *e);
 

@@ -10,8 +10,9 @@
 #define SQL_MAX 4096
 #define MATCHES_SHOWN 5
 
-#define SELECT_RUN "SELECT " RUN_COLUMNS ", n, node, alloc_id, job_id, spec, detail FROM runs"
-#define SELECT_TARGET "SELECT id, tenant, sha256, filename, size_bytes, created, expires FROM targets"
+#define SELECT_RUN "SELECT " RUN_COLUMNS ", n, node, alloc_id, job_id, spec, detail, retention_ms, results FROM runs"
+#define TARGET_COLUMNS "id, tenant, sha256, filename, size_bytes, created, expires, dated"
+#define SELECT_TARGET "SELECT " TARGET_COLUMNS " FROM targets"
 
 /* --- reader connections: one per reading thread at a time --- */
 
@@ -139,6 +140,8 @@ take_run(sqlite3_stmt *s, struct ledger_run *r)
 	take_text(s, RUN_COLUMNS_N + 3, r->job_id, sizeof(r->job_id));
 	r->spec = xstrdup((const char *)sqlite3_column_text(s, RUN_COLUMNS_N + 4));
 	r->detail = xstrdup((const char *)sqlite3_column_text(s, RUN_COLUMNS_N + 5));
+	r->retention_ms = sqlite3_column_int64(s, RUN_COLUMNS_N + 6);
+	r->results_gone = sqlite3_column_int(s, RUN_COLUMNS_N + 7) == 0;
 }
 
 /* --- restoring --- */
@@ -266,7 +269,7 @@ static void
 take_target(sqlite3_stmt *s, struct ledger_target *t)
 {
 	*t = (struct ledger_target){.size_bytes = sqlite3_column_int64(s, 4), .created_real_ms = sqlite3_column_int64(s, 5),
-		.expires_real_ms = sqlite3_column_int64(s, 6)};
+		.expires_real_ms = sqlite3_column_int64(s, 6), .dated_real_ms = sqlite3_column_int64(s, 7)};
 	take_text(s, 0, t->id, sizeof(t->id));
 	take_text(s, 1, t->tenant, sizeof(t->tenant));
 	take_text(s, 2, t->sha256, sizeof(t->sha256));
@@ -449,7 +452,7 @@ each_target_row(sqlite3_stmt *s, void *arg)
 	struct ledger_target t;
 
 	take_target(s, &t);
-	return w->each != NULL ? w->each(w->arg, &t) : w->each_due(w->arg, &t, sqlite3_column_int(s, 7) != 0);
+	return w->each != NULL ? w->each(w->arg, &t) : w->each_due(w->arg, &t, sqlite3_column_int(s, 8) != 0);
 }
 
 int
@@ -470,9 +473,9 @@ sqlite_targets_due(struct ledger *l, int64_t before_real_ms, size_t limit,
 	struct each_target walk = {.each_due = each, .arg = arg};
 	struct bind binds[] = {number_of(before_real_ms), number_of((int64_t)limit)};
 
-	return query(l, "SELECT id, tenant, sha256, filename, size_bytes, created, expires,"
-	                " EXISTS (SELECT 1 FROM runs WHERE runs.target = targets.id AND runs.state < 3)"
-	                " FROM targets WHERE expires < ? ORDER BY expires LIMIT ?", binds, 2, each_target_row, &walk, e);
+	return query(l, "SELECT " TARGET_COLUMNS ","
+	                " EXISTS (SELECT 1 FROM runs WHERE runs.target = targets.id AND runs.state < 3) AS needed"
+	                " FROM targets WHERE expires < ? ORDER BY needed DESC, expires LIMIT ?", binds, 2, each_target_row, &walk, e);
 }
 
 struct each_due {
@@ -489,14 +492,60 @@ each_due_row(sqlite3_stmt *s, void *arg)
 }
 
 int
-sqlite_runs_due(struct ledger *l, int64_t before_real_ms, size_t limit, int (*each)(void *arg, const char *id), void *arg,
-    struct err *e)
+sqlite_runs_due(struct ledger *l, int64_t now_real_ms, int64_t default_ms, size_t limit,
+    int (*each)(void *arg, const char *id), void *arg, struct err *e)
 {
 	struct each_due walk = {each, arg};
-	struct bind binds[] = {number_of(before_real_ms), number_of((int64_t)limit)};
+	struct bind binds[] = {number_of(now_real_ms - default_ms), number_of(now_real_ms), number_of((int64_t)limit),
+		number_of(default_ms)};
 
-	return query(l, "SELECT id FROM runs WHERE finished > 0 AND finished < ? ORDER BY finished, n LIMIT ?", binds, 2, each_due_row,
-	    &walk, e);
+	return query(l, "SELECT id, finished + ?4 AS due FROM runs WHERE finished > 0 AND results = 1 AND retention_ms = 0 AND finished < ?1"
+	                " UNION ALL SELECT id, finished + retention_ms FROM runs WHERE finished > 0 AND results = 1 AND retention_ms > 0"
+	                " AND finished + retention_ms < ?2 ORDER BY due LIMIT ?3", binds, 4, each_due_row, &walk, e);
+}
+
+static int
+number_row(sqlite3_stmt *s, void *arg)
+{
+	*(int64_t *)arg = sqlite3_column_int64(s, 0);
+	return 0;
+}
+
+int
+sqlite_promises(struct ledger *l, int64_t *ret_targets_ms, int64_t *ret_results_ms, struct err *e)
+{
+	int rc = query(l, "SELECT coalesce(max(expires - dated), 0) FROM targets", NULL, 0, number_row, ret_targets_ms, e);
+
+	/* Runs that are not over count: their results come one day. */
+	return rc != 0 ? rc : query(l, "SELECT coalesce(max(retention_ms), 0) FROM runs WHERE retention_ms > 0 AND results = 1", NULL, 0,
+	                          number_row, ret_results_ms, e);
+}
+
+struct each_usage {
+	int (*each)(void *arg, const struct ledger_usage *u);
+	void *arg;
+};
+
+static int
+each_usage_row(sqlite3_stmt *s, void *arg)
+{
+	struct each_usage *w = arg;
+	struct ledger_usage u = {.targets = sqlite3_column_int64(s, 1), .bytes = sqlite3_column_int64(s, 2),
+		.runs = sqlite3_column_int64(s, 3)};
+
+	take_text(s, 0, u.tenant, sizeof(u.tenant));
+	return w->each(w->arg, &u);
+}
+
+int
+sqlite_usage(struct ledger *l, int (*each)(void *arg, const struct ledger_usage *u), void *arg, struct err *e)
+{
+	struct each_usage walk = {each, arg};
+
+	return query(l, "SELECT tenant, sum(t), sum(b), sum(r) FROM"
+	                " (SELECT tenant, count(*) AS t, sum(size_bytes) AS b, 0 AS r FROM targets GROUP BY tenant UNION ALL"
+	                " SELECT tenant, 0, 0, count(*) FROM runs WHERE finished > 0 AND results = 1 GROUP BY tenant)"
+	                " GROUP BY tenant ORDER BY tenant", NULL, 0, each_usage_row, &walk, e);
 }
 
 struct each_bundle {

@@ -12,10 +12,10 @@ static const char *const sql[STATEMENTS] = {
 	[STMT_ROLLBACK] = "ROLLBACK",
 	/* Conditional on the epoch: no row changes when another process leads. */
 	[STMT_MARK] = "UPDATE meta SET last_txn = ?1, last_seq = max(last_seq, ?2) WHERE epoch = ?3",
-	[STMT_RUN_INSERT] = "INSERT OR IGNORE INTO runs (" RUN_COLUMNS ", spec, target, bundle, idem_key, idem_digest) VALUES ("
+	[STMT_RUN_INSERT] = "INSERT OR IGNORE INTO runs (" RUN_COLUMNS ", spec, target, bundle, idem_key, idem_digest, retention_ms) VALUES ("
 	                    "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
 	                    "?23, ?24, ?25, ?26, ?27, ?28, ?29, ?29 ->> '$.target.id', ?29 ->> '$.bundle.sha256',"
-	                    "?29 ->> '$.idem.key', ?29 ->> '$.idem.digest')",
+	                    "?29 ->> '$.idem.key', ?29 ->> '$.idem.digest', coalesce(?29 ->> '$.retention_ms', 0))",
 	[STMT_RUN_UPDATE] = "UPDATE runs SET class = ?5, priority = ?7, state = ?10, attempt = ?11, fence_epoch = ?12,"
 	                    "fence_seq = ?13, worker = ?14, request = ?15, failures = ?16, crashes = ?17, dead = ?18,"
 	                    "fail = ?20, reason = ?21, not_before = ?23, started = ?24, finished = ?25,"
@@ -28,8 +28,9 @@ static const char *const sql[STATEMENTS] = {
 	[STMT_HISTORY] = "INSERT INTO history VALUES (?, ?, ?, ?, ?)",
 	[STMT_REQUEST_PUT] = "INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (seq) DO UPDATE SET"
 	                     " state = ?4, child = ?5, priority = ?6, adopted = ?7",
-	[STMT_TARGET_PUT] = "INSERT INTO targets VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET"
-	                    " filename = ?4, expires = max(expires, ?7)",
+	[STMT_TARGET_PUT] = "INSERT INTO targets (id, tenant, sha256, filename, size_bytes, created, expires, dated)"
+	                    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET"
+	                    " filename = ?4, expires = max(expires, ?7), dated = max(dated, ?8)",
 	[STMT_TARGET_IN_USE] = "SELECT 1 FROM runs WHERE target = ?1 AND state < 3 UNION ALL"
 	                       " SELECT 1 FROM targets WHERE id = ?1 AND ?2 > 0 AND expires >= ?2",
 	[STMT_TARGET_REMOVE] = "DELETE FROM targets WHERE id = ?",
@@ -38,9 +39,10 @@ static const char *const sql[STATEMENTS] = {
 	[STMT_BUNDLE_UNPUSH] = "UPDATE bundles SET pushed = 0 WHERE workflow = ? AND sha256 <> ? AND pushed",
 	[STMT_BUNDLE_IN_USE] = "SELECT 1 FROM runs WHERE bundle = ?",
 	[STMT_BUNDLE_REMOVE] = "DELETE FROM bundles WHERE sha256 = ?",
-	[STMT_PRUNE_HISTORY] = "DELETE FROM history WHERE run IN (SELECT id FROM runs WHERE finished > 0 AND finished < ?"
+	[STMT_RESULTS_GONE] = "UPDATE runs SET results = 0 WHERE id = ? AND finished > 0",
+	[STMT_PRUNE_HISTORY] = "DELETE FROM history WHERE run IN (SELECT id FROM runs WHERE finished > 0 AND results = 0 AND finished < ?"
 	                       " ORDER BY finished, n LIMIT ?)",
-	[STMT_PRUNE_RUNS] = "DELETE FROM runs WHERE n IN (SELECT n FROM runs WHERE finished > 0 AND finished < ?"
+	[STMT_PRUNE_RUNS] = "DELETE FROM runs WHERE n IN (SELECT n FROM runs WHERE finished > 0 AND results = 0 AND finished < ?"
 	                    " ORDER BY finished, n LIMIT ?)",
 	[STMT_PRUNE_REQUESTS] = "DELETE FROM requests WHERE seq IN (SELECT seq FROM requests WHERE state = 4 AND created < ?"
 	                        " ORDER BY created LIMIT ?)",
@@ -226,6 +228,7 @@ target_put(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op
 	sqlite3_bind_int64(s, 5, o->target->size_bytes);
 	sqlite3_bind_int64(s, 6, o->target->created_real_ms);
 	sqlite3_bind_int64(s, 7, o->target->expires_real_ms);
+	sqlite3_bind_int64(s, 8, o->target->dated_real_ms);
 	return run_simple(l, STMT_TARGET_PUT, e);
 }
 
@@ -281,6 +284,14 @@ bundle_put(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op
 }
 
 static int
+results_gone(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	(void)t;
+	bind_text(l->stmt[STMT_RESULTS_GONE], 1, o->run);
+	return run_simple(l, STMT_RESULTS_GONE, e);
+}
+
+static int
 prune(struct ledger_sqlite *l, enum sqlite_statement id, const struct ledger_op *o, struct err *e)
 {
 	sqlite3_bind_int64(l->stmt[id], 1, o->before_real_ms);
@@ -306,7 +317,8 @@ prune_requests(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledge
 
 static int (*const op_table[LEDGER_OPS])(struct ledger_sqlite *, struct ledger_txn *, const struct ledger_op *, struct err *) = {
 	[LEDGER_CORE] = core_op, [LEDGER_TARGET_PUT] = target_put, [LEDGER_TARGET_REMOVE] = target_remove,
-	[LEDGER_BUNDLE_PUT] = bundle_put, [LEDGER_BUNDLE_REMOVE] = bundle_remove, [LEDGER_PRUNE_RUNS] = prune_runs,
+	[LEDGER_BUNDLE_PUT] = bundle_put, [LEDGER_BUNDLE_REMOVE] = bundle_remove,
+	[LEDGER_RESULTS_GONE] = results_gone, [LEDGER_PRUNE_RUNS] = prune_runs,
 	[LEDGER_PRUNE_REQUESTS] = prune_requests,
 };
 

@@ -18,6 +18,11 @@ enum meter {
 	METER_UPLOAD_BYTES,
 	METER_LEDGER_WRITABLE,
 	METER_STORE_UP,
+	METER_LIFECYCLE_OK,    /* by bucket */
+	METER_STORE_REMOVED,   /* by what it was */
+	METER_BUCKET_OBJECTS,  /* by bucket, as the last walk found it */
+	METER_BUCKET_BYTES,
+	METER_TARGETS_MISSING,
 	METER_BROKEN_WORKFLOWS,
 	METER_SCALE_READY,     /* for autoscalers, by vertical, as the following */
 	METER_SCALE_RUNNING,

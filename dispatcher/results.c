@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "dispatcher/pipe.h"
 #include "dispatcher/query.h"
+#include "dispatcher/retention.h"
 
 #define RING_BYTES (256 * 1024)
 #define PIECE_BYTES (64 * 1024)
@@ -200,6 +202,19 @@ result_release(void *data)
 	json_decref(k->parsed);
 }
 
+/* Results that were there and whose time is over are told from those that never came. */
+static int
+check_kept(const struct config *c, const struct ledger_run *run, struct err *e)
+{
+	char kept[32];
+
+	if (!run->results_gone)
+		return 0;
+	num_format_duration(run->retention_ms > 0 ? run->retention_ms : retention_default_ms(c), kept, sizeof(kept));
+	err_set(e, ERR_NOTFOUND, "the results of run %s were removed, %s after its end", run->row.id, kept);
+	return err_hint(e, "retention_ms of a submission, or WORKFLOW_RETENTION, keeps them longer");
+}
+
 static void
 findings_found(struct call *c)
 {
@@ -213,6 +228,8 @@ findings_found(struct call *c)
 		err_hint(&e, "wait for it: GET /v1/run/%s?index=…&wait=30s", row->id);
 	} else if (row->attempt == 0) {
 		err_set(&e, ERR_NOTFOUND, "run %s never started: %.200s", row->id, row->reason);
+	} else {
+		check_kept(c->d->config, &k->lookup.run, &e);
 	}
 	if (e.code != 0) {
 		call_reply_err(c, &e);
@@ -313,6 +330,10 @@ need_manifest(struct call *c, void (*then)(struct call *c))
 	const struct run_row *row = &k->lookup.run.row;
 	struct err e = {0};
 
+	if (check_kept(c->d->config, &k->lookup.run, &e) != 0) {
+		call_reply_err(c, &e);
+		return;
+	}
 	if (row->attempt > 0 && run_state_final(row->state)) {
 		call_work(c, c->d->stores, manifest_read, then);
 		return;

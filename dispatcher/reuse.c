@@ -58,7 +58,9 @@ look_at(void *arg, const struct ledger_run *run)
 {
 	struct look *k = arg;
 
-	if (k->found || !alike(k->want, run))
+	/* Whose results are gone, or go sooner than is asked, is of no use. */
+	if (k->found || run->results_gone || !alike(k->want, run) ||
+	    json_integer_value(json_object_get(k->want->spec, "retention_ms")) > run->retention_ms)
 		return 0;
 	*k->ret = *run;
 	k->ret->spec = xstrdup(run->spec);

@@ -5,6 +5,7 @@
 
 #include "dispatcher/call.h"
 #include "dispatcher/fleet.h"
+#include "dispatcher/retention.h"
 
 static const char *
 text_in(const json_t *o, const char *key)
@@ -70,11 +71,16 @@ run_json_parts(struct dispatcher *d, const struct ledger_run *r, json_t *spec, b
 	bool running = r->row.state == RUN_RUNNING || r->row.state == RUN_CANCELING;
 	const struct fleet_run *live = running ? fleet_run(d->fleet, r->row.id) : NULL;
 	json_t *detail = r->detail == NULL ? NULL : json_loads(r->detail, 0, NULL), *o = json_object(), *steps;
+	int64_t retention_ms;
 
 	if (live != NULL && !fence_equal(live->fence, r->row.fence))
 		live = NULL; /* what an earlier attempt told */
 	add_row(o, r);
 	json_object_set_new(o, "workflow_version", json_string(text_in(spec, "workflow_version")));
+	retention_ms = json_integer_value(json_object_get(spec, "retention_ms"));
+	json_object_set_new(o, "retention_ms", json_integer(retention_ms > 0 ? retention_ms : retention_default_ms(d->config)));
+	json_object_set_new(o, "results_until",
+	    r->results_gone ? json_null() : json_time(retention_results_until(d->config, &r->row, retention_ms)));
 	json_object_set_new(o, "bundle", json_string(text_in(json_object_get(spec, "bundle"), "sha256")));
 	json_object_set_new(o, "target", or_null(json_object_get(spec, "target")));
 	json_object_set_new(o, "labels", or_null(json_object_get(spec, "labels")));

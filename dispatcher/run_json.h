@@ -8,7 +8,8 @@
 
 /* A run's spec, as the ledger keeps it, is one JSON object:
  *   target {id, name, kind, sha256, size_bytes}, bundle {sha256, key, size_bytes}, params, labels, workflow_version,
- *   network, isolation, resources {cpu_millis, memory_bytes, disk_bytes}, idem {key, digest} (only with an idempotency key) */
+ *   network, isolation, resources {cpu_millis, memory_bytes, disk_bytes}, idem {key, digest} (only with an idempotency key),
+ *   retention_ms (only where the run or its workflow asks for one) */
 
 /* New reference. brief leaves out params, steps and waiting (lists). */
 json_t *run_json(struct dispatcher *d, const struct ledger_run *r, bool brief);

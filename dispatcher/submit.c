@@ -7,7 +7,9 @@
 
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "base/num.h"
 #include "dispatcher/meters.h"
+#include "dispatcher/retention.h"
 #include "dispatcher/run_json.h"
 #include "dispatcher/targets.h"
 
@@ -22,6 +24,7 @@ static const struct field body_fields[] = {
 	{"params", FIELD_OBJECT, offsetof(struct submission, params_in), false, 0, 0},
 	{"priority", FIELD_INT, offsetof(struct submission, priority), false, 0, 100},
 	{"timeout_ms", FIELD_INT, offsetof(struct submission, timeout_ms), false, 1000, INT64_C(1) << 50},
+	{"retention_ms", FIELD_INT, offsetof(struct submission, retention_ms), false, RETENTION_MIN_MS, INT64_C(1) << 50},
 	{"not_before", FIELD_TIME, offsetof(struct submission, not_before_real_ms), false, 0, 64},
 	{"idempotency_key", FIELD_TEXT, offsetof(struct submission, key), false, 1, IDEMPOTENCY_KEY_MAX},
 	{"labels", FIELD_OBJECT, offsetof(struct submission, labels), false, 0, 0},
@@ -103,6 +106,17 @@ check_kind(const struct submission *s, const struct workflow *w, struct err *e)
 	return 0;
 }
 
+static int
+check_retention(const struct config *c, int64_t retention_ms, struct err *e)
+{
+	char text[32];
+
+	if (retention_ms <= c->retention_max_ms)
+		return 0;
+	err_set(e, ERR_INVALID, "retention_ms: at most %s", num_format_duration(c->retention_max_ms, text, sizeof(text)));
+	return err_hint(e, "RETENTION_MAX of the dispatcher is the bound");
+}
+
 static json_t *
 spec_of(const struct submission *s, const struct toolbox_workflow *t, json_t *params)
 {
@@ -115,6 +129,8 @@ spec_of(const struct submission *s, const struct toolbox_workflow *t, json_t *pa
 	    w->network_egress ? "egress" : "none", "isolation", isolation[w->isolation], "resources", "cpu_millis",
 	    (json_int_t)w->cpu_millis, "memory_bytes", (json_int_t)w->memory_bytes, "disk_bytes", (json_int_t)w->disk_bytes);
 
+	if (s->retention_ms > 0)
+		json_object_set_new(spec, "retention_ms", json_integer(s->retention_ms));
 	if (s->key != NULL)
 		json_object_set_new(spec, "idem", json_pack("{s:s, s:s}", "key", s->key, "digest", s->digest));
 	return spec;
@@ -156,6 +172,8 @@ submission_check(struct dispatcher *d, struct submission *s, struct err *e)
 		    t->workflow->vertical);
 	if (s->timeout_ms > t->workflow->timeout_ms)
 		return err_set(e, ERR_INVALID, "timeout_ms: at most the workflow's %lld", (long long)t->workflow->timeout_ms);
+	if ((rc = check_retention(d->config, s->retention_ms, e)) != 0)
+		return rc;
 	if ((rc = check_name(s->want.name, e)) != 0 || (rc = check_kind(s, t->workflow, e)) != 0 || (rc = check_labels(s->labels, e)) != 0 ||
 	    (rc = check_key(s->key, e)) != 0 || (rc = reuse_parse(s->reuse_in, &s->reuse, e)) != 0 ||
 	    (rc = workflow_class(t->workflow, v, &s->needs.class, e)) != 0 || (rc = check_params(s, t->workflow, &params, e)) != 0)
@@ -163,6 +181,8 @@ submission_check(struct dispatcher *d, struct submission *s, struct err *e)
 	snprintf(s->needs.vertical, sizeof(s->needs.vertical), "%s", v->name);
 	s->needs.execution = executions[t->workflow->execution];
 	s->needs.priority = (int)s->priority;
+	if (s->retention_ms == 0)
+		s->retention_ms = retention_of_workflow(d->config, s->workflow);
 	s->needs.timeout_ms = s->timeout_ms > 0 ? s->timeout_ms : t->workflow->timeout_ms;
 	s->spec = spec_of(s, t, params);
 	return 0;

@@ -18,6 +18,7 @@ struct submission {
 	const char *workflow, *key, *reuse_in;
 	json_t *target_in, *params_in, *labels;
 	int64_t priority, timeout_ms, not_before_real_ms, reuse_max_age_ms;
+	int64_t retention_ms;       /* of the results; 0: as the settings say */
 	struct { const char *id, *name, *kind; } want;
 	char digest[SHA256_HEX_LEN];          /* of the request, for the key */
 	char tenant[TENANT_NAME_MAX];

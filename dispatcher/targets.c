@@ -5,12 +5,14 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "dispatcher/buckets.h"
 #include "dispatcher/run_json.h"
 #include "dispatcher/shell_write.h"
 
 #define CACHED_MAX 4096 /* about 2 MiB */
 #define PAGE_DEFAULT 100
 #define PAGE_MAX 1000
+#define RUNS_NAMED 3 /* of those that keep a target */
 
 /* --- memory of targets --- */
 
@@ -103,7 +105,8 @@ struct target_call {
 	struct ledger_target found;
 	json_t *list;
 	char last[TARGET_ID_MAX];
-	size_t n;
+	char names[RUNS_NAMED * (RUN_ID_MAX + 16)]; /* of runs that need it */
+	size_t n, names_len;
 };
 
 static void
@@ -201,16 +204,48 @@ static int
 remove_object(struct dispatcher *d, void *data, struct err *e)
 {
 	struct target_call *t = data;
-	char key[1200];
 
-	return store_remove(d->brief, d->config->store.targets, key_target(t->found.id, key, sizeof(key)), e);
+	return buckets_remove_target(d->buckets, t->found.id, NULL, e);
 }
 
 static void
 object_removed(struct call *c)
 {
-	/* The row is gone: what is left in the store ends by the bucket's own rule. */
-	call_reply(c, 200, json_object());
+	/* The row is gone: an object that cannot be removed now is found by the janitor, for want of its row. */
+	call_reply(c, 200, json_pack("{s:s}", "object", c->rc == 0 ? "removed" : "later"));
+}
+
+static int
+name_run(void *arg, const struct ledger_run *run)
+{
+	struct target_call *t = arg;
+
+	if (t->n++ < RUNS_NAMED)
+		t->names_len += (size_t)snprintf(t->names + t->names_len, sizeof(t->names) - t->names_len, "%s%s (%s)",
+		    t->n > 1 ? ", " : "", run->row.id, run_state_word(run->row.state));
+	return 0;
+}
+
+static int
+who_needs(struct dispatcher *d, void *data, struct err *e)
+{
+	struct target_call *t = data;
+	struct ledger_filter f = {.target = t->found.id, .limit = RUNS_NAMED + 1,
+		.states = 1u << RUN_QUEUED | 1u << RUN_RUNNING | 1u << RUN_CANCELING};
+
+	return ledger_runs(d->ledger, &f, name_run, t, e);
+}
+
+static void
+needed(struct call *c)
+{
+	struct target_call *t = c->data;
+	struct err e = {0};
+
+	err_set(&e, ERR_CONFLICT, "target %s is needed by a run that is not over%s%.250s%s", t->found.id, t->n > 0 ? ": " : "", t->names,
+	    t->n > RUNS_NAMED ? " and more" : "");
+	err_hint(&e, "cancel the run, or wait for it");
+	call_reply_err(c, &e);
 }
 
 static void
@@ -220,17 +255,14 @@ row_removed(struct call *c, const struct ledger_txn *txn)
 	struct err e = txn->err;
 
 	if (txn->result == LEDGER_IN_USE) {
-		err_set(&e, ERR_CONFLICT, "target %s is needed by a run that is not over", t->found.id);
-		err_hint(&e, "cancel the run, or wait for it");
+		call_work(c, c->d->reads, who_needs, needed);
 	} else if (txn->result != LEDGER_OK) {
 		err_set(&e, ERR_RETRY, "the ledger cannot write now");
-	}
-	if (txn->result != LEDGER_OK) {
 		call_reply_err(c, &e);
-		return;
+	} else {
+		target_cache_drop(c->d->target_cache, t->found.id);
+		call_work(c, c->d->stores, remove_object, object_removed);
 	}
-	target_cache_drop(c->d->target_cache, t->found.id);
-	call_work(c, c->d->stores, remove_object, object_removed);
 }
 
 static void

@@ -41,6 +41,7 @@ struct upload {
 	struct sha256 *sha;
 	int64_t read_bytes;
 	bool known;               /* was stored before */
+	bool held;                /* its object: nobody removes it before the row is written */
 	atomic_bool stop;
 	bool gathering;           /* loop: its first bytes are on their way: until the ring is full, or the body has ended */
 	bool gathered;            /* loop: it counts against GATHERED_MAX */
@@ -119,6 +120,8 @@ upload_release(void *data)
 {
 	struct upload *u = data;
 
+	if (u->held)
+		buckets_let_go(u->all->d->buckets, u->target.id);
 	pipe_free(u->pipe);
 	sha256_free(u->sha);
 }
@@ -202,6 +205,7 @@ already_there(struct dispatcher *d, struct upload *u)
 	if (u->known) {
 		u->target.created_real_ms = found.created_real_ms;
 		u->target.expires_real_ms = found.expires_real_ms;
+		u->target.dated_real_ms = found.dated_real_ms;
 	}
 	return u->known;
 }
@@ -231,6 +235,15 @@ object_metadata(const struct upload *u, const char *sha256, struct object_meta m
 	return sha256[0] == '\0' ? 3 : 4;
 }
 
+/* The id is known: from here to the row nobody takes the object away. */
+static void
+hold(struct dispatcher *d, struct upload *u, const char *sha256)
+{
+	target_id_of(d->ledger, u->target.tenant, sha256, u->target.id);
+	buckets_hold(d->buckets, u->target.id);
+	u->held = true;
+}
+
 static int
 put_announced(struct dispatcher *d, struct upload *u, struct err *e)
 {
@@ -238,7 +251,7 @@ put_announced(struct dispatcher *d, struct upload *u, struct err *e)
 	struct object_meta meta[4];
 	char key[1200];
 
-	target_id_of(d->ledger, u->target.tenant, u->claimed, u->target.id);
+	hold(d, u, u->claimed);
 	if (already_there(d, u))
 		return drain(u, e);
 	u->put.n_meta = object_metadata(u, u->claimed, meta);
@@ -254,22 +267,25 @@ put_unannounced(struct dispatcher *d, struct upload *u, struct err *e)
 	struct object_source src = {take_bytes, u, u->declared_bytes};
 	const char *bucket = d->config->store.targets;
 	struct object_meta meta[4];
-	char staging[64] = "staging/", key[1200];
+	char staging[64] = BUCKET_STAGING_PREFIX, key[1200];
 	struct err ignored;
 	size_t n;
 	int rc;
 
 	uuid_text(staging + strlen(staging));
+	buckets_hold(d->buckets, staging);
 	u->put.sha256 = u->target.sha256;
 	if ((rc = store_put(d->store, bucket, staging, &src, &u->put, NULL, &u->stop, e)) != 0)
-		return rc;
+		goto out;
 	fault_point("upload.before_copy");
-	target_id_of(d->ledger, u->target.tenant, u->target.sha256, u->target.id);
+	hold(d, u, u->target.sha256);
 	if (!already_there(d, u)) {
 		n = object_metadata(u, u->target.sha256, meta);
 		rc = store_copy(d->brief, bucket, staging, key_target(u->target.id, key, sizeof(key)), meta, n, e);
 	}
-	store_remove(d->brief, bucket, staging, &ignored);
+	buckets_remove(d->buckets, BUCKET_TARGETS, staging, &ignored);
+out:
+	buckets_let_go(d->buckets, staging);
 	return rc;
 }
 
@@ -526,6 +542,7 @@ target_upload(struct http_req *r, void *ctx)
 	snprintf(u->target.tenant, sizeof(u->target.tenant), "%s", c->who.tenant);
 	u->target.created_real_ms = clock_real_ms();
 	u->target.expires_real_ms = target_expiry(c->d->config, u->target.created_real_ms);
+	u->target.dated_real_ms = u->target.created_real_ms;
 	c->gone = waiting_gone;
 	queue_add(&u->all->arrived, u);
 	start_waiting(u->all);

@@ -1,30 +1,35 @@
-/* lifecycle.h - expiry done by us, for stores that have none of their own (a directory; servers that answer 501). */
+/* lifecycle.h - when what is stored has to go, and what is kept alive: decisions only.
+ *
+ * Two clocks are at work: our own rows, which say to the millisecond until when something is promised, and the bucket's rule, which
+ * is the net below and counts whole days. The rule must never be shorter than a promise, and what a run needs must be dated anew
+ * before the rule fires. Pure; any thread.
+ */
 #ifndef STORAGE_LIFECYCLE_H
 #define STORAGE_LIFECYCLE_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
-#include "base/err.h"
-#include "storage/object_store.h"
+#define LIFECYCLE_DAY_MS (24 * 3600 * INT64_C(1000))
 
-struct lifecycle_sweep_options { /* all zero: no exceptions */
-	/* True for a key that must stay although it is old (a live run needs it). NULL: none. Called on the sweeping thread. */
-	bool (*keep)(void *arg, const char *key);
-	void *arg;
-	const atomic_bool *stop;
+enum lifecycle_fate {
+	LIFECYCLE_KEEP,  /* its time is not over */
+	LIFECYCLE_RENEW, /* needed, and its time ends soon: the object is copied onto itself, and counts from now */
+	LIFECYCLE_END,   /* its time is over and nobody needs it */
 };
 
-/* True if an object of that age falls under one of the rules: its prefix matches and it is older than expire_days. */
-bool lifecycle_expired(const struct lifecycle_rule *rules, size_t n, const char *key, int64_t modified_real_ms,
-    int64_t now_real_ms);
+/* What to do now with something that is promised until expires_real_ms. It is renewed a day ahead, or by half of its whole time
+ * where that is shorter, so that a dispatcher which was away for a night comes in time. */
+enum lifecycle_fate lifecycle_fate(int64_t now_real_ms, int64_t expires_real_ms, int64_t retention_ms, bool needed);
 
-/* Removes every expired object of the bucket. An object that was dated anew since it was listed stays. Blocks; worker threads
- * only; several sweeps at once are harmless. *ret_removed (may be NULL) counts also when the sweep fails midway.
- * Returns 0, ERR_CANCELED, or what the store's list, head and remove return. */
-int lifecycle_sweep(struct object_store *s, const char *bucket, const struct lifecycle_rule *rules, size_t n,
-    int64_t now_real_ms, const struct lifecycle_sweep_options *o, int64_t *ret_removed, struct err *e);
+/* Days of the bucket's rule for what is promised for promised_ms: whole ones, and one more, because our clock decides first. */
+unsigned lifecycle_rule_days(int64_t promised_ms);
+
+/* When a rule removes an object at the soonest, as S3 counts: `days` whole days after its date, then the next midnight UTC. */
+int64_t lifecycle_rule_fires_real_ms(int64_t modified_real_ms, unsigned days);
+
+/* Whether something without a row may go: it is older than the grace, within which its row may still come. A date in the future is
+ * never old. */
+bool lifecycle_orphaned(int64_t now_real_ms, int64_t modified_real_ms, int64_t grace_ms);
 
 #endif

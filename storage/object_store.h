@@ -57,6 +57,7 @@ struct lifecycle_rule {
 };
 
 struct object_store;
+struct store_upkeep_ops; /* store_upkeep.h */
 
 struct object_store_ops { /* one per backend; callers use the functions below */
 	int (*ensure_bucket)(struct object_store *s, const char *bucket, struct err *e);
@@ -76,6 +77,7 @@ struct object_store_ops { /* one per backend; callers use the functions below */
 	int (*lifecycle_merge)(struct object_store *s, const char *bucket, const struct lifecycle_rule *rules, size_t n,
 	    struct err *e);
 	int (*check)(struct object_store *s, struct err *e);
+	const struct store_upkeep_ops *upkeep; /* NULL: none of it */
 	void (*free)(struct object_store *s);
 };
 

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "storage/object_store.h"
+#include "storage/store_upkeep.h"
 
 #define S3_XML_MAX_BYTES (16u * 1024 * 1024) /* of a document */
 #define S3_XML_MAX_TEXT 8192u                /* of one element's text */
@@ -51,5 +52,10 @@ int s3_xml_list(const char *data, size_t len, int (*each)(void *arg, const char 
  * cannot be read) or ERR_TOOBIG (more than 1,000 rules, or out's maximum). */
 int s3_xml_lifecycle_merge(const char *data, size_t len, const struct lifecycle_rule *rules, size_t n, struct buf *out,
     bool *ret_changed, struct err *e);
+
+/* What a lifecycle configuration (len 0: there is none) says about our rules, and who else expires objects below their prefixes.
+ * Returns 0 or ERR_PROTO. */
+int s3_xml_lifecycle_view(const char *data, size_t len, const struct lifecycle_rule *rules, size_t n, struct lifecycle_view *ret,
+    struct err *e);
 
 #endif

@@ -30,10 +30,15 @@ s3_free(struct object_store *store)
 	free(s);
 }
 
+static const struct store_upkeep_ops s3_upkeep = {
+	.list_after = s3_list_after, .uploads = s3_uploads, .abort_upload = s3_abort_upload, .versioned = s3_versioned,
+	.remove_versions = s3_remove_versions, .lifecycle_view = s3_lifecycle_view, .probe = s3_probe,
+};
+
 static const struct object_store_ops s3_ops = {
 	.ensure_bucket = s3_ensure_bucket, .put = s3_put, .get = s3_get, .head = s3_head, .copy = s3_copy,
 	.list = s3_list, .remove = s3_remove, .presign = s3_url, .lifecycle_merge = s3_lifecycle_merge,
-	.check = s3_check, .free = s3_free,
+	.check = s3_check, .upkeep = &s3_upkeep, .free = s3_free,
 };
 
 static bool

@@ -17,6 +17,7 @@
 #include "storage/object_store.h"
 #include "storage/s3_sign.h"
 #include "storage/s3_xml.h"
+#include "storage/store_upkeep.h"
 
 #define S3_URL_MAX 512      /* of an endpoint */
 #define S3_MAX_SKEWS 8
@@ -69,6 +70,7 @@ struct s3_call {
 	struct object_info info;   /* from the headers; size is the whole object's, -1 unknown */
 	char content_type[128];
 	char token[40];            /* S3_TOKEN_META */
+	char server[64];           /* as it names itself */
 	int64_t range_start;       /* of a 206, else -1 */
 	int64_t date_real_ms;      /* the server's, 0 unknown */
 	int write_rc;              /* what write_fn returned last */
@@ -152,5 +154,18 @@ int s3_url(struct object_store *s, const char *bucket, const char *key, int64_t 
 int s3_lifecycle_merge(struct object_store *s, const char *bucket, const struct lifecycle_rule *rules, size_t n,
     struct err *e);
 int s3_check(struct object_store *s, struct err *e);
+
+/* The operations of store_upkeep.h. */
+int s3_list_after(struct object_store *s, const char *bucket, const char *prefix, const char *after,
+    int (*each)(void *arg, const char *key, const struct object_info *info), void *arg, struct err *e);
+int s3_uploads(struct object_store *s, const char *bucket, int (*each)(void *arg, const struct store_upload *u), void *arg,
+    struct err *e);
+int s3_abort_upload(struct object_store *s, const char *bucket, const struct store_upload *u, int64_t before_real_ms,
+    struct err *e);
+int s3_versioned(struct object_store *s, const char *bucket, bool *ret, struct err *e);
+int s3_remove_versions(struct object_store *s, const char *bucket, const char *key, struct err *e);
+int s3_lifecycle_view(struct object_store *s, const char *bucket, const struct lifecycle_rule *rules, size_t n,
+    struct lifecycle_view *ret, struct err *e);
+int s3_probe(struct object_store *s, const char *bucket, const char *key, struct store_probe *p, struct err *e);
 
 #endif

@@ -144,3 +144,16 @@ out:
 	buf_release(&want);
 	return rc;
 }
+
+int
+s3_lifecycle_view(struct object_store *store, const char *bucket, const struct lifecycle_rule *rules, size_t n,
+    struct lifecycle_view *ret, struct err *e)
+{
+	struct buf have = buf_make(S3_BODY_MAX_BYTES);
+	int rc = lifecycle_read((struct s3_store *)store, bucket, &have, e);
+
+	if (rc == 0)
+		rc = s3_xml_lifecycle_view(buf_str(&have), have.len, rules, n, ret, e);
+	buf_release(&have);
+	return rc;
+}

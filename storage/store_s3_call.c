@@ -224,6 +224,8 @@ see_header(void *arg, const char *name, const char *value)
 		snprintf(c->content_type, sizeof(c->content_type), "%s", value);
 	else if (strcasecmp(name, "last-modified") == 0)
 		c->info.modified_real_ms = s3_http_date(value);
+	else if (strcasecmp(name, "server") == 0)
+		snprintf(c->server, sizeof(c->server), "%.63s", value);
 	else if (strcasecmp(name, "date") == 0)
 		c->date_real_ms = s3_http_date(value);
 	else if (strcasecmp(name, S3_TOKEN_META) == 0)
@@ -390,7 +392,7 @@ call_reset(struct s3_call *c)
 	c->status = 0;
 	c->error = (struct s3_error){.code = ""};
 	c->info = (struct object_info){.size_bytes = -1};
-	c->content_type[0] = c->token[0] = '\0';
+	c->content_type[0] = c->token[0] = c->server[0] = '\0';
 	c->range_start = -1;
 	c->date_real_ms = 0;
 	c->again = false;

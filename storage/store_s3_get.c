@@ -145,6 +145,13 @@ int
 s3_list(struct object_store *s, const char *bucket, const char *prefix,
     int (*each)(void *arg, const char *key, const struct object_info *info), void *arg, struct err *e)
 {
+	return s3_list_after(s, bucket, prefix, "", each, arg, e);
+}
+
+int
+s3_list_after(struct object_store *s, const char *bucket, const char *prefix, const char *after,
+    int (*each)(void *arg, const char *key, const struct object_info *info), void *arg, struct err *e)
+{
 	struct buf token = buf_make(S3_XML_MAX_TEXT), before = buf_make(S3_XML_MAX_TEXT);
 	int rc;
 
@@ -157,6 +164,8 @@ s3_list(struct object_store *s, const char *bucket, const char *prefix,
 		s3_call_query(&c, "prefix", prefix);
 		if (token.len > 0)
 			s3_call_query(&c, "continuation-token", buf_str(&token));
+		else if (after[0] != '\0')
+			s3_call_query(&c, "start-after", after);
 		rc = s3_perform((struct s3_store *)s, &c, e);
 		buf_clear(&before);
 		buf_add(&before, buf_str(&token), token.len);

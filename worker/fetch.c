@@ -62,7 +62,13 @@ pin(struct job *j, const char *what, const char *bucket, const struct lease_obje
 int
 job_fetch_target(struct job *j, struct err *e)
 {
-	return pin(j, "target", j->worker->config.store.targets, &j->terms.target, j->terms.tree, &j->target, e);
+	int rc = pin(j, "target", j->worker->config.store.targets, &j->terms.target, j->terms.tree, &j->target, e);
+
+	if (rc == ERR_NOTFOUND) {
+		(void)err_set(e, rc, "the target is not in the store any more: it expired or was removed");
+		(void)err_hint(e, "submit it again; what its sender still has is stored anew");
+	}
+	return rc;
 }
 
 static int

@@ -362,10 +362,25 @@ finished_runs_are_pruned(void **state)
 		done.run.finished_real_ms = 2500 - 100 * i;
 		assert_int_equal(commit_op(f, &finish).result, LEDGER_OK);
 	}
-	assert_int_equal(ledger_runs_due(f->l, 2200, 10, note_due, due, &e), 0);
+	assert_int_equal(ledger_runs_due(f->l, 3200, 1000, 10, note_due, due, &e), 0);
 	assert_string_equal(due, "");
-	assert_int_equal(ledger_runs_due(f->l, 3000, 10, note_due, due, &e), 0);
+	assert_int_equal(ledger_runs_due(f->l, 4000, 1000, 10, note_due, due, &e), 0);
 	assert_string_equal(due, "31"); /* number 3 finished first, and goes first */
+	/* Whose results are there stays, whatever its age; a run that is not over has no end to its results. */
+	assert_int_equal(commit_op(f, &prune).result, LEDGER_OK);
+	for (char i = '1'; i <= '3'; i++) {
+		char id[] = "echo-000000000000000?";
+		struct ledger_op gone = {.kind = LEDGER_RESULTS_GONE, .run = id};
+
+		id[strlen(id) - 1] = i;
+		assert_int_equal(commit_op(f, &gone).result, LEDGER_OK);
+		assert_int_equal(ledger_run_find(f->l, id, NULL, &r, &e), 0);
+		assert_int_equal(r.results_gone, i != '2');
+		ledger_run_release(&r);
+	}
+	due[0] = '\0';
+	assert_int_equal(ledger_runs_due(f->l, 4000, 1000, 10, note_due, due, &e), 0);
+	assert_string_equal(due, "");
 	for (size_t left = 2; left >= 1; left--, n = 0) {
 		assert_int_equal(commit_op(f, &prune).result, LEDGER_OK);
 		assert_int_equal(ledger_runs(f->l, &all, count, &n, &e), 0);

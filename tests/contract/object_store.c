@@ -3,7 +3,6 @@
 #include <pthread.h>
 
 #include "net/http_client.h"
-#include "storage/lifecycle.h"
 #include "store_rig.h"
 
 /* --- tests --- */
@@ -381,34 +380,6 @@ copies_take_bytes_and_metadata(void **state)
 	assert_pattern("copy from+x", 6 * MIB, 8);
 }
 
-static bool
-keep_kept(void *arg, const char *key)
-{
-	(void)arg;
-	return strcmp(key, "age/kept") == 0;
-}
-
-static void
-our_own_janitor_removes_what_is_old(void **state)
-{
-	const struct lifecycle_rule rules[] = {{"t", "age/", 7}, {"u", "nothing/", 1}};
-	const struct lifecycle_sweep_options o = {.keep = keep_kept};
-	const int64_t day_ms = 24 * 3600 * 1000;
-	int64_t removed = -1;
-
-	(void)state;
-	assert_int_equal(put_pattern("age/old", 10, true, NULL, 0), 0);
-	assert_int_equal(put_pattern("age/kept", 10, true, NULL, 0), 0);
-	assert_int_equal(put_pattern("other", 10, true, NULL, 0), 0);
-	assert_int_equal(lifecycle_sweep(store, BUCKET, rules, 2, clock_real_ms() + 7 * day_ms - 60000, &o, &removed, NULL), 0);
-	assert_int_equal(removed, 0);
-	assert_int_equal(lifecycle_sweep(store, BUCKET, rules, 2, clock_real_ms() + 7 * day_ms + 60000, &o, &removed, NULL), 0);
-	assert_int_equal(removed, 1);
-	assert_false(is_there("age/old"));
-	assert_true(is_there("age/kept"));
-	assert_true(is_there("other"));
-}
-
 static void
 buckets_can_be_made_twice_and_stores_asked(void **state)
 {
@@ -666,7 +637,6 @@ static const struct CMUnitTest both_tests[] = {
 	cmocka_unit_test(of_many_that_want_to_be_first_one_is), cmocka_unit_test(a_source_that_fails_leaves_nothing),
 	cmocka_unit_test(ranges_give_just_their_bytes), cmocka_unit_test(reads_can_be_refused),
 	cmocka_unit_test(long_lists_are_paged), cmocka_unit_test(copies_take_bytes_and_metadata),
-	cmocka_unit_test(our_own_janitor_removes_what_is_old),
 };
 
 static int

@@ -66,10 +66,15 @@ class Folder:
         folders = key.split("/")
         return (self.root / bucket).joinpath(*(f + "@" for f in folders[:-1]), folders[-1])
 
-    def keys(self, bucket):
+    def all_keys(self, bucket):
         top = self.root / bucket
-        paths = (p.relative_to(top) for p in top.rglob("*") if p.is_file() and ".drover" not in str(p))
-        return {"/".join(part.removesuffix("@") for part in p.parts) for p in paths}
+        # os.walk bears folders that go away meanwhile.
+        paths = (pathlib.Path(folder, name).relative_to(top) for folder, _, names in os.walk(top) for name in names)
+        return {"/".join(part.removesuffix("@") for part in p.parts) for p in paths if ".tmp" not in p.parts}
+
+    def keys(self, bucket):
+        """Without those by which a ledger says that the bucket is its own."""
+        return {key for key in self.all_keys(bucket) if not key.startswith("drover/")}
 
     def put(self, d, bucket, key, data):
         """Uploads the bytes as a target and moves the file to its place: only the store knows how its files are marked."""

@@ -65,7 +65,8 @@ class Buckets:
         return f"{bucket}-{self.suffix}"
 
     def keys(self, bucket):
-        return set(self.minio.client().list(self.name(bucket)))
+        """Without those by which a ledger says that the bucket is its own."""
+        return {key for key in self.minio.client().list(self.name(bucket)) if not key.startswith("drover/")}
 
     def put(self, _d, bucket, key, data):
         self.minio.client().put(self.name(bucket), key, data)

@@ -13,7 +13,8 @@ DAY_S = 24 * 3600
 
 @pytest.fixture
 def d(tmp_path):
-    dispatcher = Dispatcher(tmp_path, JANITOR_INTERVAL="50ms", TARGET_RETENTION="7d", RESULT_RETENTION="2d", RUN_RETENTION="3d")
+    dispatcher = Dispatcher(tmp_path, JANITOR_INTERVAL="50ms", TARGET_RETENTION="7d", RESULT_RETENTION="2d", RUN_RETENTION="3d",
+                            ORPHAN_GRACE="1s", WORKFLOW_RETENTION="echo-short=1h,other=9d")
     yield dispatcher
     if dispatcher.process.poll() is None:
         assert dispatcher.stop() == 0, (tmp_path / "log").read_text()
@@ -70,24 +71,30 @@ def test_what_no_row_stands_for_is_swept(d):
     d.stop()
     for key in ("staging/left-by-a-crash", "00000000-0000-8000-8000-000000000000/target", f"{target['id']}/target"):
         age(d, "targets", key, 8.1)
+    now = time.time() + 3600
+    os.utime(object_path(d, "targets", "staging/of-today"), (now, now))
     d.start()
     wait_for(lambda: files(d, "targets") == {f"{target['id']}/target", "staging/of-today"})
 
 
 def test_results_expire_unless_their_run_goes_on(d):
-    over, live = d.submit(), d.submit()
+    over, fresh, live = d.submit(), d.submit(), d.submit()
     d.register()
-    for lease in d.lease(free=2).json["leases"]:
+    for lease in d.lease(free=3).json["leases"]:
         put(d, "results", f"{lease['run']}/1/manifest.json")
-        if lease["run"] == over["id"]:
+        if lease["run"] != live["id"]:
             d.report(lease)
     put(d, "results", f"{over['id']}/2/manifest.json")
     d.stop()
-    age(d, "results", f"{over['id']}/1/manifest.json", 2.1)
-    age(d, "results", f"{live['id']}/1/manifest.json", 2.1)
+    alter(d, "UPDATE runs SET finished = ? WHERE id = ?", ms(-2.1), over["id"])
+    for run in (fresh, live):
+        age(d, "results", f"{run['id']}/1/manifest.json", 100)
     d.start()
-    wait_for(lambda: files(d, "results") == {f"{over['id']}/2/manifest.json", f"{live['id']}/1/manifest.json"})
-    assert d.run(over["id"])["state"] == "completed"
+    wait_for(lambda: files(d, "results") == {f"{fresh['id']}/1/manifest.json", f"{live['id']}/1/manifest.json"})
+    wait_for(lambda: d.run(over["id"])["results_until"] is None)
+    assert d.run(over["id"])["state"] == "completed" and d.run(fresh["id"])["results_until"] is not None
+    error = d.call("GET", f"/v1/run/{over['id']}/artifacts").json["error"]
+    assert error["code"] == "not_found" and "removed" in error["message"] and "2d" in error["message"]
 
 
 def test_finished_runs_go_with_their_results(d):

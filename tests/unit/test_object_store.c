@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "storage/dir_name.h"
-#include "storage/lifecycle.h"
 #include "storage/object_store.h"
 
 static void
@@ -80,26 +79,12 @@ entries_become_pieces_of_keys(void **state)
 	assert_false(dir_name_piece("abcd", piece, 4, &dir));
 }
 
-static void
-age_decides_under_a_rules_prefix(void **state)
-{
-	const struct lifecycle_rule rules[] = {{"a", "t/", 7}, {"b", "t/short/", 1}};
-	const int64_t day_ms = 24 * 3600 * 1000, now_real_ms = 1000 * day_ms;
-
-	(void)state;
-	assert_true(lifecycle_expired(rules, 2, "t/x", now_real_ms - 7 * day_ms, now_real_ms));
-	assert_false(lifecycle_expired(rules, 2, "t/x", now_real_ms - 7 * day_ms + 1, now_real_ms));
-	assert_true(lifecycle_expired(rules, 2, "t/short/x", now_real_ms - day_ms, now_real_ms));
-	assert_false(lifecycle_expired(rules, 2, "u/x", 0, now_real_ms));
-	assert_false(lifecycle_expired(rules, 2, "t/x", now_real_ms + day_ms, now_real_ms));
-}
-
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(keys_are_checked), cmocka_unit_test(keys_become_paths),
-		cmocka_unit_test(entries_become_pieces_of_keys), cmocka_unit_test(age_decides_under_a_rules_prefix),
+		cmocka_unit_test(entries_become_pieces_of_keys),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

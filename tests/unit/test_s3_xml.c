@@ -123,8 +123,9 @@ lists_are_read(void **state)
 
 #define FOREIGN "<Rule><ID>foreign</ID><Filter><And><Prefix>x</Prefix><Tag><Key>k</Key><Value>&amp;</Value></Tag></And></Filter>" \
 	"<Status>Enabled</Status><Transition><Days>1</Days></Transition></Rule>"
+#define OLD_VERSIONS "<NoncurrentVersionExpiration><NoncurrentDays>1</NoncurrentDays></NoncurrentVersionExpiration>"
 #define OURS(days) "<Rule><ID>ours</ID><Filter><Prefix>t/</Prefix></Filter><Status>Enabled</Status><Expiration><Days>" days \
-	"</Days></Expiration></Rule>"
+	"</Days></Expiration>" OLD_VERSIONS "</Rule>"
 
 static void
 lifecycle_rules_are_merged_by_id(void **state)
@@ -143,6 +144,9 @@ lifecycle_rules_are_merged_by_id(void **state)
 		 "</Days></Expiration></Rule></LifecycleConfiguration>", true, false},
 		{"<LifecycleConfiguration><Rule><ID>ours</ID><Filter><And><Prefix>t/</Prefix></And></Filter><Status>Enabled</Status>"
 		 "<Expiration><Days>7</Days></Expiration></Rule></LifecycleConfiguration>", true, false},
+		/* Without it a versioned bucket keeps for ever what the rule only hides. */
+		{"<LifecycleConfiguration><Rule><ID>ours</ID><Filter><Prefix>t/</Prefix></Filter><Status>Enabled</Status>"
+		 "<Expiration><Days>7</Days></Expiration></Rule></LifecycleConfiguration>", true, false},
 	};
 
 	(void)state;
@@ -160,6 +164,43 @@ lifecycle_rules_are_merged_by_id(void **state)
 		}
 		buf_release(&out);
 		buf_release(&again);
+	}
+}
+
+static void
+others_rules_that_reach_our_objects_are_seen(void **state)
+{
+	static const struct lifecycle_rule ours = {"ours", "t/", 7};
+#define RULE(id, prefix, status, days) "<Rule><ID>" id "</ID><Filter><Prefix>" prefix "</Prefix></Filter><Status>" status \
+	"</Status><Expiration><Days>" days "</Days></Expiration></Rule>"
+	static const struct {
+		const char *rules;
+		bool same;
+		size_t foreign;
+		unsigned days;
+		const char *id;
+	} cases[] = {
+		{"", false, 0, 0, ""},
+		{OURS("7"), true, 0, 0, ""},
+		{OURS("7") RULE("a", "", "Enabled", "3") RULE("b", "t/x", "Enabled", "2"), true, 2, 2, "b"},
+		{OURS("8") RULE("a", "u/", "Enabled", "3") RULE("b", "t/", "Disabled", "2"), false, 2, 0, ""},
+		{FOREIGN OURS("7"), true, 1, 0, ""},
+		{"<Rule><ID>d</ID><Prefix/><Status>Enabled</Status><Expiration><Date>2027-01-01T00:00:00Z</Date></Expiration></Rule>",
+		    false, 1, 1, "d"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct lifecycle_view v = {.same = !cases[i].same};
+		struct buf text = buf_make(10000);
+
+		buf_addf(&text, "<LifecycleConfiguration>%s</LifecycleConfiguration>", cases[i].rules);
+		assert_int_equal(s3_xml_lifecycle_view(text.data, text.len, &ours, 1, &v, NULL), 0);
+		assert_int_equal(v.same, cases[i].same);
+		assert_int_equal(v.foreign, cases[i].foreign);
+		assert_int_equal(v.foreign_days, cases[i].days);
+		assert_string_equal(v.foreign_id, cases[i].id);
+		buf_release(&text);
 	}
 }
 
@@ -192,6 +233,7 @@ main(void)
 		cmocka_unit_test(documents_are_walked), cmocka_unit_test(broken_documents_are_refused),
 		cmocka_unit_test(errors_are_told_from_anything_else), cmocka_unit_test(lists_are_read),
 		cmocka_unit_test(lifecycle_rules_are_merged_by_id), cmocka_unit_test(lifecycle_limits_hold),
+		cmocka_unit_test(others_rules_that_reach_our_objects_are_seen),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
