@@ -6,6 +6,8 @@
 
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/metrics.h"
+#include "dispatcher/meters.h"
 
 struct fleet {
 	struct map *workers, *runs;
@@ -29,6 +31,7 @@ worker_free(struct fleet_worker *w)
 	json_decref(w->tools);
 	json_decref(w->missing);
 	json_decref(w->sandbox);
+	free(w->cache);
 	free(w);
 }
 
@@ -71,6 +74,78 @@ const struct fleet_worker *
 fleet_worker(const struct fleet *f, const char *id)
 {
 	return map_get(f->workers, id);
+}
+
+/* Two workers of one node may share a cache, or not. */
+static bool
+same_cache(const struct fleet_worker *w, const char *node, const char *id)
+{
+	return w->cache != NULL && strcmp(w->node, node) == 0 && strcmp(w->cache->id, id) == 0;
+}
+
+/* Counters of a cache only rise; a smaller one was begun anew. */
+static void
+count_up(enum meter row, int64_t before, int64_t now)
+{
+	if (now > before)
+		metrics_add(row, NULL, now - before);
+}
+
+void
+fleet_note_cache(struct fleet *f, const char *id, const struct fleet_cache *c)
+{
+	struct fleet_worker *w = map_get(f->workers, id);
+	const struct fleet_cache *last = NULL;
+	size_t cursor = 0;
+	void *value;
+
+	if (w == NULL)
+		return;
+	while (map_next(f->workers, &cursor, NULL, &value)) {
+		const struct fleet_worker *other = value;
+
+		if (same_cache(other, w->node, c->id) && (last == NULL || other->cache->hits + other->cache->misses > last->hits + last->misses))
+			last = other->cache;
+	}
+	if (last != NULL) {
+		count_up(METER_CACHE_HITS, last->hits, c->hits);
+		count_up(METER_CACHE_MISSES, last->misses, c->misses);
+		count_up(METER_CACHE_EVICTIONS, last->evictions, c->evictions);
+	}
+	free(w->cache);
+	w->cache = xmemdup(c, sizeof(*c));
+}
+
+void
+fleet_set_gauges(const struct fleet *f)
+{
+	static const char *const methods[] = {"overlay", "overlay-userns", "reflink", "copy", "direct"};
+	struct map *seen = map_new();
+	int64_t bytes = 0, max_bytes = 0, entries = 0, workers[sizeof(methods) / sizeof(methods[0])] = {0};
+	size_t cursor = 0;
+	void *value;
+
+	while (map_next(f->workers, &cursor, NULL, &value)) {
+		struct fleet_worker *w = value;
+		char key[sizeof(w->node) + sizeof(w->cache->id) + 1];
+
+		if (w->cache == NULL)
+			continue;
+		for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+			workers[i] += strcmp(w->cache->workspace_method, methods[i]) == 0;
+		snprintf(key, sizeof(key), "%s/%s", w->node, w->cache->id);
+		if (map_put(seen, key, w) != NULL)
+			continue;
+		bytes += w->cache->bytes;
+		max_bytes += w->cache->max_bytes;
+		entries += w->cache->entries;
+	}
+	map_free(seen);
+	metrics_set(METER_CACHE_BYTES, NULL, bytes);
+	metrics_set(METER_CACHE_MAX_BYTES, NULL, max_bytes);
+	metrics_set(METER_CACHE_ENTRIES, NULL, entries);
+	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+		metrics_set(METER_WORKSPACES, methods[i], workers[i]);
 }
 
 void

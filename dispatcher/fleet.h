@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "dispatcher/core/core.h"
+#include "dispatcher/fleet_cache.h"
 
 struct fleet;
 
@@ -16,6 +17,7 @@ struct fleet_worker {
 	int64_t started_real_ms;           /* when its process began, by its node's clock; 0: it did not say */
 	char health[REASON_MAX];           /* why it takes no runs, "" it does */
 	json_t *tools, *missing, *sandbox; /* owned; never NULL */
+	struct fleet_cache *cache;         /* owned by the fleet: fleet_note_cache; NULL: it did not say */
 };
 
 struct fleet_run { /* of a running attempt */
@@ -35,6 +37,12 @@ void fleet_free(struct fleet *f);
 
 /* Notes a worker (the JSON values are taken over). */
 void fleet_put_worker(struct fleet *f, const char *id, const struct fleet_worker *w);
+
+/* Notes what a known worker says of its node's cache, and counts what was used since any worker of that cache said so. */
+void fleet_note_cache(struct fleet *f, const char *id, const struct fleet_cache *c);
+
+/* Sets the gauges of caches, each cache once however many workers share it, and of the ways in which workspaces are made. */
+void fleet_set_gauges(const struct fleet *f);
 
 /* NULL when unknown; valid until the next change. */
 const struct fleet_worker *fleet_worker(const struct fleet *f, const char *id);

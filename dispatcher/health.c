@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "dispatcher/call.h"
+#include "dispatcher/fleet.h"
 #include "dispatcher/meters.h"
 #include "dispatcher/scale_api.h"
 #include "dispatcher/toolbox.h"
@@ -68,6 +69,7 @@ metrics_show(struct http_req *r, void *ctx)
 
 	set_gauges(ctx);
 	scale_set_gauges(ctx);
+	fleet_set_gauges(((struct dispatcher *)ctx)->fleet);
 	metrics_print(&b);
 	http_reply(r, 200, "text/plain; version=0.0.4", buf_str(&b), b.len, NULL);
 	buf_release(&b);

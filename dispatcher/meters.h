@@ -24,6 +24,13 @@ enum meter {
 	METER_BUCKET_BYTES,
 	METER_TARGETS_MISSING,
 	METER_BROKEN_WORKFLOWS,
+	METER_CACHE_BYTES,     /* of all nodes together, as the following */
+	METER_CACHE_MAX_BYTES,
+	METER_CACHE_ENTRIES,
+	METER_CACHE_HITS,
+	METER_CACHE_MISSES,
+	METER_CACHE_EVICTIONS,
+	METER_WORKSPACES,      /* workers by the way in which they make workspaces */
 	METER_SCALE_READY,     /* for autoscalers, by vertical, as the following */
 	METER_SCALE_RUNNING,
 	METER_SCALE_OLDEST,

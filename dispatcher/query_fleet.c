@@ -20,6 +20,7 @@ worker_json(struct dispatcher *d, const struct core_worker_view *v)
 	json_object_set_new(o, "tools", w == NULL ? json_object() : json_incref(w->tools));
 	json_object_set_new(o, "missing", w == NULL ? json_array() : json_incref(w->missing));
 	json_object_set_new(o, "sandbox", w == NULL ? json_null() : json_incref(w->sandbox));
+	json_object_set_new(o, "cache", w == NULL || w->cache == NULL ? json_null() : fleet_cache_json(w->cache));
 	return o;
 }
 

@@ -38,7 +38,8 @@ struct registering {
 	struct worker_call base;
 	const char *vertical, *class, *mode, *request, *job_id, *alloc_id, *node, *node_id, *version, *health;
 	int64_t slots, alloc_index, cpu_millis, memory_bytes, started_ms;
-	json_t *tools, *missing, *sandbox;
+	json_t *tools, *missing, *sandbox, *cache_in;
+	struct fleet_cache cache;
 	struct core_worker worker;
 };
 
@@ -63,6 +64,7 @@ static const struct field register_fields[] = {
 	{"tools", FIELD_OBJECT, R(tools), false, 0, 0},
 	{"missing", FIELD_ARRAY, R(missing), false, 0, 0},
 	{"sandbox", FIELD_OBJECT, R(sandbox), false, 0, 0},
+	{"cache", FIELD_OBJECT, R(cache_in), false, 0, 0},
 };
 
 /* "<ledger uuid>-<sequence>" of --once; "" for a worker that nobody asked for. */
@@ -101,6 +103,8 @@ check_register(struct call *c, struct registering *g, struct err *e)
 	snprintf(w->vertical, sizeof(w->vertical), "%s", g->vertical);
 	snprintf(w->child, sizeof(w->child), "%s", g->job_id == NULL ? "" : g->job_id);
 	snprintf(w->alloc, sizeof(w->alloc), "%s", g->alloc_id == NULL ? "" : g->alloc_id);
+	if (g->cache_in != NULL && fleet_cache_parse(g->cache_in, &g->cache, e) != 0)
+		return e->code;
 	return parse_request(c->d, g->request, &w->request, e);
 }
 
@@ -108,6 +112,13 @@ static json_t *
 kept(json_t *v, json_t *(*instead)(void))
 {
 	return v == NULL ? instead() : json_incref(v);
+}
+
+/* A worker said what its node's cache holds. */
+static void
+cache_noted(struct dispatcher *d, const char *worker, const struct fleet_cache *cache)
+{
+	fleet_note_cache(d->fleet, worker, cache);
 }
 
 /* Who waits for workers of a group to come, or to be well. */
@@ -138,6 +149,8 @@ register_answered(struct call *c, const struct answer *a)
 	w.sandbox = kept(g->sandbox, json_object);
 	snprintf(w.health, sizeof(w.health), "%s", g->health == NULL ? "" : g->health);
 	fleet_put_worker(c->d->fleet, g->worker.id, &w);
+	if (g->cache_in != NULL)
+		cache_noted(c->d, g->worker.id, &g->cache);
 	workers_changed(c->d);
 	call_reply(c, 200, json_pack("{s:I, s:I, s:I, s:I}", "epoch", (json_int_t)c->d->ledger->epoch, "lease_ttl_ms",
 	    (json_int_t)c->d->config->lease_ttl_ms, "beat_wait_ms", (json_int_t)BEAT_WAIT_MS, "orphan_ms",
@@ -281,8 +294,9 @@ struct beating {
 	struct worker_call base;
 	int64_t wait_ms;
 	const char *health;
-	json_t *held_in;
+	json_t *held_in, *cache_in;
 	struct held_list held;
+	struct fleet_cache cache;
 };
 
 #define B(field) offsetof(struct beating, field)
@@ -291,6 +305,7 @@ static const struct field beat_fields[] = {
 	{"wait_ms", FIELD_INT, B(wait_ms), false, 0, LEASE_WAIT_MAX_MS},
 	{"health", FIELD_TEXT, B(health), false, 0, REASON_MAX - 1},
 	{"held", FIELD_ARRAY, B(held_in), true, 0, 0},
+	{"cache", FIELD_OBJECT, B(cache_in), false, 0, 0},
 };
 
 static json_t *
@@ -345,10 +360,13 @@ worker_beat(struct http_req *r, void *ctx)
 
 	if (!worker_call_take(c, beat_fields, COUNT(beat_fields)))
 		return;
-	if (parse_held_list(b->held_in, &b->held, &e) != 0) {
+	if (parse_held_list(b->held_in, &b->held, &e) != 0 ||
+	    (b->cache_in != NULL && fleet_cache_parse(b->cache_in, &b->cache, &e) != 0)) {
 		call_reply_err(c, &e);
 		return;
 	}
+	if (b->cache_in != NULL)
+		cache_noted(c->d, b->base.worker, &b->cache);
 	if (fleet_note_health(c->d->fleet, b->base.worker, b->health == NULL ? "" : b->health))
 		workers_changed(c->d);
 	for (size_t i = 0; i < b->held.n; i++)

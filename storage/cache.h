@@ -86,6 +86,7 @@ struct cache_stats {
 	int64_t pinned, pinned_bytes;      /* pins of this process, and what they hold (twice what two hold) */
 	int64_t swept_real_ms;             /* 0: never */
 	uint64_t generation;               /* another number when entries or their order changed */
+	char id[40];                       /* of the directory, the same for all processes of the machine */
 };
 
 /* Evicts what is over TTL or over size or below a floor, empties the trash, drops what nobody needs. */
@@ -93,6 +94,9 @@ int cache_sweep(struct cache *c, struct err *e);
 
 /* Empties the trash and sweeps if the last sweep, by whatever process, is older than every_ms. */
 int cache_sweep_if_due(struct cache *c, int64_t every_ms, struct err *e);
+
+/* The process is about to end: deleting stops after the next entry, here and in other threads, for good. */
+void cache_hurry(struct cache *c);
 
 /* The numbers as they are now, zero where they cannot be read. Cheap. */
 void cache_stats(struct cache *c, struct cache_stats *ret_stats);

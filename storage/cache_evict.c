@@ -96,8 +96,9 @@ cache_abandon(struct cache *c, const char *name)
 static int
 remove_trash(struct cache *c, const char *name, void *arg)
 {
+	if (atomic_load(&c->hurry))
+		return ERR_CANCELED;
 	/* What cannot be removed now, or is being removed by someone else, is tried again by the next one. */
-	(void)c;
 	(void)file_remove_tree(*(const int *)arg, name, NULL);
 	fault_point("cache.trash_removed");
 	return 0;
@@ -112,7 +113,7 @@ cache_empty_trash(struct cache *c, struct err *e)
 		return err_set(e, ERR_IO, "open %s/trash: %s", c->dir, strerror(errno));
 	rc = cache_each_name(c, "trash", remove_trash, &fd, e);
 	close(fd);
-	return rc;
+	return rc == ERR_CANCELED ? 0 : rc;
 }
 
 /* --- after crashes --- */
@@ -428,16 +429,25 @@ cache_sweep_if_due(struct cache *c, int64_t every_ms, struct err *e)
 }
 
 void
+cache_hurry(struct cache *c)
+{
+	atomic_store(&c->hurry, true);
+}
+
+void
 cache_stats(struct cache *c, struct cache_stats *ret_stats)
 {
 	struct index_sums sums = {0};
 	struct lru_state s = state_now(c, 0);
+	struct stat st = {0};
 
 	(void)index_sums(c, &sums, NULL);
+	(void)fstatat(c->dir_fd, "objects", &st, AT_SYMLINK_NOFOLLOW);
 	*ret_stats = (struct cache_stats){.bytes = sums.bytes, .entries = sums.entries, .transient_bytes = sums.transient_bytes,
 	    .hits = sums.counts.hits, .misses = sums.counts.misses, .evictions = sums.counts.evictions,
 	    .evicted_bytes = sums.counts.evicted_bytes, .damaged = sums.counts.damaged, .max_bytes = c->config.max_bytes,
 	    .ttl_ms = c->config.ttl_ms, .min_free_bytes = c->config.min_free_bytes, .min_free_inodes = c->config.min_free_inodes,
 	    .free_bytes = s.free_bytes, .free_inodes = s.free_inodes, .pinned = atomic_load(&c->pinned),
 	    .pinned_bytes = atomic_load(&c->pinned_bytes), .swept_real_ms = sums.swept_real_ms, .generation = sums.generation};
+	snprintf(ret_stats->id, sizeof(ret_stats->id), "%llx-%llx", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
 }

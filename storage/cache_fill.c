@@ -276,11 +276,14 @@ unpack_into(struct cache *c, const char *name, int fd, int64_t blob_bytes, const
 {
 	struct growth g = {.c = c, .name = name};
 	const struct extract_watch watch = {.grew = grew, .arg = &g};
+	struct extract_limits limits = c->config.limits;
 	struct extract_result r;
 	char tmp[CACHE_NAME_LEN];
 	int64_t guess;
 	int dir_fd = -1, rc;
 
+	limits.min_free_bytes = c->config.min_free_bytes;
+	limits.min_free_inodes = c->config.min_free_inodes;
 	guess = blob_bytes < GUESS_MAX_BYTES / GUESS_RATIO ? blob_bytes * GUESS_RATIO : GUESS_MAX_BYTES;
 	if ((rc = charge_ahead(&g, guess + GUESS_BYTES, GUESS_INODES, e)) != 0)
 		return rc;
@@ -290,7 +293,7 @@ unpack_into(struct cache *c, const char *name, int fd, int64_t blob_bytes, const
 	    (geteuid() == 0 && fchown(dir_fd, c->config.uid, c->config.gid) != 0))
 		rc = err_set(e, errno == ENOSPC || errno == EDQUOT ? ERR_RETRY : ERR_IO, "make %s/%s: %s", c->dir, tmp, strerror(errno));
 	else
-		rc = extract_archive(fd, dir_fd, c->config.uid, c->config.gid, &c->config.limits, &watch, stop, &r, e);
+		rc = extract_archive(fd, dir_fd, c->config.uid, c->config.gid, &limits, &watch, stop, &r, e);
 	if (dir_fd >= 0)
 		close(dir_fd);
 	return rc;

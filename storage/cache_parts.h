@@ -32,6 +32,7 @@ struct cache {
 	struct cache_config config; /* dir is NULL here */
 	char boot_id[CACHE_BOOT_LEN];
 	atomic_llong pinned, pinned_bytes;
+	atomic_bool hurry;
 	int index_fd;
 	pthread_mutex_t index_lock; /* among our threads; among processes it is flock on index_fd */
 };

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/retry.h"
+#include "worker/cache_keeper.h"
 #include "worker/health.h"
 #include "worker/job.h"
 
@@ -254,6 +255,7 @@ registration(const struct agent *a)
 	json_t *body = worker_registration(a->w);
 
 	json_object_set_new(body, "health", json_string(health_why(a->health)));
+	json_object_set_new(body, "cache", cache_keeper_figures(a->w->keeper, false));
 	return body;
 }
 
@@ -416,6 +418,7 @@ beaten(struct agent *a)
 		a->stop_lease = a->stop_lease || a->told_to_drain;
 	} else {
 		next_mono_ms = back_off(&a->beat);
+		cache_keeper_again(a->w->keeper);
 		if (a->beat.is.rc == ERR_NOTFOUND)
 			a->registered = false;
 		else
@@ -429,14 +432,18 @@ static void
 next_beat(struct agent *a)
 {
 	int64_t wait_ms = running(a) > 0 ? BEAT_WAIT_BUSY_MS : BEAT_WAIT_IDLE_MS;
+	json_t *body, *cache;
 
 	if (wait_ms > a->lease_ttl_ms / 4)
 		wait_ms = a->lease_ttl_ms / 4;
 	if (a->beat.busy || !a->registered || a->left)
 		return;
 	loop_timer_clear(a->l, &a->beat.timer);
-	call(&a->beat, "/v1/worker/beat", json_pack("{s:s, s:I, s:s, s:o}", "worker", a->w->id, "wait_ms", (json_int_t)wait_ms, "health",
-	    health_why(a->health), "held", held(a, true)), wait_ms + CALL_TIMEOUT_MS, &a->stop_beat, beaten);
+	body = json_pack("{s:s, s:I, s:s, s:o}", "worker", a->w->id, "wait_ms", (json_int_t)wait_ms, "health", health_why(a->health),
+	    "held", held(a, true));
+	if ((cache = cache_keeper_figures(a->w->keeper, true)) != NULL)
+		json_object_set_new(body, "cache", cache);
+	call(&a->beat, "/v1/worker/beat", body, wait_ms + CALL_TIMEOUT_MS, &a->stop_beat, beaten);
 }
 
 /* --- the end --- */

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/log.h"
+#include "worker/cache_keeper.h"
 #include "worker/caps_memo.h"
 #include "worker/secrets.h"
 #include "worker/ship.h"
@@ -62,8 +63,8 @@ open_cache(struct worker *w, struct err *e)
 {
 	const struct config *c = &w->config;
 	struct cache_config cc = {.dir = c->cache_dir, .max_bytes = c->cache_max_bytes, .ttl_ms = c->cache_ttl_ms,
-	    .min_free_bytes = c->cache_min_free_bytes, .min_free_inodes = c->cache_min_free_inodes, .uid = (uint32_t)c->uid_base, .gid = (uint32_t)c->uid_base,
-	    .limits = extract_limits_default()};
+	    .min_free_bytes = c->cache_min_free_bytes, .min_free_inodes = c->cache_min_free_inodes, .uid = (uint32_t)c->uid_base,
+	    .gid = (uint32_t)c->uid_base, .limits = extract_limits_default()};
 
 	w->cache = cache_open(&cc, e);
 	if (w->cache == NULL)
@@ -73,6 +74,7 @@ open_cache(struct worker *w, struct err *e)
 		return ERR_IO;
 	if (workspaces_swept(w->spaces) > 0)
 		log_info(w->id, "removed the workspaces of %d runs whose worker had died", workspaces_swept(w->spaces));
+	w->keeper = cache_keeper_new(w->cache, w->id, workspace_method_word(workspaces_method(w->spaces)), c->cache_sweep_ms);
 	return 0;
 }
 
@@ -166,6 +168,7 @@ worker_close(struct worker *w)
 	store_free(w->store);
 	discover_free(w->s3_at);
 	discover_free(w->dispatcher_at);
+	cache_keeper_free(w->keeper);
 	cache_close(w->cache);
 	tools_release(&w->tools);
 }

@@ -15,6 +15,7 @@
 #include "worker/probe.h"
 #include "worker/sandbox.h"
 
+struct cache_keeper;
 struct ship;
 
 struct worker {
@@ -27,6 +28,7 @@ struct worker {
 	struct link *link;
 	struct object_store *store;
 	struct cache *cache;
+	struct cache_keeper *keeper;
 	struct workspaces *spaces;
 	struct sandbox_caps caps;
 	struct tools tools;
