@@ -119,6 +119,12 @@ restore_run(void *arg, const struct run_row *row)
 }
 
 static void
+restore_pause(void *arg, const struct pause_row *row)
+{
+	core_restore_pause(arg, row);
+}
+
+static void
 restore_request(void *arg, const struct request_row *row)
 {
 	core_restore_request(arg, row);
@@ -135,6 +141,8 @@ open_ledger(struct dispatcher *d, struct err *e)
 	if ((rc = ledger_sqlite_open(d->config->data_dir, &d->ledger, e)) != 0)
 		return rc;
 	d->core = make_core(d);
+	if ((rc = ledger_pauses(d->ledger, restore_pause, d->core, e)) != 0)
+		return rc;
 	if ((rc = ledger_restore(d->ledger, restore_run, restore_request, d->core, e)) != 0)
 		return rc;
 	q.ledger = d->ledger;

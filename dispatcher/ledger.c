@@ -24,6 +24,12 @@ ledger_restore(struct ledger *l, void (*run)(void *arg, const struct run_row *ro
 }
 
 int
+ledger_pauses(struct ledger *l, void (*each)(void *arg, const struct pause_row *row), void *arg, struct err *e)
+{
+	return l->ops->pauses(l, each, arg, e);
+}
+
+int
 ledger_run_find(struct ledger *l, const char *prefix, const char *tenant, struct ledger_run *ret, struct err *e)
 {
 	return l->ops->run_find(l, prefix, tenant, ret, e);

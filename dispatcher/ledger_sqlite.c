@@ -55,6 +55,15 @@ static const char *const migrations[] = {
 	"CREATE INDEX runs_promised ON runs (retention_ms) WHERE retention_ms > 0 AND results = 1;"
 	"CREATE INDEX targets_promised ON targets (expires - dated);"
 	"CREATE INDEX runs_bare ON runs (finished) WHERE finished > 0 AND results = 0;",
+	"ALTER TABLE runs ADD COLUMN key TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE runs ADD COLUMN key_limit INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE runs ADD COLUMN key_mode INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE runs ADD COLUMN max_wait_ms INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE runs ADD COLUMN cpu_millis INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE runs ADD COLUMN memory_bytes INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE runs ADD COLUMN target_key INTEGER NOT NULL DEFAULT 0;"
+	"CREATE TABLE pauses (kind INTEGER NOT NULL, name TEXT NOT NULL, who TEXT NOT NULL, reason TEXT NOT NULL,"
+	" since INTEGER NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;",
 };
 
 #define SCHEMA_VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))
@@ -197,7 +206,7 @@ sqlite_free(struct ledger *base)
 }
 
 static const struct ledger_ops sqlite_ops = {
-	.commit = sqlite_commit, .last_number = sqlite_last_number, .restore = sqlite_restore, .run_find = sqlite_run_find,
+	.commit = sqlite_commit, .last_number = sqlite_last_number, .restore = sqlite_restore, .pauses = sqlite_pauses, .run_find = sqlite_run_find,
 	.run_by_key = sqlite_run_by_key, .runs = sqlite_runs, .history = sqlite_history, .target_find = sqlite_target_find,
 	.targets = sqlite_targets, .targets_due = sqlite_targets_due, .runs_due = sqlite_runs_due, .promises = sqlite_promises,
 	.usage = sqlite_usage, .bundles = sqlite_bundles, .free = sqlite_free,

@@ -11,7 +11,7 @@
 
 enum sqlite_statement { /* of the writer; their texts are in ledger_sqlite_write.c */
 	STMT_BEGIN, STMT_COMMIT, STMT_ROLLBACK, STMT_MARK, STMT_RUN_INSERT, STMT_RUN_UPDATE, STMT_RUN_SPEC, STMT_RUN_EXISTS,
-	STMT_TARGET_EXISTS, STMT_HISTORY, STMT_REQUEST_PUT, STMT_TARGET_PUT, STMT_TARGET_IN_USE, STMT_TARGET_REMOVE,
+	STMT_TARGET_EXISTS, STMT_HISTORY, STMT_REQUEST_PUT, STMT_PAUSE_PUT, STMT_PAUSE_REMOVE, STMT_TARGET_PUT, STMT_TARGET_IN_USE, STMT_TARGET_REMOVE,
 	STMT_BUNDLE_PUT, STMT_BUNDLE_UNPUSH, STMT_BUNDLE_IN_USE, STMT_BUNDLE_REMOVE, STMT_RESULTS_GONE, STMT_PRUNE_HISTORY, STMT_PRUNE_RUNS,
 	STMT_PRUNE_REQUESTS,
 	STATEMENTS
@@ -32,8 +32,8 @@ struct ledger_sqlite {
 #define RUN_COLUMNS \
 	"id, tenant, workflow, vertical, class, execution, priority, timeout_ms, tool_retries, state, attempt, fence_epoch, " \
 	"fence_seq, worker, request, failures, crashes, dead, adopted, fail, reason, created, not_before, started, finished, suspect, " \
-	"accepted_epoch, accepted_seq"
-#define RUN_COLUMNS_N 28
+	"accepted_epoch, accepted_seq, key, key_limit, key_mode, max_wait_ms, cpu_millis, memory_bytes, target_key"
+#define RUN_COLUMNS_N 35
 
 /* Fills *e from the connection's last error; returns ERR_IO. */
 int sqlite_err(sqlite3 *db, const char *what, struct err *e);
@@ -49,6 +49,7 @@ int sqlite_commit(struct ledger *l, struct ledger_txn **txns, size_t n, struct e
 int sqlite_last_number(struct ledger *l, uint64_t *ret, struct err *e);
 int sqlite_restore(struct ledger *l, void (*run)(void *arg, const struct run_row *row),
     void (*request)(void *arg, const struct request_row *row), void *arg, struct err *e);
+int sqlite_pauses(struct ledger *l, void (*each)(void *arg, const struct pause_row *row), void *arg, struct err *e);
 int sqlite_run_find(struct ledger *l, const char *prefix, const char *tenant, struct ledger_run *ret, struct err *e);
 int sqlite_run_by_key(struct ledger *l, const char *tenant, const char *key, char id[RUN_ID_MAX],
     char digest[SHA256_HEX_LEN], struct err *e);

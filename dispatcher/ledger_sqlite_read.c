@@ -111,7 +111,10 @@ take_row(sqlite3_stmt *s, struct run_row *r)
 	*r = (struct run_row){
 		.needs = {.class = (enum run_class)sqlite3_column_int(s, 4), .execution = (enum execution)sqlite3_column_int(s, 5),
 		          .priority = sqlite3_column_int(s, 6), .timeout_ms = sqlite3_column_int64(s, 7),
-		          .tool_retries = (unsigned)sqlite3_column_int(s, 8)},
+		          .tool_retries = (unsigned)sqlite3_column_int(s, 8), .key_limit = (unsigned)sqlite3_column_int(s, 29),
+		          .key_mode = (enum key_mode)sqlite3_column_int(s, 30), .max_wait_ms = sqlite3_column_int64(s, 31),
+		          .cpu_millis = sqlite3_column_int64(s, 32), .memory_bytes = sqlite3_column_int64(s, 33),
+		          .target_key = (uint64_t)sqlite3_column_int64(s, 34)},
 		.state = (enum run_state)sqlite3_column_int(s, 9), .attempt = (unsigned)sqlite3_column_int(s, 10),
 		.fence = {(uint64_t)sqlite3_column_int64(s, 11), (uint64_t)sqlite3_column_int64(s, 12)},
 		.request = (uint64_t)sqlite3_column_int64(s, 14), .failures = (unsigned)sqlite3_column_int(s, 15),
@@ -128,6 +131,7 @@ take_row(sqlite3_stmt *s, struct run_row *r)
 	take_text(s, 3, r->needs.vertical, sizeof(r->needs.vertical));
 	take_text(s, 13, r->worker, sizeof(r->worker));
 	take_text(s, 20, r->reason, sizeof(r->reason));
+	take_text(s, 28, r->needs.key, sizeof(r->needs.key));
 }
 
 static void
@@ -190,6 +194,32 @@ sqlite_restore(struct ledger *l, void (*run)(void *arg, const struct run_row *ro
 		rc = query(l, "SELECT seq, vertical, class, state, child, priority, adopted, created FROM requests WHERE state < 4"
 		              " ORDER BY seq", NULL, 0, restore_request, &r, e);
 	return rc;
+}
+
+struct each_pause {
+	void (*each)(void *arg, const struct pause_row *row);
+	void *arg;
+};
+
+static int
+each_pause_row(sqlite3_stmt *s, void *arg)
+{
+	const struct each_pause *w = arg;
+	struct pause_row row = {.kind = (enum pause_kind)sqlite3_column_int(s, 0), .since_real_ms = sqlite3_column_int64(s, 4)};
+
+	take_text(s, 1, row.name, sizeof(row.name));
+	take_text(s, 2, row.who, sizeof(row.who));
+	take_text(s, 3, row.reason, sizeof(row.reason));
+	w->each(w->arg, &row);
+	return 0;
+}
+
+int
+sqlite_pauses(struct ledger *l, void (*each)(void *arg, const struct pause_row *row), void *arg, struct err *e)
+{
+	struct each_pause w = {each, arg};
+
+	return query(l, "SELECT kind, name, who, reason, since FROM pauses ORDER BY kind, name", NULL, 0, each_pause_row, &w, e);
 }
 
 /* --- one by prefix --- */

@@ -14,20 +14,23 @@ static const char *const sql[STATEMENTS] = {
 	[STMT_MARK] = "UPDATE meta SET last_txn = ?1, last_seq = max(last_seq, ?2) WHERE epoch = ?3",
 	[STMT_RUN_INSERT] = "INSERT OR IGNORE INTO runs (" RUN_COLUMNS ", spec, target, bundle, idem_key, idem_digest, retention_ms) VALUES ("
 	                    "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
-	                    "?23, ?24, ?25, ?26, ?27, ?28, ?29, ?29 ->> '$.target.id', ?29 ->> '$.bundle.sha256',"
-	                    "?29 ->> '$.idem.key', ?29 ->> '$.idem.digest', coalesce(?29 ->> '$.retention_ms', 0))",
+	                    "?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?36 ->> '$.target.id',"
+	                    "?36 ->> '$.bundle.sha256', ?36 ->> '$.idem.key', ?36 ->> '$.idem.digest',"
+	                    "coalesce(?36 ->> '$.retention_ms', 0))",
 	[STMT_RUN_UPDATE] = "UPDATE runs SET class = ?5, priority = ?7, state = ?10, attempt = ?11, fence_epoch = ?12,"
 	                    "fence_seq = ?13, worker = ?14, request = ?15, failures = ?16, crashes = ?17, dead = ?18,"
 	                    "fail = ?20, reason = ?21, not_before = ?23, started = ?24, finished = ?25,"
 	                    "suspect = ?26, accepted_epoch = ?27, accepted_seq = ?28,"
-	                    "node = coalesce(?29, node), alloc_id = coalesce(?30, alloc_id), job_id = coalesce(?31, job_id),"
-	                    "detail = coalesce(?32, detail) WHERE id = ?1",
+	                    "node = coalesce(?36, node), alloc_id = coalesce(?37, alloc_id), job_id = coalesce(?38, job_id),"
+	                    "detail = coalesce(?39, detail) WHERE id = ?1",
 	[STMT_RUN_SPEC] = "SELECT spec FROM runs WHERE id = ?",
 	[STMT_RUN_EXISTS] = "SELECT 1 FROM runs WHERE id = ?",
 	[STMT_TARGET_EXISTS] = "SELECT 1 FROM targets WHERE id = ? ->> '$.target.id'",
 	[STMT_HISTORY] = "INSERT INTO history VALUES (?, ?, ?, ?, ?)",
 	[STMT_REQUEST_PUT] = "INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (seq) DO UPDATE SET"
 	                     " state = ?4, child = ?5, priority = ?6, adopted = ?7",
+	[STMT_PAUSE_PUT] = "INSERT OR REPLACE INTO pauses VALUES (?, ?, ?, ?, ?)",
+	[STMT_PAUSE_REMOVE] = "DELETE FROM pauses WHERE kind = ? AND name = ?",
 	[STMT_TARGET_PUT] = "INSERT INTO targets (id, tenant, sha256, filename, size_bytes, created, expires, dated)"
 	                    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET"
 	                    " filename = ?4, expires = max(expires, ?7), dated = max(dated, ?8)",
@@ -107,7 +110,8 @@ bind_run(sqlite3_stmt *s, const struct run_row *r)
 		{10, r->state}, {11, r->attempt}, {12, (int64_t)r->fence.epoch}, {13, (int64_t)r->fence.seq},
 		{15, (int64_t)r->request}, {16, r->failures}, {17, r->crashes}, {18, r->dead}, {19, r->adopted}, {20, r->fail},
 		{22, r->created_real_ms}, {23, r->not_before_real_ms}, {24, r->started_real_ms}, {25, r->finished_real_ms},
-		{26, r->suspect}, {27, (int64_t)r->accepted.epoch}, {28, (int64_t)r->accepted.seq}};
+		{26, r->suspect}, {27, (int64_t)r->accepted.epoch}, {28, (int64_t)r->accepted.seq}, {30, n->key_limit},
+		{31, n->key_mode}, {32, n->max_wait_ms}, {33, n->cpu_millis}, {34, n->memory_bytes}, {35, (int64_t)n->target_key}};
 
 	bind_text(s, 1, r->id);
 	bind_text(s, 2, r->tenant);
@@ -115,6 +119,7 @@ bind_run(sqlite3_stmt *s, const struct run_row *r)
 	bind_text(s, 4, n->vertical);
 	bind_text(s, 14, r->worker);
 	bind_text(s, 21, r->reason);
+	bind_text(s, 29, n->key);
 	/* The update leaves out what never changes; binding a number that it does not mention does nothing. */
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		sqlite3_bind_int64(s, (int)numbers[i][0], numbers[i][1]);
@@ -134,7 +139,7 @@ run_insert(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op
 		return 0;
 	}
 	bind_run(s, &o->core->run);
-	bind_text(s, 29, o->core->spec);
+	bind_text(s, RUN_COLUMNS_N + 1, o->core->spec);
 	rc = run_simple(l, STMT_RUN_INSERT, e);
 	if (rc == 0 && sqlite3_changes(l->writer) == 0)
 		t->result = LEDGER_DUPLICATE;
@@ -148,10 +153,10 @@ run_update(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op
 	int rc;
 
 	bind_run(s, &o->core->run);
-	bind_text(s, 29, o->node);
-	bind_text(s, 30, o->alloc_id);
-	bind_text(s, 31, o->job_id);
-	bind_text(s, 32, o->detail);
+	bind_text(s, RUN_COLUMNS_N + 1, o->node);
+	bind_text(s, RUN_COLUMNS_N + 2, o->alloc_id);
+	bind_text(s, RUN_COLUMNS_N + 3, o->job_id);
+	bind_text(s, RUN_COLUMNS_N + 4, o->detail);
 	if ((rc = run_simple(l, STMT_RUN_UPDATE, e)) != 0)
 		return rc;
 	if (sqlite3_changes(l->writer) == 0)
@@ -203,11 +208,37 @@ history_add(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_o
 }
 
 static int
+pause_put(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	sqlite3_stmt *s = l->stmt[STMT_PAUSE_PUT];
+	const struct pause_row *p = &o->core->pause;
+
+	(void)t;
+	sqlite3_bind_int(s, 1, p->kind);
+	bind_text(s, 2, p->name);
+	bind_text(s, 3, p->who);
+	bind_text(s, 4, p->reason);
+	sqlite3_bind_int64(s, 5, p->since_real_ms);
+	return run_simple(l, STMT_PAUSE_PUT, e);
+}
+
+static int
+pause_remove(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	sqlite3_stmt *s = l->stmt[STMT_PAUSE_REMOVE];
+
+	(void)t;
+	sqlite3_bind_int(s, 1, o->core->pause.kind);
+	bind_text(s, 2, o->core->pause.name);
+	return run_simple(l, STMT_PAUSE_REMOVE, e);
+}
+
+static int
 core_op(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
 {
 	static int (*const by_kind[])(struct ledger_sqlite *, struct ledger_txn *, const struct ledger_op *, struct err *) = {
 		[OP_RUN_INSERT] = run_insert, [OP_RUN_UPDATE] = run_update, [OP_REQ_INSERT] = request_put,
-		[OP_REQ_UPDATE] = request_put, [OP_HISTORY] = history_add,
+		[OP_REQ_UPDATE] = request_put, [OP_HISTORY] = history_add, [OP_PAUSE_PUT] = pause_put, [OP_PAUSE_REMOVE] = pause_remove,
 	};
 
 	return by_kind[o->core->kind](l, t, o, e);

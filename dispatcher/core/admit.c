@@ -70,6 +70,17 @@ adopt(struct core *c, struct now now, struct txn *t, struct run_row *row, const 
 	return r;
 }
 
+/* What the plan should count it as, before its first commit is done: only what will be ready then. */
+static uint8_t
+count_as(const struct core *c, struct now now, const struct run *run, const struct run_row *row)
+{
+	static const uint8_t as[] = {[EXEC_ANY] = COUNTED_ANY, [EXEC_JOB] = COUNTED_JOB, [EXEC_WARM] = COUNTED_WARM};
+
+	if (run->reserved != NULL || row->not_before_real_ms > now.real_ms || run->vertical->paused || run->share->paused || run->key != NULL)
+		return COUNTED_NOT;
+	return as[run_execution(c, run)];
+}
+
 static void
 insert(struct core *c, struct now now, uint64_t caller, struct core_submission *s)
 {
@@ -89,22 +100,31 @@ insert(struct core *c, struct now now, uint64_t caller, struct core_submission *
 		r->reserved = run;
 	}
 	lane = run_lane(c, run);
-	run->counted = r == NULL && row.not_before_real_ms <= now.real_ms;
-	lane->arriving += run->counted && run->execution == EXEC_ANY;
-	lane->arriving_job += run->counted && run->execution == EXEC_JOB;
+	run->counted = count_as(c, now, run, &row);
+	lane->arriving += run->counted == COUNTED_ANY;
+	lane->arriving_job += run->counted == COUNTED_JOB;
 	txn_add_run(c, t, run, &row, EV_SUBMIT);
 	t->ops[t->n_requests].spec = s->spec;
 	s->spec = NULL;
 	/* Capacity that the run needs is asked for in its own commit: one write to the disk less before the dispatch. */
-	if (run->counted)
+	if (run->counted != COUNTED_NOT)
 		plan_run(c, now, run->vertical, t);
 	txn_commit(c, t);
+}
+
+static const char *
+taken_text(const struct run *run, char text[REASON_MAX])
+{
+	snprintf(text, REASON_MAX, "its concurrency key is taken by %s", run->id);
+	return text;
 }
 
 void
 core_submit(struct core *c, struct now now, uint64_t caller, struct core_submission *s)
 {
 	struct run *run = run_get(c, s->id);
+	const struct run *taken;
+	char text[REASON_MAX];
 
 	caller_open(c, caller, NULL);
 	if (run != NULL)
@@ -113,6 +133,8 @@ core_submit(struct core *c, struct now now, uint64_t caller, struct core_submiss
 		core_answer_err(c, caller, ANS_SUBMIT, s->id, ERR_RETRY, "the ledger cannot write now; nothing was accepted");
 	else if (c->queued >= c->config.max_queued)
 		core_answer_err(c, caller, ANS_SUBMIT, s->id, ERR_RETRY, "the queue is full; try again when it is shorter");
+	else if (s->needs.key_mode == KEY_FAIL && (taken = key_taken(c, s->tenant, s->needs.key, s->needs.key_limit)) != NULL)
+		core_answer_err(c, caller, ANS_SUBMIT, s->id, ERR_CONFLICT, taken_text(taken, text));
 	else
 		insert(c, now, caller, s);
 	free(s->spec);

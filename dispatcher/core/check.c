@@ -28,8 +28,14 @@ check_run(const struct core *c, const struct run *run)
 	if (run->txn != NULL)
 		assert(run->entry.pos == HEAP_NOWHERE && run->age_pos == HEAP_NOWHERE);
 	assert((run->entry.pos != HEAP_NOWHERE) == (run->age_pos != HEAP_NOWHERE));
-	if (run->txn == NULL && run->state == RUN_QUEUED && run->reserved == NULL)
-		assert((run->entry.pos != HEAP_NOWHERE) != (run->timer.pos != HEAP_NOWHERE)); /* ready or waiting for its time */
+	if (run->txn == NULL && run->state == RUN_QUEUED && run->reserved == NULL) { /* ready, or there is a reason */
+		bool paused = run->vertical->paused || run->share->paused, parked = run->key != NULL && run->key->parked_pos != HEAP_NOWHERE;
+
+		assert((run->entry.pos != HEAP_NOWHERE) == !(run->delayed || paused || parked));
+		assert(!run->delayed || run->timer.pos != HEAP_NOWHERE);
+	}
+	if (run->txn == NULL && run->state == RUN_QUEUED && run->expire_mono != NEVER && c->writable)
+		assert(run->timer.pos != HEAP_NOWHERE);
 	if (run->entry.pos != HEAP_NOWHERE) {
 		assert(run->entry.tenant == &run->share->ready[lane->class] && lane->by_age.items[run->age_pos] == run);
 		assert(run->entry.tenant->lines[run->entry.kind].runs.items[run->entry.pos] == &run->entry);
@@ -116,20 +122,27 @@ check_queue(const struct lane *lane)
 
 /* Nobody is charged for what he does not hold. */
 static void
-check_shares(const struct core *c, const struct vertical *v)
+check_shares(const struct core *c)
 {
-	list_each(&v->shares, l, after) {
-		const struct share *s = container_of(l, struct share, all);
-		size_t running = 0;
+	size_t running = 0;
 
-		list_each(&c->runs, k, after_k) {
-			const struct run *run = container_of(k, struct run, all);
+	list_each(&c->runs, k, after_k) {
+		const struct run *run = container_of(k, struct run, all);
 
-			running += run->share == s && run->charge > 0;
-			assert(run->share != s || run->charge <= 0 || run->grant != NULL || run->txn != NULL);
-		}
-		assert(running == s->running && s->use >= -1e-6 * v->share_clock.unit);
+		running += run->charge > 0;
+		assert(run->charge <= 0 || run->grant != NULL || run->txn != NULL);
 	}
+	list_each(&c->verticals, l, after) {
+		const struct vertical *v = container_of(l, struct vertical, all);
+
+		list_each(&v->shares, k, after_k) {
+			const struct share *s = container_of(k, struct share, all);
+
+			running -= s->running;
+			assert(s->use >= -1e-6 * v->share_clock.unit);
+		}
+	}
+	assert(running == 0);
 }
 
 static void
@@ -141,13 +154,12 @@ check_lanes(const struct core *c)
 		const struct run *run = container_of(l, struct run, all);
 
 		queued += run->state == RUN_QUEUED;
-		leased += run->state != RUN_QUEUED;
-		counted += run->counted && run->txn != NULL && run->attempt == 0 && run->execution != EXEC_WARM && run->txn->answer == ANS_SUBMIT;
+		leased += run->state == RUN_RUNNING || run->state == RUN_CANCELING;
+		counted += run->txn != NULL && (run->counted == COUNTED_ANY || run->counted == COUNTED_JOB);
 	}
 	list_each(&c->verticals, l, after) {
 		const struct vertical *v = container_of(l, struct vertical, all);
 
-		check_shares(c, v);
 		for (size_t k = 0; k < RUN_CLASSES; k++) {
 			running += v->lanes[k].running;
 			lane_queued += v->lanes[k].queued;
@@ -169,4 +181,6 @@ core_check(const struct core *c)
 		check_worker(c, container_of(l, struct worker, all));
 	check_requests(c);
 	check_lanes(c);
+	check_shares(c);
+	keys_check(c);
 }

@@ -31,8 +31,8 @@ struct core *
 core_new(const struct core_config *config)
 {
 	struct core *c = xcalloc(1, sizeof(*c));
-	struct link *heads[] = {&c->runs, &c->verticals, &c->workers, &c->requests, &c->txns, &c->drains};
-	struct map **maps[] = {&c->run_by_id, &c->worker_by_id, &c->request_by_seq, &c->request_by_child, &c->callers, &c->interned};
+	struct link *heads[] = {&c->runs, &c->verticals, &c->workers, &c->requests, &c->txns, &c->drains, &c->pauses, &c->dirty_keys};
+	struct map **maps[] = {&c->run_by_id, &c->worker_by_id, &c->request_by_seq, &c->request_by_child, &c->callers, &c->interned, &c->keys};
 
 	c->config = *config;
 	if (c->config.priority_age_ms <= 0)
@@ -115,6 +115,8 @@ core_free(struct core *c)
 	while (core_take(c, &e))
 		core_effect_release(&e);
 	drain_free(c);
+	pauses_free(c);
+	map_free(c->keys);
 	map_free(c->run_by_id);
 	map_free(c->worker_by_id);
 	map_free(c->request_by_seq);

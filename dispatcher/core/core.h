@@ -28,6 +28,8 @@
 #define CORE_LEASES_MAX 32   /* leases in one answer */
 #define CORE_ALLOC_MAX 40    /* allocation id, with NUL */
 #define CORE_OWNER_MAX 64    /* who drains, with NUL */
+#define CORE_KEY_MAX 128     /* concurrency key, with NUL */
+#define CORE_KEY_LIMIT_MAX 1000 /* slots of a key */
 #define CORE_DRAINS_MAX 4096 /* marks of all owners together */
 
 struct core;
@@ -35,6 +37,12 @@ struct core;
 /* ---- rows: what the ledger keeps. The core knows the columns that it decides on; the rest travels in `spec`. ---- */
 
 enum execution { EXEC_ANY, EXEC_WARM, EXEC_JOB };
+
+enum key_mode {
+	KEY_QUEUE,   /* waits for a slot of its key */
+	KEY_FAIL,    /* is not accepted while the key's slots are taken, or waited for */
+	KEY_REPLACE, /* cancels the oldest runs of its key until there is a slot */
+};
 
 struct run_needs { /* fixed at submission */
 	char vertical[VERTICAL_NAME_MAX];
@@ -44,6 +52,11 @@ struct run_needs { /* fixed at submission */
 	int64_t timeout_ms;       /* of one attempt, > 0 */
 	unsigned tool_retries;    /* extra attempts after class `tool`; default 0 */
 	int64_t cpu_millis, memory_bytes; /* declared; 0: not weighed */
+	int64_t max_wait_ms;      /* fails if it waits longer for a worker (a retry waits anew); 0: waits for ever */
+	uint64_t target_key;      /* first 8 bytes of the target's digest, 0: none; workers that hold it are preferred */
+	char key[CORE_KEY_MAX];   /* concurrency key, of the tenant; "": none */
+	unsigned key_limit;       /* 1..CORE_KEY_LIMIT_MAX: attempts of the key at once, as this run wants it */
+	enum key_mode key_mode;
 };
 
 struct run_row {
@@ -87,14 +100,25 @@ struct request_row {
 	int64_t created_real_ms;
 };
 
+enum pause_kind { PAUSE_VERTICAL, PAUSE_TENANT, PAUSE_KINDS };
+
+struct pause_row { /* no new leases for runs of this vertical or tenant; what runs goes on */
+	enum pause_kind kind;
+	char name[TENANT_NAME_MAX];
+	char who[TENANT_NAME_MAX];  /* did it, for people */
+	char reason[REASON_MAX];    /* for people, may be "" */
+	int64_t since_real_ms;
+};
+
 /* ---- effects ---- */
 
-enum op_kind { OP_RUN_INSERT, OP_RUN_UPDATE, OP_REQ_INSERT, OP_REQ_UPDATE, OP_HISTORY };
+enum op_kind { OP_RUN_INSERT, OP_RUN_UPDATE, OP_REQ_INSERT, OP_REQ_UPDATE, OP_HISTORY, OP_PAUSE_PUT, OP_PAUSE_REMOVE };
 
 struct op {
 	enum op_kind kind;
 	struct run_row run;      /* RUN_*: the row as it shall be; HISTORY: id, state, attempt, reason */
 	struct request_row req;  /* REQ_* */
+	struct pause_row pause;  /* PAUSE_*: kind and name are its key */
 	char *spec;              /* RUN_INSERT: the shell's text for the row, owned by whoever takes the effect */
 	bool want_spec;          /* RUN_UPDATE of a lease: the ledger hands the stored spec back with the result */
 };
@@ -106,6 +130,7 @@ enum answer_kind {
 	ANS_BEAT,      /* runs to cancel, runs lost, drain */
 	ANS_REPORT,    /* err.code 0 accepted (or repeated), ERR_CONFLICT stale, ERR_NOTFOUND: ask the ledger */
 	ANS_REGISTER,  /* err.code 0, or why not */
+	ANS_PAUSE,     /* err.code 0; ERR_NOTFOUND: resumed what was not paused */
 };
 
 struct lease {
@@ -187,10 +212,11 @@ void core_free(struct core *c);
 /* Declares or changes a vertical (at start, and when the toolbox changes). */
 void core_set_vertical(struct core *c, struct now now, const struct core_vertical *v);
 
-/* Restoring, before anything else: every non-final run and every request that is not done, then core_start. Running leases
+/* Restoring, before anything else: every pause, every non-final run and every request that is not done, then core_start. Running leases
  * get a fresh deadline of now + TTL; requests in REQ_WANTED are dispatched again under the same token. */
 void core_restore_run(struct core *c, const struct run_row *row);
 void core_restore_request(struct core *c, const struct request_row *row);
+void core_restore_pause(struct core *c, const struct pause_row *row);
 void core_start(struct core *c, struct now now);
 
 /* The next effect in order; false when there is none. Release each with core_effect_release. */
@@ -231,13 +257,16 @@ struct core_submission {
 	char adopted_child[CORE_CHILD_MAX]; /* "" or the hand-made child that this run is for */
 };
 /* Takes a run in: ANS_SUBMIT once it is durable; ERR_RETRY (queue full, ledger cannot write, commit failed), ERR_CONFLICT (the id
- * is taken). The same adopted run may be submitted again and is answered with what it is; whether it has ended already, the shell
+ * is taken, or its concurrency key is and its mode is KEY_FAIL). The same adopted run may be submitted again and is answered with what it is; whether it has ended already, the shell
  * asks the ledger first, since the core forgets ended runs. Other fields were validated by the shell. */
 void core_submit(struct core *c, struct now now, uint64_t caller, struct core_submission *s);
 
 /* Cancels a run for `who` (a name for people): ANS_CANCEL with the state after, canceled or, while its worker still runs it,
  * canceling; ERR_NOTFOUND: ask the ledger. */
 void core_cancel(struct core *c, struct now now, uint64_t caller, const char *run, const char *who);
+
+/* Pauses (again: with another reason) or resumes, durably: ANS_PAUSE. */
+void core_pause(struct core *c, struct now now, uint64_t caller, const struct pause_row *row, bool paused);
 
 struct core_worker {
 	char id[WORKER_ID_MAX];
@@ -437,6 +466,9 @@ struct core_worker_view {
 };
 /* One entry per registered worker: fills up to n, returns how many there are. */
 size_t core_workers(const struct core *c, struct now now, struct core_worker_view *out, size_t n);
+
+/* Calls each for everything that is paused. */
+void core_pauses(const struct core *c, void (*each)(void *arg, const struct pause_row *row), void *arg);
 
 /* Calls each for every request that is not done (views for reconciling and `drover queue`). */
 void core_requests(const struct core *c, void (*each)(void *arg, const struct request_row *row), void *arg);

@@ -32,6 +32,7 @@ struct request;
 #define UNREACHED_MS 120000    /* a stopped child on a lost node is purged after this: the node kills it when it returns */
 #define FRESH_MS 1000          /* a warm worker between two polls counts as idle for this long */
 #define SUSPECT_WAIT_MS 10000  /* for a worker to fall empty by itself, before one is kept free for a suspect */
+#define LONG_RUN_MS 3600000    /* runs that may take longer go to one-shots where there are any */
 #define SHARE_STEP_MS 5000     /* charges of running leases are corrected at most so often */
 #define SERVICE_GUESS_MS 60000 /* what a run takes, as long as nothing was learnt */
 
@@ -47,6 +48,7 @@ struct timer {
 struct share { /* a tenant in a vertical */
 	struct link all;
 	const char *tenant;      /* interned */
+	bool paused;             /* its tenant is, everywhere */
 	double use;              /* weighed slot-seconds; changed by share_add only */
 	size_t running;
 	struct queue_tenant ready[RUN_CLASSES];
@@ -70,7 +72,7 @@ struct vertical {
 	struct link all;
 	char name[VERTICAL_NAME_MAX];
 	unsigned window;
-	bool warm_only;
+	bool warm_only, paused;
 	unsigned starting_slots; /* of looping workers */
 	char warm_why[CORE_CAUSE_MAX]; /* why they do not come */
 	struct lane lanes[RUN_CLASSES];
@@ -109,6 +111,8 @@ struct txn {
 	uint64_t caller;
 	enum answer_kind answer; /* what the caller waits for */
 	struct worker *worker;   /* ANS_LEASE */
+	struct pause *pause;     /* ANS_PAUSE: what is to be, owned */
+	bool resume;
 	size_t n_runs, n_requests, n_ops;
 	struct run_change *runs;
 	struct request_change *requests;
@@ -140,6 +144,9 @@ struct core {
 	struct effect_node *effects, **effects_end;
 	bool listing;
 	struct run_row *scratch; /* of core_find */
+	struct link pauses;
+	struct link dirty_keys;  /* whose slots may have become free */
+	struct map *keys;
 	struct link drains;      /* marks on allocations */
 	size_t n_drains;
 	struct timer drain_timer; /* the first of them ends */
@@ -204,6 +211,22 @@ void core_settle(struct core *c, struct now now);
 /* Asks for the one-shots that the vertical lacks: in t as far as it has room, the rest (and all, if t is NULL) in commits of
  * their own. */
 void plan_run(struct core *c, struct now now, struct vertical *v, struct txn *t);
+
+/* --- keys.c --- */
+
+/* Gives out the slots of keys that may have become free, and cancels what is to be replaced. */
+void keys_settle(struct core *c, struct now now);
+
+/* --- pauses.c --- */
+
+/* Whether the tenant is paused. */
+bool tenant_paused(const struct core *c, const char *tenant);
+
+/* The pause or resumption that t wrote takes effect, or not. */
+void pause_done(struct core *c, struct now now, struct txn *t, bool ok);
+
+/* Frees all pauses; at the core's end. */
+void pauses_free(struct core *c);
 
 /* --- shares.c --- */
 

@@ -25,6 +25,18 @@ struct grant { /* a lease in force */
 	enum { SEEK_NONE, SEEK_ASKED, SEEK_OVER } seek; /* for the manifest of an attempt that seems lost */
 };
 
+struct run_key { /* of a run that has a concurrency key */
+	struct key *key;
+	struct run *run;
+	struct link of_key;      /* every run of the key, in the order of coming */
+	struct link slot;        /* has a slot: ready, being leased or leased */
+	size_t parked_pos;       /* waits for a slot; HEAP_NOWHERE: does not */
+	unsigned limit;
+	enum key_mode mode;
+	bool leasing;            /* the commit of its lease is in flight */
+	bool replaced;           /* was told to make way */
+};
+
 struct run {
 	struct link all;
 	char *id;
@@ -37,19 +49,26 @@ struct run {
 	struct txn *txn;         /* commit in flight */
 	struct deferred *deferred, **deferred_end; /* wait for it, in order */
 	struct grant *grant;     /* while running or canceling */
+	struct run_key *key;     /* NULL: none */
 	struct request *reserved; /* hand-made dispatch whose worker has the first right */
 	char *reason;            /* NULL: none */
 	struct fence fence, accepted;
 	double charge;           /* on its share, while it is leased */
 	int64_t created_real_ms, since_real_ms; /* … from which it waits: not before its time */
 	uint64_t request;
+	uint64_t target_key;
+	int64_t cpu_millis, memory_bytes, max_wait_ms;
+	int64_t expire_mono;     /* while it is queued: fails then; NEVER */
 	int64_t timeout_ms, due_mono, not_before_real_ms, started_real_ms, finished_real_ms;
 	unsigned attempt, failures, crashes, tool_retries;
 	uint8_t state, class, execution, fail, priority;
 	bool suspect, dead, adopted;
+	bool delayed;            /* queued, and not before its time */
 	bool arrived;            /* counted among the vertical's arrivals since its last lease */
-	bool counted;            /* in its lane's `arriving` while its first commit is in flight */
+	uint8_t counted;         /* while its first commit is in flight: in its lane's counts of what arrives */
 };
+
+enum { COUNTED_NOT, COUNTED_ANY, COUNTED_JOB, COUNTED_WARM };
 
 enum deferred_kind { DEFER_CANCEL, DEFER_REPORT, DEFER_SUBMIT };
 
@@ -78,6 +97,9 @@ void run_load(struct core *c, struct now now, struct run *run, const struct run_
 
 /* Whether looping workers may take it: what the autoscaler counts. */
 bool run_warm(const struct core *c, const struct run *run);
+
+/* Who may take it: what it insists on, and one-shots for those that may take very long, so that looping workers can be drained. */
+enum execution run_execution(const struct core *c, const struct run *run);
 
 /* Whether nothing may be decided on it now: a commit is in flight, or a hand-back waits for Nomad's word. */
 bool run_busy(const struct run *run);
@@ -112,6 +134,37 @@ void grant_detach(struct core *c, struct now now, struct run *run);
 
 /* A fact about the worker's end concerns this lease. What an operator did is not overruled, and nothing is put off. */
 void grant_judge(struct core *c, struct run *run, const struct verdict *v);
+
+/* --- keys.c --- */
+
+/* Makes the run one of its key's / takes it out, and frees the key with its last run. */
+void key_join(struct core *c, struct run *run, const struct run_needs *needs);
+void key_quit(struct core *c, struct run *run);
+
+/* The run of that key that stands in the way of another one of limit, NULL: none does. */
+const struct run *key_taken(const struct core *c, const char *tenant, const char *key, unsigned limit);
+
+/* The run is due: gives it a slot, from another that is only ready if this one comes before it; else it is parked, and false. */
+bool key_admit(struct core *c, struct now now, struct run *run);
+
+/* The run is not due, or not queued: it leaves its slot or parking place, unless it is leased or being leased. */
+void key_leave(struct core *c, struct run *run);
+
+/* A lease of it is being written / was, or was not. */
+void key_lease(struct run *run);
+void key_leased(struct core *c, struct run *run, bool ok);
+
+/* Its slots are to be looked at in keys_settle. */
+void key_touch(struct core *c, struct run *run);
+
+/* The run's key as it was submitted. */
+const char *key_name(const struct run *run);
+
+/* Says for people who has the slots that the parked run waits for. */
+void key_explain(const struct run *run, char *text, size_t len);
+
+/* Asserts the invariants of all keys; for tests. */
+void keys_check(const struct core *c);
 
 /* --- reports.c, admit.c --- */
 

@@ -38,6 +38,10 @@ verdict_of(struct now now, const struct core_child *ch, const struct request *r,
 		v.why = BY_OPERATOR;
 	} else if (!ended) {
 		return false;
+	} else if (ch->oom && !v.solo) {
+		v.at_mono = now.mono_ms;
+		v.crash = true;
+		v.why = "its worker ran out of memory with several runs inside";
 	} else if (ch->oom) {
 		v.at_mono = now.mono_ms;
 		v.fail = FAIL_OOM;

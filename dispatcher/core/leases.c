@@ -141,6 +141,8 @@ lease(struct core *c, struct now now, struct txn *t, struct worker *w, struct ru
 	}
 	share_charge(c, now, run);
 	run_move_in(c, now, t, run, &cause);
+	if (run->key != NULL)
+		key_lease(run);
 }
 
 /* The run that the worker should take next, of the kinds of mask. */

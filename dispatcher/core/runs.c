@@ -25,6 +25,7 @@ static const struct event_rule {
 	[EV_CANCEL]    = {"cancel",    {RUN_CANCELED, RUN_CANCELING, NO}},
 	[EV_CANCELED]  = {"canceled",  {NO,           RUN_CANCELED,  RUN_CANCELED}},
 	[EV_STOPPED]   = {"stopped",   {RUN_CANCELED, RUN_CANCELED,  RUN_CANCELED}},
+	[EV_EXPIRE]    = {"expire",    {RUN_FAILED,   NO,            NO}},
 };
 
 /* What a failure of each class leads to. */
@@ -187,6 +188,8 @@ run_next(const struct run_row *row, const struct run_cause *cause, const struct 
 		release(&next);
 	}
 	if (cause->event == EV_TIMEOUT && to == RUN_TIMED_OUT)
+		next.fail = FAIL_TIMEOUT;
+	if (cause->event == EV_EXPIRE)
 		next.fail = FAIL_TIMEOUT;
 	if (run_state_final(next.state))
 		next.finished_real_ms = real_ms;

@@ -22,6 +22,7 @@ enum run_event {
 	EV_CANCEL,     /* asked by a client, or by an operator who stops the child */
 	EV_CANCELED,   /* reported: ended because of a cancel */
 	EV_STOPPED,    /* its child was stopped by an operator and has ended */
+	EV_EXPIRE,     /* waited for longer than it wanted to */
 	RUN_EVENTS
 };
 

@@ -16,6 +16,7 @@ share_get(struct core *c, struct vertical *v, const char *tenant)
 		return s;
 	s = xcalloc(1, sizeof(*s));
 	s->tenant = core_intern(c, tenant);
+	s->paused = tenant_paused(c, tenant);
 	for (size_t k = 0; k < RUN_CLASSES; k++)
 		queue_tenant_init(&s->ready[k], &s->use, c->next_order++);
 	list_add(&v->shares, &s->all);

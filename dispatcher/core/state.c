@@ -80,6 +80,9 @@ run_load(struct core *c, struct now now, struct run *run, const struct run_row *
 	run->due_mono = due_mono(c, now, row);
 	/* What is retried goes on waiting since it came; what was not wanted before its time begins to wait then. */
 	run->since_real_ms = row->attempt == 0 && row->not_before_real_ms > row->created_real_ms ? row->not_before_real_ms : row->created_real_ms;
+	run->expire_mono = NEVER;
+	if (run->max_wait_ms > 0)
+		run->expire_mono = run->max_wait_ms + (row->attempt > 0 ? run->due_mono : now.mono_ms + run->since_real_ms - now.real_ms);
 	if (run->state != RUN_QUEUED)
 		run_unreserve(run);
 	free(run->reason);
@@ -101,6 +104,10 @@ run_new(struct core *c, struct now now, const struct run_row *row)
 	run->entry.order = c->next_order++;
 	run->entry.pos = run->age_pos = HEAP_NOWHERE;
 	run->execution = (uint8_t)row->needs.execution;
+	run->cpu_millis = row->needs.cpu_millis;
+	run->memory_bytes = row->needs.memory_bytes;
+	run->max_wait_ms = row->needs.max_wait_ms;
+	run->target_key = row->needs.target_key;
 	run->timeout_ms = row->needs.timeout_ms;
 	run->tool_retries = row->needs.tool_retries;
 	run->adopted = row->adopted;
@@ -109,6 +116,8 @@ run_new(struct core *c, struct now now, const struct run_row *row)
 	run->state = RUN_COMPLETED; /* in no count yet */
 	list_add(&c->runs, &run->all);
 	map_put(c->run_by_id, run->id, run);
+	if (row->needs.key[0] != '\0')
+		key_join(c, run, &row->needs);
 	run_load(c, now, run, row);
 	return run;
 }
@@ -121,6 +130,8 @@ run_free(struct core *c, struct run *run)
 	run_unreserve(run);
 	count_state(c, run, (size_t)-1);
 	run_unindex(c, run);
+	if (run->key != NULL)
+		key_quit(c, run);
 	list_remove(&run->all);
 	map_remove(c->run_by_id, run->id);
 	while (run->deferred != NULL) {
@@ -140,7 +151,9 @@ run_row_of(const struct run *run, struct run_row *ret)
 {
 	*ret = (struct run_row){
 		.needs = {.class = (enum run_class)run->class, .execution = (enum execution)run->execution,
-		    .priority = run->priority, .timeout_ms = run->timeout_ms, .tool_retries = run->tool_retries},
+		    .priority = run->priority, .timeout_ms = run->timeout_ms, .tool_retries = run->tool_retries,
+		    .cpu_millis = run->cpu_millis, .memory_bytes = run->memory_bytes, .max_wait_ms = run->max_wait_ms,
+		    .target_key = run->target_key},
 		.state = (enum run_state)run->state, .attempt = run->attempt, .fence = run->fence, .accepted = run->accepted,
 		.request = run->request, .failures = run->failures, .crashes = run->crashes, .suspect = run->suspect, .dead = run->dead,
 		.adopted = run->adopted, .fail = (enum fail_class)run->fail, .created_real_ms = run->created_real_ms,
@@ -151,6 +164,11 @@ run_row_of(const struct run *run, struct run_row *ret)
 	snprintf(ret->tenant, sizeof(ret->tenant), "%s", run->share->tenant);
 	snprintf(ret->workflow, sizeof(ret->workflow), "%s", run->workflow);
 	snprintf(ret->needs.vertical, sizeof(ret->needs.vertical), "%s", run->vertical->name);
+	if (run->key != NULL) {
+		snprintf(ret->needs.key, sizeof(ret->needs.key), "%s", key_name(run));
+		ret->needs.key_limit = run->key->limit;
+		ret->needs.key_mode = run->key->mode;
+	}
 	snprintf(ret->reason, sizeof(ret->reason), "%s", run->reason == NULL ? "" : run->reason);
 	if (run->grant != NULL)
 		snprintf(ret->worker, sizeof(ret->worker), "%s", run->grant->worker->who.id);
@@ -169,6 +187,9 @@ run_unindex(struct core *c, struct run *run)
 	}
 	if (run->age_pos != HEAP_NOWHERE)
 		heap_remove(&lane->by_age, run->age_pos);
+	if (run->key != NULL)
+		key_leave(c, run);
+	run->delayed = false;
 	timer_set(c, &run->timer, NEVER);
 }
 
@@ -181,7 +202,9 @@ run_arm(struct core *c, struct run *run)
 	if (run->txn != NULL || run->state > RUN_CANCELING)
 		return;
 	if (g == NULL) {
-		timer_set(c, &run->timer, run->entry.pos == HEAP_NOWHERE && run->reserved == NULL ? run->due_mono : NEVER);
+		at = c->writable && run->expire_mono != NEVER ? run->expire_mono : NEVER;
+		at = at < c->ledger_hold_mono ? c->ledger_hold_mono : at;
+		timer_set(c, &run->timer, run->delayed && run->due_mono < at ? run->due_mono : at);
 		return;
 	}
 	/* A hand-back that waits for Nomad's word is a sign of life: the lease does not run out under it. */
@@ -191,10 +214,18 @@ run_arm(struct core *c, struct run *run)
 	timer_set(c, &run->timer, c->writable || g->asked != NULL ? at : NEVER);
 }
 
+enum execution
+run_execution(const struct core *c, const struct run *run)
+{
+	bool one_shots = vertical_one_shots(c, run->vertical) && run->vertical->window > 0;
+
+	return run->execution == EXEC_ANY && run->timeout_ms > LONG_RUN_MS && one_shots ? EXEC_JOB : (enum execution)run->execution;
+}
+
 bool
 run_warm(const struct core *c, const struct run *run)
 {
-	return !vertical_one_shots(c, run->vertical) || (run->class == CLASS_NORMAL && run->execution != EXEC_JOB);
+	return !vertical_one_shots(c, run->vertical) || (run->class == CLASS_NORMAL && run_execution(c, run) != EXEC_JOB);
 }
 
 static void
@@ -209,7 +240,7 @@ static void
 make_ready(struct core *c, struct run *run, struct lane *lane)
 {
 	run->entry.tenant = &run->share->ready[lane->class];
-	run->entry.kind = (uint8_t)(run->execution + (run->suspect ? QUEUE_ANY_SUSPECT : QUEUE_ANY));
+	run->entry.kind = (uint8_t)(run_execution(c, run) + (run->suspect ? QUEUE_ANY_SUSPECT : QUEUE_ANY));
 	run->entry.rank_ms = queue_rank_ms(run->since_real_ms, run->priority, c->config.priority_age_ms);
 	queue_add(&lane->ready, &run->entry);
 	heap_push(&lane->by_age, run);
@@ -222,7 +253,9 @@ run_index(struct core *c, struct now now, struct run *run)
 	struct lane *lane = run_lane(c, run);
 
 	if (run->state == RUN_QUEUED) {
-		if (run->reserved == NULL && run->due_mono <= now.mono_ms)
+		run->delayed = run->reserved == NULL && run->due_mono > now.mono_ms;
+		if (run->reserved == NULL && !run->delayed && !run->vertical->paused && !run->share->paused &&
+		    (run->key == NULL || key_admit(c, now, run)))
 			make_ready(c, run, lane);
 		if (run->reserved != NULL)
 			timer_set(c, &run->reserved->timer, now.mono_ms); /* it may have waited for this commit to let go of the run */
@@ -236,10 +269,10 @@ count_arriving(const struct core *c, const struct run *run, size_t n)
 {
 	struct lane *lane = run_lane(c, run);
 
-	if (!run->counted || run->txn == NULL)
+	if (run->counted == COUNTED_NOT || run->txn == NULL)
 		return;
-	lane->arriving += run->execution == EXEC_ANY ? n : 0;
-	lane->arriving_job += run->execution == EXEC_JOB ? n : 0;
+	lane->arriving += run->counted == COUNTED_ANY ? n : 0;
+	lane->arriving_job += run->counted == COUNTED_JOB ? n : 0;
 }
 
 void
@@ -301,6 +334,16 @@ core_manifest(struct core *c, struct now now, const struct held *attempt, const 
 	core_settle(c, now);
 }
 
+static void
+expire(struct core *c, struct now now, struct run *run)
+{
+	char reason[REASON_MAX];
+	const struct run_cause cause = {.event = EV_EXPIRE, .reason = reason};
+
+	snprintf(reason, sizeof(reason), "no worker took it within its maximum wait of %lld s", (long long)(run->max_wait_ms / 1000));
+	run_move(c, now, run, &cause, 0, ANS_REPORT);
+}
+
 void
 run_timer(struct core *c, struct now now, struct run *run)
 {
@@ -311,6 +354,10 @@ run_timer(struct core *c, struct now now, struct run *run)
 	if (run->txn != NULL)
 		return;
 	if (run->grant == NULL) {
+		if (run->expire_mono <= now.mono_ms && ledger_ready(c, now)) {
+			expire(c, now, run);
+			return;
+		}
 		run_unindex(c, run);
 		run_index(c, now, run);
 		return;
@@ -379,6 +426,8 @@ grant_attach(struct core *c, struct now now, struct run *run, struct worker *w)
 	run->grant = g;
 	if (run->charge <= 0)
 		share_charge(c, now, run);
+	if (run->key != NULL)
+		key_leased(c, run, true);
 	return g;
 }
 
@@ -389,6 +438,8 @@ grant_detach(struct core *c, struct now now, struct run *run)
 
 	share_settle(c, now, run);
 	run->grant = NULL;
+	if (run->key != NULL)
+		key_leave(c, run);
 	list_remove(&g->of_worker);
 	g->worker->n_grants--;
 	/* A waiting poll may have slots for what could not be given beside this run; a waiting beat learns of its loss. */

@@ -31,6 +31,7 @@ txn_free(struct core *c, struct txn *t)
 	free(t->ops);
 	free(t->runs);
 	free(t->requests);
+	free(t->pause);
 	free(t);
 }
 
@@ -115,15 +116,17 @@ apply_run(struct core *c, struct now now, struct txn *t, const struct run_change
 
 	run->txn = NULL;
 	if (change->event == EV_SUBMIT) {
-		lane->arriving -= run->counted && run->execution == EXEC_ANY;
-		lane->arriving_job -= run->counted && run->execution == EXEC_JOB;
-		run->counted = false;
+		lane->arriving -= run->counted == COUNTED_ANY;
+		lane->arriving_job -= run->counted == COUNTED_JOB;
+		run->counted = COUNTED_NOT;
 	}
 	if (!ok) {
 		if (change->event == EV_SUBMIT)
 			return false;
 		if (change->event == EV_LEASE)
 			share_refund(c, run);
+		if (run->key != NULL)
+			key_leased(c, run, false);
 		if (change->event == EV_LEASE)
 			request_unlease(c, now, change->next.request);
 		run_index(c, now, run);
@@ -148,6 +151,8 @@ apply_run(struct core *c, struct now now, struct txn *t, const struct run_change
 	}
 	if (run_state_final(run->state))
 		return false;
+	if (run->key != NULL)
+		key_touch(c, run); /* a new one may be there to replace others */
 	run_index(c, now, run);
 	return true;
 }
@@ -183,7 +188,9 @@ finish(struct core *c, struct now now, struct txn *t, bool ok, char **specs, siz
 		if (!apply_run(c, now, t, &t->runs[i], ok))
 			run_free(c, run);
 	}
-	if (t->answer == ANS_LEASE)
+	if (t->pause != NULL)
+		pause_done(c, now, t, ok);
+	else if (t->answer == ANS_LEASE)
 		lease_done(c, now, t, ok, specs, n_specs);
 	else
 		answer(c, t, ok);

@@ -168,6 +168,7 @@ core_settle(struct core *c, struct now now)
 {
 	if (!c->started)
 		return;
+	keys_settle(c, now);
 	list_each(&c->verticals, l, after) {
 		struct vertical *v = container_of(l, struct vertical, all);
 

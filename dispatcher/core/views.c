@@ -81,6 +81,39 @@ why_cluster(const struct core *c, struct now now, const struct run *run, const s
 	return say(ret, "ready", "next in line for a worker");
 }
 
+struct paused {
+	const struct run *run;
+	struct core_wait *ret;
+};
+
+static void
+say_paused(void *arg, const struct pause_row *row)
+{
+	struct paused *p = arg;
+	const char *name = row->kind == PAUSE_VERTICAL ? p->run->vertical->name : p->run->share->tenant;
+
+	if (strcmp(name, row->name) != 0)
+		return;
+	say(p->ret, "paused", "");
+	snprintf(p->ret->text, sizeof(p->ret->text), "%s %s is paused by %s%s%.160s", row->kind == PAUSE_VERTICAL ? "vertical" : "tenant",
+	    row->name, row->who, row->reason[0] != '\0' ? ": " : "", row->reason);
+}
+
+/* What keeps it out of the line. */
+static bool
+why_held(const struct core *c, const struct run *run, struct core_wait *ret)
+{
+	if (run->vertical->paused || run->share->paused) {
+		core_pauses(c, say_paused, &(struct paused){run, ret});
+		return true;
+	}
+	if (run->key == NULL || run->key->parked_pos == HEAP_NOWHERE)
+		return false;
+	say(ret, "key", "");
+	key_explain(run, ret->text, sizeof(ret->text));
+	return true;
+}
+
 bool
 core_why(const struct core *c, struct now now, const char *id, struct core_wait *ret)
 {
@@ -98,6 +131,8 @@ core_why(const struct core *c, struct now now, const char *id, struct core_wait 
 		return say(ret, "ledger", "the ledger cannot write now");
 	if (run->reserved != NULL)
 		return say(ret, "starting", "waits for the worker of its own Nomad job");
+	if (why_held(c, run, ret))
+		return true;
 	if (run->due_mono > now.mono_ms)
 		return say(ret, "backoff", run->reason != NULL ? run->reason : "not before its time");
 	list_each(&lane->waiting, l, after) {

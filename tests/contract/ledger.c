@@ -492,6 +492,73 @@ what_is_not_over_is_restored(void **state)
 	assert_int_equal(f->l->last_seq, 4);
 }
 
+static void
+what_a_submission_wants_is_kept(void **state)
+{
+	struct fixture *f = *state;
+	char *spec = xasprintf("{\"target\": {\"id\": \"%s\"}}", TARGET);
+	struct op o = run_op(OP_RUN_INSERT, "echo-0000000000000001", RUN_QUEUED);
+	struct ledger_op op = {.kind = LEDGER_CORE, .core = &o};
+	struct run_needs *n = &o.run.needs;
+	struct ledger_run r;
+	struct err e = {0};
+
+	put_target(f, TARGET, 5000);
+	o.spec = spec;
+	n->key_limit = 3, n->key_mode = KEY_REPLACE, n->max_wait_ms = 1234, n->cpu_millis = 1500, n->memory_bytes = 1ll << 40;
+	n->target_key = 0xfedcba9876543210u;
+	snprintf(n->key, sizeof(n->key), "repo ü");
+	assert_int_equal(commit_op(f, &op).result, LEDGER_OK);
+	reopen(f);
+	assert_int_equal(ledger_run_find(f->l, o.run.id, "red", &r, &e), 0);
+	assert_memory_equal(&r.row.needs, n, sizeof(*n));
+	assert_string_equal(r.spec, spec);
+	ledger_run_release(&r);
+	free(spec);
+}
+
+struct pauses {
+	size_t n;
+	struct pause_row rows[2];
+};
+
+static void
+each_pause(void *arg, const struct pause_row *row)
+{
+	struct pauses *p = arg;
+
+	assert_true(p->n < 2);
+	p->rows[p->n++] = *row;
+}
+
+static void
+pauses_are_kept_until_they_are_removed(void **state)
+{
+	struct fixture *f = *state;
+	struct op ops[] = {{.kind = OP_PAUSE_PUT, .pause = {.kind = PAUSE_TENANT, .name = "red", .who = "me", .since_real_ms = 5}},
+		{.kind = OP_PAUSE_PUT, .pause = {.kind = PAUSE_VERTICAL, .name = "red", .who = "me", .reason = "images", .since_real_ms = 6}},
+		{.kind = OP_PAUSE_PUT, .pause = {.kind = PAUSE_TENANT, .name = "red", .who = "you", .reason = "again", .since_real_ms = 7}},
+		{.kind = OP_PAUSE_REMOVE, .pause = {.kind = PAUSE_VERTICAL, .name = "red"}}};
+	struct pauses p = {0};
+	struct err e = {0};
+
+	for (size_t i = 0; i < 4; i++) {
+		struct ledger_op op = {.kind = LEDGER_CORE, .core = &ops[i]};
+
+		assert_int_equal(commit_op(f, &op).result, LEDGER_OK);
+		if (i != 2)
+			continue;
+		assert_int_equal(ledger_pauses(f->l, each_pause, &p, &e), 0);
+		assert_true(p.n == 2 && p.rows[0].kind == PAUSE_VERTICAL);
+	}
+	reopen(f);
+	p.n = 0;
+	assert_int_equal(ledger_pauses(f->l, each_pause, &p, &e), 0);
+	assert_true(p.n == 1 && p.rows[0].since_real_ms == 7 && p.rows[0].kind == PAUSE_TENANT);
+	assert_string_equal(p.rows[0].who, "you");
+	assert_string_equal(p.rows[0].reason, "again");
+}
+
 int
 main(void)
 {
@@ -502,6 +569,7 @@ main(void)
 		CASE(a_deposed_writer_can_write_nothing), CASE(the_last_number_settles_what_was_unknown), CASE(lists_filter),
 		CASE(targets_in_use_stay), CASE(finished_runs_are_pruned),
 		CASE(requests_that_are_done_are_pruned), CASE(a_newer_schema_is_refused), CASE(what_is_not_over_is_restored),
+		CASE(what_a_submission_wants_is_kept), CASE(pauses_are_kept_until_they_are_removed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,6 +34,8 @@ struct rig {
 	size_t n_runs;
 	struct request_row requests[RIG_ROWS];
 	size_t n_requests;
+	struct pause_row pauses[8];
+	size_t n_pauses;
 	struct effect effects[RIG_EFFECTS]; /* taken ones have kind -1, but stay valid until rig_free */
 	size_t n_effects;
 	size_t commits;
@@ -61,6 +63,21 @@ rig_request(struct rig *r, uint64_t seq)
 	return NULL;
 }
 
+static inline void
+rig_pause_row(struct rig *r, const struct pause_row *row, bool put)
+{
+	size_t i = 0;
+
+	while (i < r->n_pauses && (r->pauses[i].kind != row->kind || strcmp(r->pauses[i].name, row->name) != 0))
+		i++;
+	if (put)
+		r->pauses[i] = *row;
+	if (put && i == r->n_pauses)
+		r->n_pauses++;
+	else if (!put && i < r->n_pauses)
+		r->pauses[i] = r->pauses[--r->n_pauses];
+}
+
 /* Writes the rows of a commit; returns how many specs it wants, made up in out. */
 static inline size_t
 rig_write(struct rig *r, const struct effect *e, char **out)
@@ -80,6 +97,8 @@ rig_write(struct rig *r, const struct effect *e, char **out)
 			r->requests[r->n_requests++] = op->req;
 		else if (op->kind == OP_REQ_UPDATE)
 			*rig_request(r, op->req.seq) = op->req;
+		else if (op->kind == OP_PAUSE_PUT || op->kind == OP_PAUSE_REMOVE)
+			rig_pause_row(r, &op->pause, op->kind == OP_PAUSE_PUT);
 		if (op->want_spec)
 			out[n++] = xasprintf("spec of %s", op->run.id);
 	}
@@ -148,6 +167,8 @@ rig_start(struct rig *r)
 	r->config.next_seq += 1000;
 	r->core = core_new(&r->config);
 	core_set_vertical(r->core, r->now, &(struct core_vertical){.name = RIG_VERTICAL, .window = r->window});
+	for (size_t i = 0; i < r->n_pauses; i++)
+		core_restore_pause(r->core, &r->pauses[i]);
 	for (size_t i = 0; i < r->n_runs; i++) {
 		if (!run_state_final(r->runs[i].state))
 			core_restore_run(r->core, &r->runs[i]);
@@ -252,7 +273,7 @@ rig_submit_as(struct rig *r, const char *id, struct run_needs needs, int64_t not
 	struct core_submission s = {.needs = needs, .not_before_real_ms = not_before_real_ms};
 
 	snprintf(s.needs.vertical, sizeof(s.needs.vertical), "%s", RIG_VERTICAL);
-	s.needs.timeout_ms = 60000;
+	s.needs.timeout_ms = needs.timeout_ms != 0 ? needs.timeout_ms : 60000;
 	snprintf(s.id, sizeof(s.id), "%s", id);
 	snprintf(s.tenant, sizeof(s.tenant), "red");
 	snprintf(s.workflow, sizeof(s.workflow), "scan");

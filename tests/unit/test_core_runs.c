@@ -22,9 +22,9 @@ static void
 the_table_is_the_designs(void **state)
 {
 	static const char *const want[] = {
-		/* submit lease offer complete fail timeout hand_back lose cancel canceled stopped */
-		[RUN_QUEUED] = "qr......X.X", [RUN_RUNNING] = "..rCjTqjcXX", [RUN_CANCELING] = "...XXXXX.XX",
-		[RUN_COMPLETED] = "...........", [RUN_FAILED] = "...........", [RUN_TIMED_OUT] = "...........", [RUN_CANCELED] = "...........",
+		/* submit lease offer complete fail timeout hand_back lose cancel canceled stopped expire */
+		[RUN_QUEUED] = "qr......X.Xj", [RUN_RUNNING] = "..rCjTqjcXX.", [RUN_CANCELING] = "...XXXXX.XX.",
+		[RUN_COMPLETED] = "............", [RUN_FAILED] = "............", [RUN_TIMED_OUT] = "............", [RUN_CANCELED] = "............",
 	};
 	static const char letters[] = "qrcCFTX";
 
