@@ -171,12 +171,12 @@ workspace_close(struct workspaces *w, struct workspace *ws, struct err *e)
 
 	if (ws->lock_fd < 0)
 		return 0;
-	rc = ending_take(w->ending, ws->run_dir, e);
+	rc = ending_take(w->ending, ws->run_dir, ws->pin_fd, e);
 	if (rc == 0)
 		ending_drop_lock(ws->run_dir, ws->lock_fd);
 	else
 		close(ws->lock_fd); /* the lock file stays and leads the sweep to the rest */
-	ws->lock_fd = -1;
+	ws->lock_fd = ws->pin_fd = -1;
 	return rc;
 }
 
@@ -249,6 +249,9 @@ fill_by_overlay(struct workspace *ws, const struct workspace_want *want, struct 
 		return rc;
 	if (ws->method == WORKSPACE_OVERLAY_USERNS)
 		return 0;
+	ws->pin_fd = fcntl(cache_pin_fd(want->pin), F_DUPFD_CLOEXEC, 3);
+	if (ws->pin_fd < 0)
+		return err_set(e, ERR_IO, "keep the tree pinned: %s", strerror(errno));
 	return overlay_mount(ws->lower, lower_mount, ws->upper, ws->work, ws->tree, want->uid, want->gid, e);
 }
 
@@ -312,7 +315,8 @@ make_run(struct workspaces *w, struct workspace *ws, const struct workspace_want
 int
 workspace_open(struct workspaces *w, const struct workspace_want *want, struct workspace *ret_ws, struct err *e)
 {
-	struct workspace ws = {.mode = want->mode, .method = w->method, .read_only = want->mode == WORKSPACE_SHARED, .lock_fd = -1};
+	struct workspace ws = {.mode = want->mode, .method = w->method, .read_only = want->mode == WORKSPACE_SHARED, .lock_fd = -1,
+	    .pin_fd = -1};
 	const char *tree = cache_pin_tree(want->pin);
 	int rc;
 

@@ -38,7 +38,7 @@ struct workspaces;
 void workspaces_own_mounts(void);
 
 /* Sweeps what dead workers left in the cache directory (which exists), finds the best method by trying, from `first` on downwards.
- * Several workers may share the directory. NULL with *e (ERR_IO). */
+ * Several workers may share the directory. NULL with *e (ERR_IO). Its functions may be called by several threads at a time. */
 struct workspaces *workspaces_open(const char *cache_dir, enum workspace_method first, struct err *e);
 
 /* Waits until deadline_mono_ms for what is still being deleted; the next start sweeps the rest. NULL is allowed. */
@@ -67,6 +67,7 @@ struct workspace {
 	char lower[640], upper[640], work[640]; /* for WORKSPACE_OVERLAY_USERNS: what the sandbox must mount on the tree */
 	bool read_only;     /* the sandbox must bind it read-only */
 	int lock_fd;
+	int pin_fd;         /* of the cache's tree under an overlay, which is unmounted only after the run has ended; -1: none */
 };
 
 struct workspace_want {
@@ -83,8 +84,8 @@ struct workspace_want {
  * Leaves nothing behind on failure. */
 int workspace_open(struct workspaces *w, const struct workspace_want *want, struct workspace *ret_ws, struct err *e);
 
-/* Unmounts the run's tree and takes its directory out of sight; deleting goes on in the background, or here when too much of that is
- * waiting already. May be repeated. Returns 0 or ERR_IO (what is left is swept at the next start). */
+/* Takes the run's directory out of sight; unmounting and deleting go on in the background, or here when too much of that is waiting
+ * already. The caller may release its pin. May be repeated. Returns 0 or ERR_IO (what is left is swept at the next start). */
 int workspace_close(struct workspaces *w, struct workspace *ws, struct err *e);
 
 #endif

@@ -1,6 +1,7 @@
-/* The end of runs. What a run has left is unmounted and renamed to CACHE_DIR/ended/<uuid>, which takes no longer for a large tree than
- * for a small one; a thread deletes it from there. Who deletes holds a lock on the directory itself, so that several workers do not
- * hinder each other and one that dies leaves its part to the next. */
+/* The end of runs. What a run has left is renamed to CACHE_DIR/ended/<uuid>, which takes no longer for a large tree than for a small
+ * one, and the run is over; a thread unmounts and deletes it from there. Who does that holds a lock on the directory itself, so that
+ * several workers do not hinder each other and one that dies leaves its part to the next; and as long as an overlay is mounted, the
+ * pin of the cache's tree under it. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -26,52 +27,92 @@
 #define WAITING_MAX 16 /* trees that may wait; then whoever ends a run deletes its tree itself */
 #define STACK_BYTES (128 * 1024)
 #define NICE 5 /* the tools of other runs come first */
+#define UUID_LEN 37
+
+struct ended { /* one tree that we have taken away; -1: none */
+	char id[UUID_LEN];
+	int lock_fd, pin_fd;
+};
 
 struct ending {
 	int dir_fd; /* of ended/ */
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
 	pthread_t thread;
-	bool started, stop;
-	unsigned waiting; /* put there by us and not looked at yet */
+	bool started, stop, look; /* look: there may be trees of others */
+	struct ended waiting[WAITING_MAX];
+	unsigned n_waiting;
 };
 
 /* --- deleting --- */
 
-/* Deletes one tree unless another worker is at it. What cannot be deleted stays for the next start. */
 static void
-delete_ended(int dir_fd, const char *name)
+close_fd(int fd)
 {
-	struct err e = {0};
-	int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-	if (fd < 0 && errno == ENOENT)
-		return;
-	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		close(fd);
-		return;
-	}
-	fault_point("workspace.deleting");
-	if (file_remove_tree(dir_fd, name, &e) != 0)
-		log_warn(NULL, "what an ended run has left: %s; the next start tries again", e.msg);
 	if (fd >= 0)
 		close(fd);
 }
 
-static void
-delete_all(int dir_fd)
+/* Unmounts what is mounted in the directory of a run, ended or not. */
+static int
+unmount_run(const char *run_dir, struct err *e)
 {
-	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	static const char *const mounts[] = {"workspace", "lower"};
+	char path[800];
+
+	for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", run_dir, mounts[i]);
+		if (!unmount_all(path))
+			return err_set(e, ERR_IO, "unmount %s: %s", path, strerror(errno));
+	}
+	fault_point("workspace.unmounted");
+	return 0;
+}
+
+/* Unmounts and deletes one tree, whose lock we hold. What cannot be deleted stays for the next start. */
+static void
+delete_ended(struct ending *n, struct ended *t)
+{
+	char path[64 + UUID_LEN];
+	struct err e = {0};
+	int rc;
+
+	/* By the open directory: the thread knows no path that somebody could replace. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", n->dir_fd, t->id);
+	rc = unmount_run(path, &e);
+	close_fd(t->pin_fd);
+	fault_point("workspace.deleting");
+	if (rc == 0)
+		rc = file_remove_tree(n->dir_fd, t->id, &e);
+	if (rc != 0)
+		log_warn(NULL, "what an ended run has left: %s; the next start tries again", e.msg);
+	close_fd(t->lock_fd);
+}
+
+/* What other workers have left, unless they are at it. */
+static void
+delete_others(struct ending *n)
+{
+	int fd = openat(n->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *d;
 
-	while (dir != NULL && (d = readdir(dir)) != NULL)
-		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
-			delete_ended(dir_fd, d->d_name);
+	while (dir != NULL && (d = readdir(dir)) != NULL) {
+		struct ended t = {.pin_fd = -1};
+
+		if (strlen(d->d_name) != UUID_LEN - 1)
+			continue;
+		snprintf(t.id, sizeof(t.id), "%.36s", d->d_name);
+		t.lock_fd = openat(n->dir_fd, t.id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (t.lock_fd >= 0 && flock(t.lock_fd, LOCK_EX | LOCK_NB) == 0)
+			delete_ended(n, &t);
+		else
+			close_fd(t.lock_fd);
+	}
 	if (dir != NULL)
 		closedir(dir);
-	else if (fd >= 0)
-		close(fd);
+	else
+		close_fd(fd);
 }
 
 static void *
@@ -81,68 +122,83 @@ run_ending(void *arg)
 
 	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
 	pthread_mutex_lock(&n->mutex);
-	while (n->waiting > 0 || !n->stop) {
-		unsigned seen = n->waiting;
+	while (n->n_waiting > 0 || n->look || !n->stop) {
+		struct ended t;
+		bool look = n->look && n->n_waiting == 0;
 
-		if (seen == 0) {
+		if (n->n_waiting == 0 && !look) {
 			pthread_cond_wait(&n->changed, &n->mutex);
 			continue;
 		}
+		if (look)
+			n->look = false;
+		else
+			t = n->waiting[--n->n_waiting];
 		pthread_mutex_unlock(&n->mutex);
-		delete_all(n->dir_fd);
+		if (look)
+			delete_others(n);
+		else
+			delete_ended(n, &t);
 		pthread_mutex_lock(&n->mutex);
-		n->waiting -= seen;
 	}
 	pthread_mutex_unlock(&n->mutex);
 	return NULL;
 }
 
-/* Wakes the thread, or starts it. Returns false if it has enough to do. */
+/* Gives a tree to the thread, or tells it to look (NULL); it is started when it is first needed. False if it has enough to do. */
 static bool
-announce(struct ending *n)
+announce(struct ending *n, const struct ended *t)
 {
 	pthread_attr_t attr;
-	bool room;
+	bool taken;
 
 	pthread_mutex_lock(&n->mutex);
-	room = n->waiting < WAITING_MAX;
-	if (room && !n->started) {
+	if (!n->started) {
 		pthread_attr_init(&attr);
 		pthread_attr_setstacksize(&attr, STACK_BYTES);
 		n->started = pthread_create(&n->thread, &attr, run_ending, n) == 0;
 		pthread_attr_destroy(&attr);
 	}
-	room = room && n->started;
-	n->waiting += room;
+	taken = n->started && n->n_waiting < WAITING_MAX;
+	if (t == NULL)
+		n->look = n->started;
+	else if (taken)
+		n->waiting[n->n_waiting++] = *t;
 	pthread_cond_signal(&n->changed);
 	pthread_mutex_unlock(&n->mutex);
-	return room;
+	return taken;
 }
 
 /* --- taking away --- */
 
-int
-ending_take(struct ending *n, const char *run_dir, struct err *e)
+/* Where renaming fails (it needs a name's worth of disk). */
+static int
+take_here(const char *run_dir, int pin_fd, struct err *e)
 {
-	static const char *const mounts[] = {"workspace", "lower"};
-	char path[660], id[37];
+	int rc = unmount_run(run_dir, e);
 
-	for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
-		snprintf(path, sizeof(path), "%s/%s", run_dir, mounts[i]);
-		if (!unmount_all(path))
-			return err_set(e, ERR_IO, "unmount %s: %s", path, strerror(errno));
+	close_fd(pin_fd);
+	return rc == 0 ? file_remove_tree(AT_FDCWD, run_dir, e) : rc;
+}
+
+int
+ending_take(struct ending *n, const char *run_dir, int pin_fd, struct err *e)
+{
+	struct ended t = {.pin_fd = pin_fd, .lock_fd = open(run_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+
+	if (t.lock_fd < 0 && errno == ENOENT) {
+		close_fd(pin_fd);
+		return 0;
 	}
-	fault_point("workspace.unmounted");
-	uuid_text(id);
-	if (renameat(AT_FDCWD, run_dir, n->dir_fd, id) != 0) {
-		if (errno == ENOENT)
-			return 0;
-		log_debug(NULL, "rename %s: %s", run_dir, strerror(errno));
-		return file_remove_tree(AT_FDCWD, run_dir, e);
+	uuid_text(t.id);
+	/* Locked before it can be seen there: other workers see no mount of ours, and would delete what is under it. */
+	if (t.lock_fd < 0 || flock(t.lock_fd, LOCK_EX | LOCK_NB) != 0 || renameat(AT_FDCWD, run_dir, n->dir_fd, t.id) != 0) {
+		close_fd(t.lock_fd);
+		return take_here(run_dir, pin_fd, e);
 	}
 	fault_point("workspace.taken");
-	if (!announce(n))
-		delete_ended(n->dir_fd, id);
+	if (!announce(n, &t))
+		delete_ended(n, &t);
 	return 0;
 }
 
@@ -173,7 +229,7 @@ sweep_run(struct ending *n, const char *target_dir, const char *run_id, struct e
 	fd = file_lock(lock, NULL);
 	if (fd < 0)
 		return 0;
-	rc = ending_take(n, run_dir, e);
+	rc = ending_take(n, run_dir, -1, e);
 	if (rc == 0)
 		ending_drop_lock(run_dir, fd);
 	else
@@ -270,7 +326,7 @@ ending_new(const char *cache_dir, struct err *e)
 	pthread_cond_init(&n->changed, NULL);
 	if ((mkdir(path, 0700) == 0 || errno == EEXIST) && (n->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) >= 0) {
 		if (!is_empty(n->dir_fd))
-			(void)announce(n);
+			(void)announce(n, NULL);
 		return n;
 	}
 	err_set(e, ERR_IO, "make %s: %s", path, strerror(errno));

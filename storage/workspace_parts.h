@@ -31,8 +31,9 @@ struct ending *ending_new(const char *cache_dir, struct err *e);
 /* As workspaces_close. NULL is allowed. */
 void ending_free(struct ending *n, int64_t deadline_mono_ms);
 
-/* Unmounts and takes away run_dir, which may be gone already. The caller holds the run's lock. Returns 0 or ERR_IO. */
-int ending_take(struct ending *n, const char *run_dir, struct err *e);
+/* Takes away run_dir, which may be gone already; it is unmounted, and pin_fd (-1: none) closed after that, in the background. The caller
+ * holds the run's lock. Returns 0 or ERR_IO. */
+int ending_take(struct ending *n, const char *run_dir, int pin_fd, struct err *e);
 
 /* The end of a run's lock, and of the target's directory if it was the last. */
 void ending_drop_lock(const char *run_dir, int lock_fd);

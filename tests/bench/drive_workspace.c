@@ -1,9 +1,10 @@
 /* drive_workspace DIR TAR METHOD [MODE]: workspaces of one target, made and ended by the worker's own calls.
  *
- * Unpacks TAR (uncompressed or not) into a cache in DIR, says "ready METHOD TREE", and then for each line on stdin opens and closes a
- * workspace and prints one line: microseconds until it is ready, until its tear-down lets the report go, and until the last of it is
- * deleted. A worker's user ids are used, as root. METHOD: overlay, overlay-userns, reflink, copy: the first that is tried. */
+ * Unpacks TAR into a cache in DIR, says "ready METHOD TREE", and then for each line on stdin opens and closes a workspace and prints one
+ * line: microseconds until it is ready, until its tear-down lets the report go, and until the last of it is deleted. Line "use": in
+ * between every file is read and every hundredth is written. A worker's user ids are used. METHOD: overlay, reflink, copy. */
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,8 +75,28 @@ pin_tree(struct cache *cache, struct object_store *store, const char *tar, struc
 	return cache_get(cache, &want, NULL, ret_pin, e);
 }
 
+/* What a tool does that looks at everything and changes a little. */
 static int
-cycle(const char *cache_dir, enum workspace_method method, struct cache_pin *pin, enum workspace_mode mode, struct err *e)
+use_file(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	static unsigned long turn;
+	char block[65536];
+	int fd;
+
+	(void)st;
+	(void)at;
+	if (type != FTW_F)
+		return 0;
+	fd = open(path, ++turn % 100 == 0 ? O_RDWR : O_RDONLY);
+	while (fd >= 0 && read(fd, block, sizeof(block)) > 0)
+		;
+	if (fd < 0 || (turn % 100 == 0 && write(fd, "x", 1) != 1))
+		return -1;
+	return close(fd);
+}
+
+static int
+cycle(const char *cache_dir, enum workspace_method method, struct cache_pin *pin, enum workspace_mode mode, bool use, struct err *e)
 {
 	struct workspaces *w = workspaces_open(cache_dir, method, e);
 	struct workspace_want want = {.target_id = "target", .run_id = "run", .pin = pin, .mode = mode, .uid = UID_BASE + 1, .gid = UID_BASE};
@@ -90,6 +111,8 @@ cycle(const char *cache_dir, enum workspace_method method, struct cache_pin *pin
 	ready_us = clock_mono_us();
 	if (ws.method != method && mode != WORKSPACE_SHARED)
 		return err_set(e, ERR_IO, "the method is %s", workspace_method_word(ws.method));
+	if (use && nftw(ws.source, use_file, 16, FTW_PHYS) != 0)
+		return err_set(e, ERR_IO, "cannot use %s", ws.source);
 	closing_us = clock_mono_us();
 	if (workspace_close(w, &ws, e) != 0)
 		return ERR_IO;
@@ -122,7 +145,7 @@ serve(const char *dir, const char *tar, enum workspace_method method, enum works
 		printf("ready %s %s\n", workspace_method_word(method), cache_pin_tree(pin));
 		fflush(stdout);
 		while (rc == 0 && fgets(line, sizeof(line), stdin) != NULL)
-			rc = cycle(cache_dir, method, pin, mode, e);
+			rc = cycle(cache_dir, method, pin, mode, strcmp(line, "use\n") == 0, e);
 	}
 	cache_release(pin);
 	cache_close(cache);
