@@ -30,6 +30,7 @@
 #define CORE_OWNER_MAX 64    /* who drains, with NUL */
 #define CORE_KEY_MAX 128     /* concurrency key, with NUL */
 #define CORE_KEY_LIMIT_MAX 1000 /* slots of a key */
+#define CORE_HOLDS_MAX 256   /* targets that a worker is known to have */
 #define CORE_DRAINS_MAX 4096 /* marks of all owners together */
 
 struct core;
@@ -283,6 +284,10 @@ struct core_worker {
 /* A worker says who it is, repeated after each restart of either side: ANS_REGISTER; ERR_INVALID without an id or with slots out
  * of 1..CORE_LEASES_MAX. A poll of it that is open is answered empty. */
 void core_register(struct core *c, struct now now, uint64_t caller, const struct core_worker *w);
+
+/* The targets that the worker's node has in its cache (run_needs.target_key): runs of these are given to it rather than to another
+ * worker, as long as order allows; nobody waits for it. Replaces what was told before; n <= CORE_HOLDS_MAX, more are ignored. */
+void core_worker_holds(struct core *c, struct now now, const char *worker, const uint64_t *keys, size_t n);
 
 struct held { /* a lease that a worker says it holds */
 	char run[RUN_ID_MAX];

@@ -32,6 +32,7 @@ struct request;
 #define UNREACHED_MS 120000    /* a stopped child on a lost node is purged after this: the node kills it when it returns */
 #define FRESH_MS 1000          /* a warm worker between two polls counts as idle for this long */
 #define SUSPECT_WAIT_MS 10000  /* for a worker to fall empty by itself, before one is kept free for a suspect */
+#define AFFINITY_SLACK_MS 5000 /* runs of ranks so close are of equal standing: the one whose target is there goes first */
 #define LONG_RUN_MS 3600000    /* runs that may take longer go to one-shots where there are any */
 #define SHARE_STEP_MS 5000     /* charges of running leases are corrected at most so often */
 #define SERVICE_GUESS_MS 60000 /* what a run takes, as long as nothing was learnt */

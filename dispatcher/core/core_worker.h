@@ -26,6 +26,8 @@ struct worker {
 	struct link grants;
 	size_t n_grants, committing; /* leases in force, in commit */
 	int64_t seen_mono;
+	uint64_t *holds;         /* targets on its node, sorted; owned */
+	size_t n_holds;
 	struct poll poll, beat;
 	struct timer timer;      /* forgotten when silent */
 };
@@ -72,6 +74,9 @@ unsigned queue_mask(const struct core *c, const struct worker *w);
 
 /* Whether the worker may be given runs at all: not drained, not held back after a start. */
 bool worker_takes(const struct core *c, const struct worker *w, struct now now);
+
+/* Whether its node has the target. */
+bool worker_holds(const struct worker *w, uint64_t target_key);
 
 /* Slots of a warm worker that wait for runs; 0 for one-shots, for workers that end, and for one that is kept free for a suspect. */
 size_t worker_idle(const struct core *c, const struct worker *w, struct now now);

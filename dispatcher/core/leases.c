@@ -75,10 +75,55 @@ worker_takes(const struct core *c, const struct worker *w, struct now now)
 	return w->mark == DRAIN_NONE && (w->who.alloc[0] == '\0' || now.mono_ms >= c->hold_mono);
 }
 
+/* What the runs of a worker declare together. */
+struct load {
+	int64_t cpu_millis, memory_bytes;
+	size_t runs;
+};
+
+static void
+load_add(struct load *l, const struct run *run)
+{
+	l->cpu_millis += run->cpu_millis;
+	l->memory_bytes += run->memory_bytes;
+	l->runs++;
+}
+
+static struct load
+load_of(const struct worker *w)
+{
+	struct load l = {0};
+
+	for (const struct link *at = w->grants.next; at != &w->grants; at = at->next)
+		load_add(&l, container_of((struct link *)at, struct grant, of_worker)->run);
+	return l;
+}
+
+/* Whether the run fits beside the others. What is larger than the worker runs there alone. */
+static bool
+fits(const struct worker *w, const struct load *l, const struct run *run)
+{
+	if (l->runs == 0)
+		return true;
+	return (w->who.cpu_millis == 0 || l->cpu_millis + run->cpu_millis <= w->who.cpu_millis) &&
+	    (w->who.memory_bytes == 0 || l->memory_bytes + run->memory_bytes <= w->who.memory_bytes);
+}
+
+/* Free slots are of no use if the next run does not fit. */
+static bool
+next_fits(const struct core *c, const struct worker *w)
+{
+	const struct load l = load_of(w);
+	struct queue_entry *e = l.runs == 0 ? NULL : queue_best(&w->lane->ready, queue_mask(c, w) & ~QUEUE_SUSPECTS);
+
+	return e == NULL || fits(w, &l, container_of(e, struct run, entry));
+}
+
 size_t
 worker_idle(const struct core *c, const struct worker *w, struct now now)
 {
-	if (w->who.once || !w->known || w->over || w->leaving || w->mark != DRAIN_NONE || (w->n_grants > 0 && kept_free(c, now, w)))
+	if (w->who.once || !w->known || w->over || w->leaving || w->mark != DRAIN_NONE || (w->n_grants > 0 && kept_free(c, now, w)) ||
+	    !next_fits(c, w))
 		return 0;
 	if (w->poll.caller != 0)
 		return slots_free(w, w->poll.free);
@@ -145,33 +190,62 @@ lease(struct core *c, struct now now, struct txn *t, struct worker *w, struct ru
 		key_lease(run);
 }
 
-/* The run that the worker should take next, of the kinds of mask. */
-static struct run *
-choose(struct core *c, struct now now, const struct worker *w, unsigned mask)
+struct wish { /* for a run whose target is there */
+	const struct worker *worker;
+	const struct load *load;
+};
+
+static bool
+wished(const void *arg, const struct queue_entry *e)
 {
+	const struct wish *wish = arg;
+	const struct run *run = container_of((struct queue_entry *)e, struct run, entry);
+
+	return worker_holds(wish->worker, run->target_key) && fits(wish->worker, wish->load, run);
+}
+
+/* The run that the worker should take next, of the kinds of mask: one whose target it has, if such a one stands equal to the first. */
+static struct run *
+choose(struct core *c, struct now now, const struct worker *w, unsigned mask, const struct load *load)
+{
+	const struct wish wish = {w, load};
 	struct lane *lane = w->lane;
-	struct queue_entry *e;
+	struct queue_entry *e, *beside;
 
 	if ((mask & QUEUE_SUSPECTS) != 0 && !w->who.once && kept_free(c, now, w))
 		return overdue_suspect(c, now, w);
-	e = lane->turn == QUEUE_OLDEST_TURN - 1 ? queue_oldest(&lane->ready, mask) : queue_best(&lane->ready, mask);
-	return e == NULL ? NULL : container_of(e, struct run, entry);
+	if (lane->turn == QUEUE_OLDEST_TURN - 1) {
+		e = queue_oldest(&lane->ready, mask);
+		return e == NULL ? NULL : container_of(e, struct run, entry);
+	}
+	e = queue_best(&lane->ready, mask);
+	if (e == NULL)
+		return NULL;
+	if (w->n_holds > 0 && (QUEUE_BIT(e->kind) & QUEUE_SUSPECTS) == 0 && !wished(&wish, e) &&
+	    (beside = queue_beside(e, AFFINITY_SLACK_MS, wished, &wish)) != NULL)
+		e = beside;
+	return container_of(e, struct run, entry);
 }
 
-/* Takes the best runs while the worker has slots. */
+/* Takes the best runs while the worker has slots. A run that does not fit is not passed over, or it would never be taken: the worker
+ * takes nothing until it has room, or another one has taken that run. here_only: only runs whose target is there. */
 static void
-take_ready(struct core *c, struct now now, struct txn *t, struct worker *w)
+take_ready(struct core *c, struct now now, struct txn *t, struct worker *w, bool here_only)
 {
 	size_t room = slots_free(w, w->poll.free);
 	unsigned mask = queue_mask(c, w);
+	struct load load = load_of(w);
 
 	for (; room > 0 && t->n_runs < CORE_LEASES_MAX && txn_has_room(t, 2); room--) {
-		bool company = w->n_grants + t->n_runs > 0;
-		struct run *run = choose(c, now, w, company ? mask & ~QUEUE_SUSPECTS : mask);
+		bool company = load.runs > 0;
+		struct run *run = choose(c, now, w, company ? mask & ~QUEUE_SUSPECTS : mask, &load);
 
-		if (run == NULL || (company && kept_free(c, now, w)))
+		if (run == NULL || (company && kept_free(c, now, w)) || !fits(w, &load, run))
+			return;
+		if (here_only && !worker_holds(w, run->target_key))
 			return;
 		w->lane->turn = (w->lane->turn + 1) % QUEUE_OLDEST_TURN;
+		load_add(&load, run);
 		lease(c, now, t, w, run);
 		if (run->suspect)
 			return;
@@ -193,8 +267,8 @@ take_only(struct core *c, struct now now, struct txn *t, struct worker *w)
 	return true;
 }
 
-void
-lease_serve(struct core *c, struct now now, struct worker *w)
+static void
+serve(struct core *c, struct now now, struct worker *w, bool here_only)
 {
 	struct request *r = worker_request(c, w);
 	bool hopeless = false;
@@ -216,7 +290,7 @@ lease_serve(struct core *c, struct now now, struct worker *w)
 	if (w->poll.only[0] != '\0')
 		hopeless = !take_only(c, now, t, w);
 	else if (worker_takes(c, w, now))
-		take_ready(c, now, t, w);
+		take_ready(c, now, t, w, here_only);
 	else if (w->mark == DRAIN_NONE)
 		vertical_wake(c, w->lane->vertical, c->hold_mono);
 	if (t->n_runs > 0) {
@@ -234,8 +308,31 @@ lease_serve(struct core *c, struct now now, struct worker *w)
 }
 
 void
+lease_serve(struct core *c, struct now now, struct worker *w)
+{
+	serve(c, now, w, false);
+}
+
+/* Those who have the next run's target go before those who would be served first otherwise. */
+static void
+match_targets(struct core *c, struct now now, struct lane *lane)
+{
+	list_each(&lane->waiting, l, after) {
+		struct worker *w = container_of(l, struct worker, waiting);
+		struct queue_entry *e = queue_best(&lane->ready, QUEUE_ALL & ~QUEUE_SUSPECTS);
+
+		if (e == NULL || container_of(e, struct run, entry)->target_key == 0)
+			return;
+		if (!w->who.once && w->n_holds > 0)
+			serve(c, now, w, true);
+	}
+}
+
+void
 lane_match(struct core *c, struct now now, struct lane *lane)
 {
+	if (lane->waiting.next != lane->waiting.prev)
+		match_targets(c, now, lane);
 	list_each(&lane->waiting, l, after)
 		lease_serve(c, now, container_of(l, struct worker, waiting));
 }

@@ -44,6 +44,7 @@ worker_free(struct core *c, struct worker *w)
 	timer_set(c, &w->timer, NEVER);
 	list_remove(&w->all);
 	map_remove(c->worker_by_id, w->who.id);
+	free(w->holds);
 	free(w);
 }
 
@@ -131,6 +132,35 @@ core_leave(struct core *c, struct now now, const char *id)
 		beat_timer(c, now, w);
 	timer_set(c, &w->timer, now.mono_ms + 1);
 	core_settle(c, now);
+}
+
+static int
+by_number(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+bool
+worker_holds(const struct worker *w, uint64_t target_key)
+{
+	return target_key != 0 && w->n_holds > 0 && bsearch(&target_key, w->holds, w->n_holds, sizeof(target_key), by_number) != NULL;
+}
+
+void
+core_worker_holds(struct core *c, struct now now, const char *id, const uint64_t *keys, size_t n)
+{
+	struct worker *w = worker_get(c, id);
+
+	(void)now;
+	if (w == NULL)
+		return;
+	free(w->holds);
+	w->n_holds = n < CORE_HOLDS_MAX ? n : CORE_HOLDS_MAX;
+	w->holds = w->n_holds > 0 ? xmemdup(keys, w->n_holds * sizeof(*keys)) : NULL;
+	if (w->n_holds > 0)
+		qsort(w->holds, w->n_holds, sizeof(*keys), by_number);
 }
 
 /* --- what polls and beats share --- */

@@ -303,6 +303,71 @@ out_of_memory_in_company_accuses_everybody(void **state)
 	rig_free(r);
 }
 
+static void
+sized(struct rig *r, const char *id, unsigned slots, int64_t memory_bytes)
+{
+	struct core_worker w = {.slots = slots, .alloc_index = -1, .memory_bytes = memory_bytes, .cpu_millis = 4000};
+
+	snprintf(w.id, sizeof(w.id), "%s", id);
+	snprintf(w.vertical, sizeof(w.vertical), "%s", RIG_VERTICAL);
+	core_register(r->core, r->now, ++r->caller, &w);
+	rig_pump(r);
+}
+
+static void
+runs_are_weighed_beside_slots(void **state)
+{
+	struct rig *r = rig_new(false, 0);
+
+	(void)state;
+	sized(r, "w", 4, 1000);
+	rig_submit_as(r, A, (struct run_needs){.memory_bytes = 600, .cpu_millis = 1000}, 0, "");
+	rig_submit_as(r, B, (struct run_needs){.memory_bytes = 500, .cpu_millis = 1000}, 0, "");
+	rig_submit_as(r, C, (struct run_needs){.memory_bytes = 5000, .cpu_millis = 9000}, 0, "");
+	takes(r, "w", A);
+	takes(r, "w", NULL); /* B does not fit, and nothing passes it by */
+	rig_report(r, A, RUN_COMPLETED, FAIL_NONE);
+	assert_int_equal(state_of(r, B), RUN_RUNNING);
+	takes(r, "w", NULL);
+	rig_report(r, B, RUN_COMPLETED, FAIL_NONE);
+	assert_int_equal(state_of(r, C), RUN_RUNNING); /* alone everything fits */
+	rig_submit(r, D, 0);
+	takes(r, "w", NULL);
+	sized(r, "v", 1, 0); /* of unknown size: slots alone count */
+	takes(r, "v", D);
+	rig_free(r);
+}
+
+static void
+a_worker_that_has_the_target_is_preferred(void **state)
+{
+	struct rig *r = rig_new(false, 0);
+	const uint64_t keys[] = {9, 7};
+	uint64_t poll_v, poll_w;
+
+	(void)state;
+	rig_register(r, "v", 2, "", 0);
+	rig_register(r, "w", 2, "", 0);
+	core_worker_holds(r->core, r->now, "w", keys, 2);
+	poll_v = rig_poll_held(r, "v", 1, "", NULL, 0);
+	poll_w = rig_poll_held(r, "w", 1, "", NULL, 0);
+	rig_submit_as(r, A, (struct run_needs){.target_key = 7}, 0, "");
+	assert_true(rig_answer(r, poll_v) == NULL && rig_answer(r, poll_w)->n_leases == 1);
+	rig_submit_as(r, B, (struct run_needs){.target_key = 7}, 0, ""); /* nobody waits for w */
+	assert_int_equal(rig_answer(r, poll_v)->n_leases, 1);
+
+	/* Among equals w takes what it has; who came much earlier is not passed by. */
+	rig_submit_as(r, C, (struct run_needs){.target_key = 1}, 0, "");
+	rig_advance(r, 4000);
+	rig_submit_as(r, D, (struct run_needs){.target_key = 9}, 0, "");
+	takes(r, "w", D);
+	rig_report(r, D, RUN_COMPLETED, FAIL_NONE);
+	rig_advance(r, 2000);
+	rig_submit_as(r, "scan-000000000000000e", (struct run_needs){.target_key = 9}, 0, "");
+	takes(r, "w", C);
+	rig_free(r);
+}
+
 int
 main(void)
 {
@@ -313,7 +378,8 @@ main(void)
 		cmocka_unit_test(who_waits_for_too_long_fails), cmocka_unit_test(a_lease_ends_the_wait),
 		cmocka_unit_test(what_is_paused_gets_no_leases),
 		cmocka_unit_test(what_may_take_hours_goes_to_a_one_shot),
-		cmocka_unit_test(out_of_memory_in_company_accuses_everybody),
+		cmocka_unit_test(out_of_memory_in_company_accuses_everybody), cmocka_unit_test(runs_are_weighed_beside_slots),
+		cmocka_unit_test(a_worker_that_has_the_target_is_preferred),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
