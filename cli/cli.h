@@ -62,6 +62,8 @@ int cmd_queue(struct cli *c);
 int cmd_run(struct cli *c);
 int cmd_runs(struct cli *c);
 int cmd_status(struct cli *c);
+int cmd_storage_doctor(struct cli *c);
+int cmd_storage_stat(struct cli *c);
 int cmd_targets_list(struct cli *c);
 int cmd_targets_rm(struct cli *c);
 int cmd_targets_show(struct cli *c);

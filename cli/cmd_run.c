@@ -21,6 +21,8 @@
 
 #define PARAMS_BYTES_MAX (1024 * 1024)
 #define TIMEOUT_MAX_MS (INT64_C(1000) * 86400 * 365)
+#define RETENTION_MIN_MS 60000
+#define RETENTION_MAX_MS (10 * TIMEOUT_MAX_MS) /* the dispatcher's RETENTION_MAX is tighter */
 #define SHOWN_MAX 50   /* findings in the table at the end */
 #define SUBMIT_TRIES 5
 #define SUBMIT_PAUSE_MS 500
@@ -111,6 +113,7 @@ read_wishes(const struct args *a, json_t *wishes, struct err *e)
 		{"priority", "priority", WISH_INT, 0, 100},
 		{"timeout", "timeout_ms", WISH_DURATION, 1000, TIMEOUT_MAX_MS},
 		{"not-before", "not_before", WISH_MOMENT, 0, 0},
+		{"retention", "retention_ms", WISH_DURATION, RETENTION_MIN_MS, RETENTION_MAX_MS},
 		{"reuse", "reuse", WISH_TEXT, 0, 0},
 		{"reuse-max-age", "reuse_max_age_ms", WISH_DURATION, 1000, TIMEOUT_MAX_MS},
 	};

@@ -1,5 +1,6 @@
 /* drover targets: what is stored. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/num.h"
@@ -9,6 +10,7 @@
 
 #define LIST_DEFAULT 20
 #define LIST_MAX 1000
+#define TARGET_ID_CHARS 36
 
 static int
 show_list(struct cli *c, const json_t *answer)
@@ -88,9 +90,14 @@ cmd_targets_rm(struct cli *c)
 	for (int i = 0; i < c->args.n_words && c->api != NULL && !interrupted(); i++) {
 		struct buf path = buf_make(1024);
 		struct api_call call = {.method = "DELETE", .path = api_path(&path, "/v1/target/", c->args.words[i], "")};
+		int rc;
 
 		e = (struct err){0};
-		if (api_do(c->api, &call, &e) != 0)
+		rc = api_do(c->api, &call, &e);
+		/* By its whole id a target that is not there is as gone as whoever asks wants it. */
+		if (rc == ERR_NOTFOUND && strlen(c->args.words[i]) == TARGET_ID_CHARS)
+			fprintf(stderr, "%s is not there: removed before, or expired\n", c->args.words[i]);
+		else if (rc != 0)
 			worst = cli_fail(&e);
 		else if (!c->settings.json)
 			printf("removed %s\n", c->args.words[i]);

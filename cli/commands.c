@@ -27,6 +27,7 @@ static const struct option run_options[] = {
 	{"sarif", "export-sarif", "FILE", false, "Write the findings as SARIF (\"-\": stdout). Waits."},
 	{"priority", NULL, "N", false, "0 to 100 (default 50); more is sooner."},
 	{"timeout", NULL, "TIME", false, "Stop the run after this time, such as 30m."},
+	{"retention", NULL, "TIME", false, "Keep its results for this time after its end, such as 90d."},
 	{"label", NULL, "KEY=VALUE", true, "A label to find it by."},
 	{"not-before", NULL, "WHEN", false, "Do not start it before this time: 2026-01-31T12:00:00Z, or in 2h as \"2h\"."},
 	{"reuse", NULL, "WHAT", false, "Take a run that does the same: live (not ended yet) or completed (also its results); never is the default."},
@@ -66,6 +67,11 @@ static const struct option events_options[] = {
 	{"f", "follow", "RUN", false, "Of this run, until it ends."},
 };
 static const struct option targets_options[] = {LIMIT};
+static const struct option storage_doctor_options[] = {
+	{"repair", NULL, NULL, false, "Repair what can be: rules, orphans, unfinished uploads, rows without an object, dates."},
+	{"verify", NULL, "N", false, "Read N targets again, picked at random, and check their digests."},
+	{"limit", NULL, "TIME", false, "Stop looking after this time (default 20s)."},
+};
 
 const struct command cli_commands[] = {
 	{"artifacts", "RUN [NAME...]", 1, -1, "list or fetch what a run left behind", OPTIONS(artifacts_options), cmd_artifacts},
@@ -79,8 +85,11 @@ const struct command cli_commands[] = {
 	{"run", "WORKFLOW TARGET", 2, 2, "run a workflow on a directory, file, archive or known target", OPTIONS(run_options), cmd_run},
 	{"runs", "", 0, 0, "list runs", OPTIONS(runs_options), cmd_runs},
 	{"status", "RUN", 1, 1, "show a run: state, why it waits, steps, history", OPTIONS(status_options), cmd_status},
+	{"storage doctor", "", 0, 0, "check the object store, and repair it; exit 1 on findings", OPTIONS(storage_doctor_options), cmd_storage_doctor},
+	{"storage stat", "", 0, 0, "count what is stored, by bucket and tenant", NULL, 0, cmd_storage_stat},
 	{"targets", "", 0, 0, "list targets", OPTIONS(targets_options), cmd_targets_list},
 	{"targets list", "", 0, 0, "list targets", OPTIONS(targets_options), cmd_targets_list},
+	{"targets ls", "", 0, 0, "list targets", OPTIONS(targets_options), cmd_targets_list},
 	{"targets rm", "TARGET...", 1, -1, "remove targets", NULL, 0, cmd_targets_rm},
 	{"targets show", "TARGET", 1, 1, "show a target", NULL, 0, cmd_targets_show},
 	{"version", "", 0, 0, "print the version", NULL, 0, cmd_version},

@@ -64,7 +64,7 @@ struct dispatcher {
 	struct target_cache *target_cache;
 	struct loop_timer wake;    /* of the core */
 	struct loop_timer tokens_timer, stop_timer;
-	bool pumping, stopping, ledger_writable, failed;
+	bool pumping, stopping, ledger_writable, failed, doctor_busy;
 	int64_t stop_began_mono_ms;
 	bool store_up;
 	char ledger_why[256], store_why[256];

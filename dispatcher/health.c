@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "dispatcher/buckets.h"
 #include "dispatcher/call.h"
 #include "dispatcher/fleet.h"
 #include "dispatcher/meters.h"
@@ -23,13 +24,17 @@ health_show(struct http_req *r, void *ctx)
 	const char *store = d->store_up ? "ok" : d->store_why[0] != '\0' ? d->store_why : "not checked yet";
 	const char *nomad = d->cluster == NULL ? "off" : cluster_state(d->cluster);
 	const char *toolbox = toolbox_state(d->toolbox);
+	char lifecycle[600];
 	bool accepts = d->ledger_writable && !d->stopping;
-	bool fine = accepts && d->store_up && (d->cluster == NULL || strcmp(nomad, "ok") == 0) &&
+	bool fine;
+
+	buckets_alarm(d->buckets, lifecycle, sizeof(lifecycle));
+	fine = accepts && d->store_up && lifecycle[0] == '\0' && (d->cluster == NULL || strcmp(nomad, "ok") == 0) &&
 	    (strcmp(toolbox, "ok") == 0 || strcmp(toolbox, "off") == 0);
 
-	call_reply(c, accepts ? 200 : 503, json_pack("{s:s, s:s, s:I, s:{s:s, s:s, s:s, s:s}}", "status", fine ? "ok" : "degraded",
+	call_reply(c, accepts ? 200 : 503, json_pack("{s:s, s:s, s:I, s:{s:s, s:s, s:s, s:s, s:s}}", "status", fine ? "ok" : "degraded",
 	    "version", DROVER_VERSION, "epoch", (json_int_t)d->ledger->epoch, "components", "ledger", ledger, "store", store,
-	    "nomad", nomad, "toolbox", toolbox));
+	    "nomad", nomad, "toolbox", toolbox, "lifecycle", lifecycle[0] == '\0' ? "ok" : lifecycle));
 }
 
 /* Gauges are set when they are read: the core keeps the numbers anyway. */

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "dispatcher/bundle.h"
+#include "dispatcher/doctor.h"
 #include "dispatcher/health.h"
 #include "dispatcher/meters.h"
 #include "dispatcher/query.h"
@@ -46,6 +47,10 @@ static const struct http_route routes[] = {
 	GET("/v1/workflows", workflows_list, SCOPE_READ),
 	GET("/v1/workflow/:name", workflow_show, SCOPE_READ),
 	{"PUT", "/v1/workflow/:name", workflow_push, BUNDLE_MAX_BYTES, SCOPE_MANAGE, 0},
+
+	GET("/v1/storage", storage_show, SCOPE_MANAGE),
+	GET("/v1/storage/doctor", doctor_look, SCOPE_MANAGE),
+	POST("/v1/storage/doctor", doctor_repair, 4 * KIB, SCOPE_MANAGE),
 
 	GET("/v1/workers", workers_list, SCOPE_READ),
 	GET("/v1/queue", queue_show, SCOPE_READ),
