@@ -3,17 +3,23 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 #define BLOCK_BYTES ((size_t)256 * 1024)
+#define SPAN_BYTES ((int64_t)64 * 1024 * 1024) /* that the calling thread asks for at a time */
 #define WINDOW 64          /* ranges that may be ahead of the hashing, the ones in flight included */
+#define PROBE_MS 25        /* how often it is judged whether another connection would help */
+#define BLOCKED_PERCENT 50 /* of the time since the last probe, spent waiting for bytes: it would */
 #define STOP_POLL_MS 100
 
 struct fetch {
@@ -23,24 +29,28 @@ struct fetch {
 	int64_t size_bytes, range_bytes, n_ranges;
 	bool durable;
 	const atomic_bool *stop; /* the caller's */
-	atomic_bool halt;        /* the stop flag of the ranges: failed or stopped */
+	atomic_bool halt;        /* the stop flag of the helpers: failed or stopped */
+	struct object_info info; /* set before the first helper starts */
+
+	struct sha256 *digest;   /* of the calling thread, as the rest of this block */
+	char *block;
+	pthread_t helpers[STORE_PARALLEL_MAX];
+	unsigned n_helpers, max_helpers;
+	int64_t probed_mono_ms, idle_ns;
 
 	pthread_mutex_t lock;    /* of all below */
-	pthread_cond_t change;   /* done of the front range, front, known, rc */
+	pthread_cond_t change;
 	int64_t next, front;     /* range to take next; range that is being hashed */
-	int64_t done[WINDOW];    /* bytes of range i that are in the file, at i % WINDOW */
-	bool known;              /* info is: others than the first may begin */
-	struct object_info info;
-	int rc;                  /* first failure */
+	int64_t done[WINDOW];    /* bytes of helpers' range i that are in the file, at i % WINDOW */
+	int rc;                  /* first failure of a helper */
 	struct err e;
 };
 
-struct range { /* one in flight */
+struct range { /* one in flight: of the calling thread, several in a row */
 	struct fetch *f;
-	struct sha256 *digest;   /* one request in all: hashed in passing; else NULL */
 	int64_t number, offset, len;
 	int64_t done;            /* bytes in the file */
-	char *block;             /* what came since, BLOCK_BYTES */
+	char *block;             /* a helper's: what came since, BLOCK_BYTES */
 	size_t block_len;
 	struct object_info info; /* set by the store before the first byte */
 	struct err e;            /* of our own side: store_get passes on the code alone */
@@ -78,32 +88,65 @@ prepare_file(const struct fetch *f, struct err *e)
 	return 0;
 }
 
-/* --- ranges --- */
-
-/* The first answer tells size and etag, for all. */
-static int
-check_size(const struct range *r, struct err *e)
+/* Has the disk begin with what is complete. */
+static void
+begin_writeback(const struct fetch *f, int64_t offset, int64_t len)
 {
-	if (r->info.size_bytes == r->f->size_bytes)
-		return 0;
+	if (f->durable)
+		(void)sync_file_range(f->fd, offset, len, SYNC_FILE_RANGE_WRITE);
+}
+
+/* --- a request --- */
+
+static int64_t
+range_len(const struct fetch *f, int64_t number, int64_t n)
+{
+	int64_t left = f->size_bytes - number * f->range_bytes;
+
+	return n * f->range_bytes < left ? n * f->range_bytes : left;
+}
+
+static int
+wrong_size(const struct range *r, struct err *e)
+{
 	return err_set(e, ERR_INVALID, "the object has %lld bytes, %lld were promised", (long long)r->info.size_bytes,
 	    (long long)r->f->size_bytes);
 }
 
+/* Asks for the bytes of r and judges what came. */
 static int
-begin_others(struct range *r)
+get_range(struct range *r, int (*take)(void *arg, const void *data, size_t len), const atomic_bool *stop, struct err *e)
 {
 	struct fetch *f = r->f;
-	int rc = check_size(r, &r->e);
+	bool whole = r->len == f->size_bytes;
+	const char *etag = r->number == 0 ? NULL : f->info.etag;
+	int rc = store_get(f->s, f->bucket, f->key, r->offset, whole ? -1 : r->len, etag, take, r, &r->info, stop, e);
 
-	if (rc != 0)
-		return rc;
+	if (r->e.code != 0) {
+		*e = r->e;
+		return r->e.code;
+	}
+	if (rc == 0 && r->info.size_bytes != f->size_bytes && r->number == 0)
+		rc = wrong_size(r, e);
+	/* Not every server heeds If-Match. */
+	else if (rc == 0 && (r->done != r->len || (r->number > 0 && strcmp(r->info.etag, f->info.etag) != 0)))
+		rc = err_set(e, ERR_CONFLICT, "%s/%.200s has changed", f->bucket, f->key);
+	return rc;
+}
+
+/* --- helpers --- */
+
+static void
+fail(struct fetch *f, int rc, const struct err *e)
+{
 	pthread_mutex_lock(&f->lock);
-	f->info = r->info;
-	f->known = true;
+	if (f->rc == 0) {
+		f->rc = rc;
+		f->e = *e;
+	}
+	atomic_store(&f->halt, true);
 	pthread_cond_broadcast(&f->change);
 	pthread_mutex_unlock(&f->lock);
-	return 0;
 }
 
 /* Writes the block and tells the one who hashes. Writers of one file exclude each other in the kernel: few large writes. */
@@ -126,14 +169,12 @@ write_block(struct range *r)
 }
 
 static int
-take_bytes(void *arg, const void *data, size_t len)
+take_ahead(void *arg, const void *data, size_t len)
 {
 	struct range *r = arg;
 	const char *p = data;
 	int rc = 0;
 
-	if (r->done == 0 && r->block_len == 0 && r->number == 0)
-		rc = begin_others(r);
 	while (rc == 0 && len > 0) {
 		size_t room = BLOCK_BYTES - r->block_len, n = len < room ? len : room;
 
@@ -147,73 +188,16 @@ take_bytes(void *arg, const void *data, size_t len)
 	return rc;
 }
 
-/* All bytes by one request. */
-static int
-take_and_hash(void *arg, const void *data, size_t len)
-{
-	struct range *r = arg;
-	int rc = r->done == 0 ? check_size(r, &r->e) : 0;
-
-	if (rc == 0 && (int64_t)len > r->len - r->done)
-		rc = err_set(&r->e, ERR_INVALID, "the object is larger than the %lld bytes that were promised",
-		    (long long)r->f->size_bytes);
-	if (rc == 0)
-		rc = write_at(r->f->fd, data, len, r->done, &r->e);
-	if (rc == 0) {
-		sha256_add(r->digest, data, len);
-		r->done += (int64_t)len;
-	}
-	return rc;
-}
-
-static int
-fetch_range(struct fetch *f, int64_t number, char *block, struct err *e)
-{
-	struct range r = {.f = f, .number = number, .offset = number * f->range_bytes, .len = f->range_bytes, .block = block};
-	const char *etag = number == 0 ? NULL : f->info.etag; /* info no longer changes */
-	int rc;
-
-	if (r.len > f->size_bytes - r.offset)
-		r.len = f->size_bytes - r.offset;
-	rc = store_get(f->s, f->bucket, f->key, r.offset, r.len, etag, take_bytes, &r, &r.info, &f->halt, e);
-	if (r.e.code != 0) {
-		*e = r.e;
-		return r.e.code;
-	}
-	if (rc == 0 && r.done < r.len)
-		rc = check_size(&r, e);
-	/* Not every server heeds If-Match. */
-	if (rc == 0 && (r.done < r.len || strcmp(r.info.etag, f->info.etag) != 0))
-		rc = err_set(e, ERR_CONFLICT, "%s/%.200s has changed", f->bucket, f->key);
-	if (rc == 0 && f->durable)
-		(void)sync_file_range(f->fd, r.offset, r.len, SYNC_FILE_RANGE_WRITE);
-	return rc;
-}
-
-static void
-fail(struct fetch *f, int rc, const struct err *e)
-{
-	pthread_mutex_lock(&f->lock);
-	if (f->rc == 0) {
-		f->rc = rc;
-		f->e = *e;
-		atomic_store(&f->halt, true);
-	}
-	pthread_cond_broadcast(&f->change);
-	pthread_mutex_unlock(&f->lock);
-}
-
-/* The next range to fetch, -1 if there is none left; waits until the first answer is there and hashing has kept up. */
+/* The next range to fetch, -1 if there is none left; waits until hashing has kept up. */
 static int64_t
 claim(struct fetch *f)
 {
 	int64_t number = -1;
 
 	pthread_mutex_lock(&f->lock);
-	while (f->rc == 0 && f->next < f->n_ranges &&
-	    ((f->next > 0 && !f->known) || f->next - f->front >= WINDOW))
+	while (!atomic_load(&f->halt) && f->next < f->n_ranges && f->next - f->front >= WINDOW)
 		pthread_cond_wait(&f->change, &f->lock);
-	if (f->rc == 0 && f->next < f->n_ranges) {
+	if (!atomic_load(&f->halt) && f->next < f->n_ranges) {
 		number = f->next++;
 		f->done[number % WINDOW] = 0;
 	}
@@ -222,7 +206,7 @@ claim(struct fetch *f)
 }
 
 static void *
-fetcher(void *arg)
+helper(void *arg)
 {
 	struct fetch *f = arg;
 	char *block = xmalloc(BLOCK_BYTES);
@@ -230,49 +214,130 @@ fetcher(void *arg)
 	int64_t number;
 	int rc = 0;
 
-	while (rc == 0 && (number = claim(f)) >= 0)
-		rc = fetch_range(f, number, block, &e);
+	while (rc == 0 && (number = claim(f)) >= 0) {
+		struct range r = {.f = f, .number = number, .offset = number * f->range_bytes, .len = range_len(f, number, 1),
+		    .block = block};
+
+		rc = get_range(&r, take_ahead, &f->halt, &e);
+		begin_writeback(f, r.offset, r.len);
+	}
 	if (rc != 0)
 		fail(f, rc, &e);
 	free(block);
 	return NULL;
 }
 
-/* --- hashing --- */
+/* Nanoseconds that the calling thread was neither running nor ready to run until now: it waited for bytes. */
+static int64_t
+idle_ns(void)
+{
+	struct timespec wall, cpu;
+	int64_t queued_ns = 0, ran_ns;
+	FILE *file = fopen("/proc/thread-self/schedstat", "re"); /* run time, time in the queue, slices */
+
+	if (file != NULL) {
+		if (fscanf(file, "%" SCNd64 " %" SCNd64, &ran_ns, &queued_ns) != 2)
+			queued_ns = 0;
+		fclose(file);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &wall);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+	return (wall.tv_sec - cpu.tv_sec) * 1000000000LL + wall.tv_nsec - cpu.tv_nsec - queued_ns;
+}
+
+/* One more connection helps where the calling thread waits for bytes most of the time. Where it does not, the network is not
+ * what limits, and more threads would only cost: a processor's cache, and turns at the file's lock. */
+static void
+probe(struct fetch *f)
+{
+	int64_t now_mono_ms, idle;
+	sigset_t all, before;
+
+	if (f->n_helpers == f->max_helpers || (now_mono_ms = clock_mono_ms()) - f->probed_mono_ms < PROBE_MS)
+		return;
+	idle = idle_ns();
+	if (f->probed_mono_ms != 0 && f->next < f->n_ranges &&
+	    (idle - f->idle_ns) * 100 > (now_mono_ms - f->probed_mono_ms) * 1000000 * BLOCKED_PERCENT) {
+		/* Signals are for the program's own threads. Without another thread it goes on as it did. */
+		sigfillset(&all);
+		pthread_sigmask(SIG_SETMASK, &all, &before);
+		if (pthread_create(&f->helpers[f->n_helpers], NULL, helper, f) == 0)
+			f->n_helpers++;
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
+	}
+	f->probed_mono_ms = now_mono_ms;
+	f->idle_ns = idle;
+}
+
+/* --- the calling thread --- */
 
 static int
-hash_piece(const struct fetch *f, struct sha256 *digest, char *block, int64_t from, int64_t to, struct err *e)
+take_front(void *arg, const void *data, size_t len)
+{
+	struct range *r = arg;
+	struct fetch *f = r->f;
+	int rc;
+
+	if (atomic_load(&f->halt))
+		return ERR_CANCELED; /* a helper failed */
+	if (r->number == 0 && r->done == 0) {
+		if (r->info.size_bytes != f->size_bytes)
+			return wrong_size(r, &r->e);
+		f->info = r->info;
+	}
+	if ((int64_t)len > r->len - r->done)
+		return err_set(&r->e, ERR_INVALID, "the object is larger than the %lld bytes that were promised",
+		    (long long)f->size_bytes);
+	if ((rc = write_at(f->fd, data, len, r->offset + r->done, &r->e)) != 0)
+		return rc;
+	sha256_add(f->digest, data, len);
+	r->done += (int64_t)len;
+	probe(f);
+	return 0;
+}
+
+/* Fetches and hashes ranges that nobody has taken. */
+static int
+stream(struct fetch *f, int64_t number, int64_t n, struct err *e)
+{
+	struct range r = {.f = f, .number = number, .offset = number * f->range_bytes, .len = range_len(f, number, n)};
+	int rc = get_range(&r, take_front, f->stop, e);
+
+	if (rc == 0 && number == 0)
+		f->info = r.info;
+	begin_writeback(f, r.offset, r.len);
+	return rc;
+}
+
+static int
+hash_piece(struct fetch *f, int64_t from, int64_t to, struct err *e)
 {
 	while (from < to) {
-		ssize_t n = pread(f->fd, block, to - from < (int64_t)BLOCK_BYTES ? (size_t)(to - from) : BLOCK_BYTES, from);
+		ssize_t n = pread(f->fd, f->block, to - from < (int64_t)BLOCK_BYTES ? (size_t)(to - from) : BLOCK_BYTES, from);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			return err_set(e, ERR_IO, "read what was fetched: %s", n < 0 ? strerror(errno) : "it is cut short");
-		sha256_add(digest, block, (size_t)n);
+		sha256_add(f->digest, f->block, (size_t)n);
 		from += n;
 	}
 	return 0;
 }
 
-/* Waits until more than `hashed` bytes of the front range are there. Returns how many, or what ended the fetch. */
+/* Waits until more than `hashed` bytes of a helper's range are there. Returns how many, or what ended the fetch. */
 static int64_t
-await_front(struct fetch *f, int64_t hashed, struct err *e)
+await_more(struct fetch *f, int64_t number, int64_t hashed, struct err *e)
 {
 	struct timespec until;
 	int64_t done;
 
 	pthread_mutex_lock(&f->lock);
-	while (true) {
-		if (f->stop != NULL && atomic_load(f->stop) && f->rc == 0) {
+	while ((done = f->rc != 0 ? f->rc : f->done[number % WINDOW]) >= 0 && done <= hashed) {
+		if (f->stop != NULL && atomic_load(f->stop)) {
 			f->rc = err_set(&f->e, ERR_CANCELED, "stopped while fetching %s/%.200s", f->bucket, f->key);
-			atomic_store(&f->halt, true);
-			pthread_cond_broadcast(&f->change);
+			continue;
 		}
-		done = f->rc != 0 ? f->rc : f->next > f->front ? f->done[f->front % WINDOW] : 0;
-		if (done < 0 || done > hashed)
-			break;
 		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_nsec += STOP_POLL_MS * 1000000L;
 		until.tv_sec += until.tv_nsec / 1000000000L;
@@ -285,97 +350,83 @@ await_front(struct fetch *f, int64_t hashed, struct err *e)
 	return done;
 }
 
-/* Hashes range after range as its bytes come. */
+/* Hashes a helper's range as its bytes come. */
 static int
-follow(struct fetch *f, struct sha256 *digest, struct err *e)
+follow(struct fetch *f, int64_t number, struct err *e)
 {
-	char *block = xmalloc(BLOCK_BYTES);
+	int64_t offset = number * f->range_bytes, len = range_len(f, number, 1), hashed = 0;
 	int rc = 0;
 
-	for (int64_t number = 0; number < f->n_ranges && rc == 0; number++) {
-		int64_t offset = number * f->range_bytes, hashed = 0;
-		int64_t len = f->range_bytes < f->size_bytes - offset ? f->range_bytes : f->size_bytes - offset;
+	while (hashed < len && rc == 0) {
+		int64_t done = await_more(f, number, hashed, e);
 
-		while (hashed < len && rc == 0) {
-			int64_t done = await_front(f, hashed, e);
-
-			rc = done < 0 ? (int)done : hash_piece(f, digest, block, offset + hashed, offset + done, e);
-			hashed = done;
-		}
-		pthread_mutex_lock(&f->lock);
-		f->front = number + 1;
-		pthread_cond_broadcast(&f->change);
-		pthread_mutex_unlock(&f->lock);
+		rc = done < 0 ? (int)done : hash_piece(f, offset + hashed, offset + done, e);
+		hashed = done;
+		probe(f);
 	}
-	free(block);
 	return rc;
 }
 
-/* --- the whole --- */
-
-static int
-fetch_parallel(struct fetch *f, unsigned parallel, struct sha256 *digest, struct err *e)
+/* Moves the front to the next range. Returns how many ranges from there are the calling thread's own, 0: a helper's. */
+static int64_t
+advance(struct fetch *f, int64_t number)
 {
-	pthread_t threads[STORE_PARALLEL_MAX];
-	unsigned n = 0;
-	sigset_t all, before;
-	int rc, failed = 0;
+	int64_t n = 0;
 
-	/* Signals are for the program's own threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	while (n < parallel && n < f->n_ranges && (failed = pthread_create(&threads[n], NULL, fetcher, f)) == 0)
-		n++;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	rc = n > 0 ? follow(f, digest, e) : err_set(e, ERR_RETRY, "no thread to fetch with: %s", strerror(failed));
-	if (rc != 0 && n > 0)
+	pthread_mutex_lock(&f->lock);
+	f->front = number;
+	if (f->next == number) {
+		n = SPAN_BYTES > f->range_bytes ? SPAN_BYTES / f->range_bytes : 1;
+		if (n > f->n_ranges - number)
+			n = f->n_ranges - number;
+		f->next = number + n;
+	}
+	pthread_cond_broadcast(&f->change);
+	pthread_mutex_unlock(&f->lock);
+	return n;
+}
+
+static void
+join_helpers(struct fetch *f, int rc, const struct err *e)
+{
+	if (rc != 0)
 		fail(f, rc, e);
-	for (unsigned i = 0; i < n; i++)
-		pthread_join(threads[i], NULL);
-	/* The last range may be whole in the file and yet wrong: its answer ended otherwise than it began. */
-	if (rc == 0 && f->rc != 0) {
-		rc = f->rc;
-		*e = f->e;
-	}
-	return rc;
+	for (unsigned i = 0; i < f->n_helpers; i++)
+		pthread_join(f->helpers[i], NULL);
 }
 
 static int
-fetch_in_one(struct fetch *f, struct sha256 *digest, struct err *e)
+fetch_once(struct fetch *f, uint8_t sha256[SHA256_LEN], struct err *e)
 {
-	struct range r = {.f = f, .len = f->size_bytes, .digest = digest};
-	int rc = store_get(f->s, f->bucket, f->key, 0, -1, NULL, take_and_hash, &r, &r.info, f->stop, e);
-
-	if (r.e.code != 0) {
-		*e = r.e;
-		return r.e.code;
-	}
-	if (rc == 0 && r.done != f->size_bytes)
-		rc = check_size(&r, e);
-	f->info = r.info;
-	return rc;
-}
-
-static int
-fetch_once(struct fetch *f, unsigned parallel, uint8_t sha256[SHA256_LEN], struct err *e)
-{
-	struct sha256 *digest = sha256_new();
 	pthread_condattr_t attr;
-	int rc;
+	int64_t n, number = 0;
+	int rc = prepare_file(f, e);
 
+	if (rc != 0)
+		return rc;
+	f->n_ranges = f->size_bytes > 0 ? (f->size_bytes + f->range_bytes - 1) / f->range_bytes : 1;
+	f->digest = sha256_new();
+	f->block = xmalloc(BLOCK_BYTES);
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&f->change, &attr);
 	pthread_condattr_destroy(&attr);
-	f->n_ranges = (f->size_bytes + f->range_bytes - 1) / f->range_bytes;
-	rc = f->n_ranges > 1 ? fetch_parallel(f, parallel, digest, e) : fetch_in_one(f, digest, e);
+	for (; number < f->n_ranges && rc == 0; number += n > 0 ? n : 1)
+		rc = (n = advance(f, number)) > 0 ? stream(f, number, n, e) : follow(f, number, e);
+	join_helpers(f, rc, e);
+	/* A helper's failure is what interrupted us; or its bytes were all there, but their answer ended otherwise than it began. */
+	if (f->rc != 0) {
+		rc = f->rc;
+		*e = f->e;
+	}
 	if (rc == 0)
-		sha256_end(digest, sha256);
+		sha256_end(f->digest, sha256);
 	else
-		sha256_free(digest);
+		sha256_free(f->digest);
 	pthread_cond_destroy(&f->change);
 	pthread_mutex_destroy(&f->lock);
+	free(f->block);
 	return rc;
 }
 
@@ -395,10 +446,10 @@ store_fetch(struct object_store *s, const char *bucket, const char *key, int fd,
 	parallel = o->parallel > 0 ? o->parallel : s->limits.fetch_parallel;
 	for (int tries = 0; rc == ERR_CONFLICT && tries <= FETCH_RESTARTS; tries++) {
 		struct fetch f = {.s = s, .bucket = bucket, .key = key, .fd = fd, .size_bytes = size_bytes, .durable = o->durable,
-		    .range_bytes = (int64_t)(o->range_bytes > 0 ? o->range_bytes : s->limits.fetch_range_bytes), .stop = stop};
+		    .range_bytes = (int64_t)(o->range_bytes > 0 ? o->range_bytes : s->limits.fetch_range_bytes),
+		    .max_helpers = parallel - 1, .stop = stop};
 
-		if ((rc = prepare_file(&f, &mine)) == 0)
-			rc = fetch_once(&f, parallel, sha256, &mine);
+		rc = fetch_once(&f, sha256, &mine);
 		if (rc == 0 && ret_info != NULL)
 			*ret_info = f.info;
 	}

@@ -371,7 +371,7 @@ struct list {
 	void *arg;
 	struct buf *token;
 	struct err *e;
-	bool truncated;
+	bool truncated, encoded;
 	char key[S3_XML_MAX_TEXT + 1];
 	struct object_info info;
 };
@@ -409,7 +409,7 @@ list_entry(struct list *l)
 {
 	int rc = 0;
 
-	if (l->key[0] == '\0' || !url_decode(l->key))
+	if (l->key[0] == '\0' || (l->encoded && !url_decode(l->key)))
 		return err_set(l->e, ERR_PROTO, "a key in the server's list cannot be read");
 	/* What we would never store is somebody else's (a "directory" marker such as "a/"): not ours to show. */
 	if (store_key_valid(l->key))
@@ -449,9 +449,14 @@ s3_xml_list(const char *data, size_t len, int (*each)(void *arg, const char *key
     void *arg, struct buf *ret_token, struct err *e)
 {
 	struct list l = {.each = each, .arg = arg, .token = ret_token, .e = e};
+	char encoding[16];
 	int rc;
 
 	buf_clear(ret_token);
+	/* It may stand behind the keys, and some servers (versitygw) do not do as they were asked. */
+	if ((rc = s3_xml_find(data, len, "ListBucketResult/EncodingType", encoding, sizeof(encoding), e)) != 0)
+		return rc;
+	l.encoded = strcmp(encoding, "url") == 0;
 	rc = s3_xml_walk(data, len, list_each, &l, e);
 	if (rc == 0 && l.truncated && ret_token->len == 0)
 		rc = err_set(e, ERR_PROTO, "the server's list goes on but names no next page");

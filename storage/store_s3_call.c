@@ -259,7 +259,7 @@ static const struct refusal {
 	{"BadDigest", 0, ERR_RETRY, true}, {"XAmzContentSHA256Mismatch", 0, ERR_RETRY, true},
 	{"IncompleteBody", 0, ERR_RETRY, true}, {"XMinioStorageFull", 0, ERR_RETRY, false},
 	{"EntityTooLarge", 0, ERR_TOOBIG, false}, {"ExpiredToken", 0, ERR_DENIED, false},
-	{"InvalidAccessKeyId", 0, ERR_DENIED, false}, {"SignatureDoesNotMatch", 0, ERR_DENIED, false},
+	{"InvalidAccessKeyId", 0, ERR_DENIED, false}, {"XAdminUserNotFound", 0, ERR_DENIED, false}, {"SignatureDoesNotMatch", 0, ERR_DENIED, false},
 	{NULL, 304, ERR_CONFLICT, false}, {NULL, 400, ERR_INVALID, false}, {NULL, 401, ERR_DENIED, false},
 	{NULL, 403, ERR_DENIED, false}, {NULL, 404, ERR_NOTFOUND, false}, {NULL, 408, ERR_RETRY, true},
 	{NULL, 409, ERR_CONFLICT, false}, {NULL, 412, ERR_CONFLICT, false}, {NULL, 413, ERR_TOOBIG, false},

@@ -170,6 +170,20 @@ copy_parts(const struct copy *p, struct err *e)
 	return rc;
 }
 
+/* Onto itself: the bytes are there; what is wanted is a new date. Some servers (versitygw) only change the metadata then, but
+ * make a new object of parts. An empty object has none, and stays as old as it is. */
+static int
+copy_onto_itself(const struct copy *p, struct err *e)
+{
+	struct object_info after;
+	int rc = copy_whole(p, e);
+
+	if (rc == 0 && p->info.size_bytes > 0 && (rc = s3_head(&p->s->base, p->bucket, p->to, &after, e)) == 0 &&
+	    after.modified_real_ms <= p->info.modified_real_ms)
+		rc = copy_parts(p, e);
+	return rc;
+}
+
 int
 s3_copy(struct object_store *store, const char *bucket, const char *from, const char *to, const struct object_meta *meta,
     size_t n_meta, struct err *e)
@@ -189,7 +203,10 @@ s3_copy(struct object_store *store, const char *bucket, const char *from, const 
 		buf_addf(&source, "/%s/", bucket);
 		http_encode(&source, from, true);
 		p.source = buf_take(&source);
-		rc = p.info.size_bytes > p.s->copy_limit_bytes ? copy_parts(&p, e) : copy_whole(&p, e);
+		if (p.info.size_bytes > p.s->copy_limit_bytes)
+			rc = copy_parts(&p, e);
+		else
+			rc = strcmp(from, to) == 0 ? copy_onto_itself(&p, e) : copy_whole(&p, e);
 		free(p.source);
 	}
 	s3_call_release(&head);

@@ -323,7 +323,7 @@ count_each(void *arg, const char *key, const struct object_info *info)
 static void
 lists_follow_tokens_but_not_in_circles(void **state)
 {
-#define PAGE "<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a%2Bb</Key></Contents>" \
+#define PAGE "<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated><Contents><Key>a%2Bb</Key></Contents>" \
 	"<NextContinuationToken>t+/=</NextContinuationToken></ListBucketResult>"
 	static const struct peer_step steps[] = {
 		{.expect = "list-type=2", .forbid = "continuation", .status = 200, .body = PAGE},

@@ -98,6 +98,8 @@ list(const char *xml, struct buf *seen, struct buf *token)
 	return s3_xml_list(xml, strlen(xml), list_record, seen, token, NULL);
 }
 
+#define ENCODED "<EncodingType>url</EncodingType>"
+
 static void
 lists_are_read(void **state)
 {
@@ -107,16 +109,21 @@ lists_are_read(void **state)
 	assert_int_equal(list("<ListBucketResult><Prefix>p</Prefix><IsTruncated>true</IsTruncated>"
 	    "<Contents><Key>a%2Fb+c%20%C3%A9</Key><LastModified>2026-11-21T11:44:07.123Z</LastModified><ETag>&#34;e&#34;</ETag><Size>7"
 	    "</Size><Owner><ID>o</ID></Owner></Contents><Contents><Key>marker/</Key></Contents><Contents><Key>z</Key></Contents>"
-	    "<NextContinuationToken>a+b/=</NextContinuationToken></ListBucketResult>", &seen, &token), 0);
+	    "<NextContinuationToken>a+b/=</NextContinuationToken><EncodingType>url</EncodingType></ListBucketResult>", &seen, &token), 0);
 	assert_string_equal(buf_str(&seen), "a/b c \xc3\xa9|7|1795261447123|\"e\";z|0|0|;");
 	assert_string_equal(buf_str(&token), "a+b/=");
 	assert_int_equal(list("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>", &seen, &token), 0);
 	assert_int_equal(token.len, 0);
 	assert_int_equal(list("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", &seen, &token), ERR_PROTO);
-	assert_int_equal(list("<ListBucketResult><Contents><Key>%zz</Key></Contents></ListBucketResult>", &seen, &token), ERR_PROTO);
-	assert_int_equal(list("<ListBucketResult><Contents><Key>a%0</Key></Contents></ListBucketResult>", &seen, &token), ERR_PROTO);
+	assert_int_equal(list("<ListBucketResult>" ENCODED "<Contents><Key>%zz</Key></Contents></ListBucketResult>", &seen, &token), ERR_PROTO);
+	assert_int_equal(list("<ListBucketResult>" ENCODED "<Contents><Key>a%0</Key></Contents></ListBucketResult>", &seen, &token), ERR_PROTO);
 	assert_int_equal(list("<ListBucketResult><Contents><Key>a</Key><Size>-1</Size></Contents></ListBucketResult>", &seen, &token),
 	    ERR_PROTO);
+	/* A server that was asked to encode and did not. */
+	buf_clear(&seen);
+	assert_int_equal(list("<ListBucketResult><Contents><Key>a%2Fb+c</Key></Contents><EncodingType></EncodingType></ListBucketResult>",
+	    &seen, &token), 0);
+	assert_string_equal(buf_str(&seen), "a%2Fb+c|0|0|;");
 	buf_release(&seen);
 	buf_release(&token);
 }
