@@ -276,16 +276,20 @@ static void
 sum_up(struct sim *s)
 {
 	struct sim_result *r = &s->result;
+	int64_t n = r->finished;
 
-	qsort(s->waits, (size_t)r->finished, sizeof(*s->waits), by_value);
-	r->wait_p50_s = percentile(s->waits, r->finished, 0.50);
-	r->wait_p95_s = percentile(s->waits, r->finished, 0.95);
-	r->wait_p99_s = percentile(s->waits, r->finished, 0.99);
+	/* Runs that still wait at the end have waited, too: left out they would make a policy that forgets them look fast. */
+	while (s->waiting > 0)
+		s->waits[n++] = (double)(s->now - s->load->runs[dequeue(s)].at_ms) / 1000.0;
+	qsort(s->waits, (size_t)n, sizeof(*s->waits), by_value);
+	r->wait_p50_s = percentile(s->waits, n, 0.50);
+	r->wait_p95_s = percentile(s->waits, n, 0.95);
+	r->wait_p99_s = percentile(s->waits, n, 0.99);
 	for (size_t i = 0; i < SIM_POINTS; i++) {
-		double n = s->samples[i] > 0 ? (double)s->samples[i] : 1;
+		double samples = s->samples[i] > 0 ? (double)s->samples[i] : 1;
 
-		r->workers[i] = (float)(s->points_workers[i] / n);
-		r->queue[i] = (float)(s->points_queue[i] / n);
+		r->workers[i] = (float)(s->points_workers[i] / samples);
+		r->queue[i] = (float)(s->points_queue[i] / samples);
 	}
 }
 

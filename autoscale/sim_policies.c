@@ -109,7 +109,7 @@ assemblyline(void *state, const struct sim_view *v)
 	s->pressure += dt * sqrt((double)v->ready / backlog);
 	if (duty > 0.7)
 		s->pressure += dt * (duty - 0.7) / 0.7;
-	if (duty < 0.5)
+	if (slots > 0 && duty < 0.5)
 		s->pressure -= dt * (0.5 - duty) / 0.5;
 	/* It leaks toward 0. */
 	s->pressure -= fmin(fabs(s->pressure), 0.1 * dt) * (s->pressure > 0 ? 1 : -1);
