@@ -1,4 +1,4 @@
-/* drover runs, status, cancel: runs as the dispatcher knows them. */
+/* drover runs, status: runs as the dispatcher knows them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,13 +9,13 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/render.h"
+#include "cli/run_filter.h"
 #include "cli/text.h"
 #include "cli/wait.h"
 
 #define LIST_DEFAULT 20
 #define LIST_MAX 1000000
 #define PAGE_MAX 1000
-#define AGE_MAX_MS (INT64_C(1000) * 86400 * 3650)
 
 /* --- the list --- */
 
@@ -37,35 +37,17 @@ add_run(struct table *t, const json_t *run, int64_t now_real_ms)
 	    json_text(json_object_get(run, "target"), "name"), found[0] != '\0' ? found : json_text(run, "reason")});
 }
 
-/* "2h" becomes the time two hours ago; a time stays. */
-static int
-read_since(const char *text, char out[CLOCK_TEXT_LEN], struct err *e)
-{
-	int64_t ms, at;
-
-	if (num_duration(text, 0, AGE_MAX_MS, &ms, NULL) == 0)
-		clock_text(clock_real_ms() - ms, out);
-	else if (clock_parse(text, &at, NULL) == 0)
-		clock_text(at, out);
-	else
-		return err_set(e, ERR_INVALID, "-since: '%.40s' is neither a time (2026-01-31T12:00:00Z) nor a duration (2h)", text);
-	return 0;
-}
-
 static int
 first_path(const struct args *a, struct buf *path, struct err *e)
 {
-	static const char *const plain[] = {"state", "workflow", "vertical", "target", "label"};
-	char since[CLOCK_TEXT_LEN];
-	int rc;
+	json_t *filter = json_object(), *value;
+	const char *name;
+	int rc = run_filter_read(a, filter, e);
 
 	buf_adds(path, "/v1/runs");
-	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
-		api_query(path, plain[i], args_value(a, plain[i]));
-	if (args_value(a, "since") == NULL)
-		return 0;
-	if ((rc = read_since(args_value(a, "since"), since, e)) == 0)
-		api_query(path, "since", since);
+	json_object_foreach(filter, name, value)
+		api_query(path, name, json_string_value(value));
+	json_decref(filter);
 	return rc;
 }
 
@@ -270,6 +252,7 @@ show_run(struct cli *c, const json_t *answer)
 	print_object(c, "Parameters", json_object_get(run, "params"));
 	print_object(c, "Labels", json_object_get(run, "labels"));
 	print_times(c, run);
+	cli_print_field(c, "Requeued", json_text(run, "requeued_from"), NULL);
 	print_place(c, run);
 	if (level_counts_read(json_object_get(run, "findings"), &n)) {
 		level_counts_text(&n, found, sizeof(found));
@@ -311,31 +294,4 @@ cmd_status(struct cli *c)
 		code = EXIT_FINDINGS;
 	json_decref(run);
 	return code;
-}
-
-int
-cmd_cancel(struct cli *c)
-{
-	struct err e = {0};
-	int worst = cli_connect(c, &e) == 0 ? EXIT_FINE : cli_fail(&e);
-	json_t *all = json_array(), *whole;
-
-	for (int i = 0; i < c->args.n_words && c->api != NULL && !interrupted(); i++) {
-		json_t *run = NULL;
-
-		e = (struct err){0};
-		if (wait_cancel(c, c->args.words[i], args_value(&c->args, "reason"), &run, &e) != 0)
-			worst = cli_fail(&e);
-		else if (!c->settings.json)
-			printf("%s is %s\n", json_text(run, "id"), json_text(run, "state"));
-		if (run != NULL)
-			json_array_append_new(all, run);
-	}
-	if (c->settings.json && c->api != NULL) {
-		whole = json_pack("{s:O}", "runs", all);
-		cli_print_json(whole);
-		json_decref(whole);
-	}
-	json_decref(all);
-	return worst;
 }

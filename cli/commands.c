@@ -35,15 +35,17 @@ static const struct option run_options[] = {
 	{"idempotency-key", NULL, "KEY", false, "The same key gives the same run."},
 	{"kind", NULL, "KIND", false, "tree or file: how an archive is taken (default: as the workflow wants it)."},
 };
-static const struct option runs_options[] = {
-	{"state", NULL, "STATES", false, "queued, running, canceling, completed, failed, timed_out, canceled; a comma between."},
-	{"workflow", NULL, "NAME", false, "Of this workflow."},
-	{"vertical", NULL, "NAME", false, "Of this vertical."},
-	{"target", NULL, "ID", false, "On this target."},
-	{"label", NULL, "KEY=VALUE", false, "With this label."},
-	{"since", NULL, "WHEN", false, "Submitted since this time: 2026-01-31T12:00:00Z, or 2h ago as \"2h\"."},
-	LIMIT,
-};
+#define RUN_FILTER \
+	{"state", NULL, "STATES", false, "queued, running, canceling, completed, failed, timed_out, canceled; a comma between."}, \
+	{"workflow", NULL, "NAME", false, "Of this workflow."}, {"vertical", NULL, "NAME", false, "Of this vertical."}, \
+	{"target", NULL, "ID", false, "On this target."}, {"label", NULL, "KEY=VALUE", false, "With this label."}, \
+	{"since", NULL, "WHEN", false, "Submitted since this time: 2026-01-31T12:00:00Z, or 2h ago as \"2h\"."}, \
+	{"until", NULL, "WHEN", false, "Submitted before this time."}, \
+	{"dead", NULL, NULL, false, "Given up after retries, and nobody has seen to them since."}
+#define BULK \
+	RUN_FILTER, {"yes", "y", NULL, false, "Do not ask."}, {"dry-run", NULL, NULL, false, "Only tell how many it is about."}
+
+static const struct option runs_options[] = {RUN_FILTER, LIMIT};
 static const struct option status_options[] = {
 	{"watch", NULL, NULL, false, "Follow it until it ends."},
 };
@@ -62,7 +64,9 @@ static const struct option artifacts_options[] = {
 };
 static const struct option cancel_options[] = {
 	{"reason", NULL, "TEXT", false, "Kept with the run."},
+	BULK,
 };
+static const struct option bulk_options[] = {BULK};
 static const struct option events_options[] = {
 	{"f", "follow", "RUN", false, "Of this run, until it ends."},
 };
@@ -75,13 +79,15 @@ static const struct option storage_doctor_options[] = {
 
 const struct command cli_commands[] = {
 	{"artifacts", "RUN [NAME...]", 1, -1, "list or fetch what a run left behind", OPTIONS(artifacts_options), cmd_artifacts},
-	{"cancel", "RUN...", 1, -1, "stop runs", OPTIONS(cancel_options), cmd_cancel},
+	{"cancel", "[RUN...]", 0, -1, "stop runs: these, or all that a filter names", OPTIONS(cancel_options), cmd_cancel},
 	{"dev", "", 0, 0, "start everything on this machine: dispatcher, store and workers, no Nomad", OPTIONS(dev_options), cmd_dev},
 	{"events", "", 0, 0, "follow what happens", OPTIONS(events_options), cmd_events},
 	{"findings", "RUN", 1, 1, "show what a run found", OPTIONS(findings_options), cmd_findings},
 	{"init", "", 0, 0, "make the first API tokens", OPTIONS(init_options), cmd_init},
 	{"logs", "RUN", 1, 1, "show a run's log", OPTIONS(logs_options), cmd_logs},
+	{"purge", "[RUN...]", 0, -1, "forget runs that have ended, with their results", OPTIONS(bulk_options), cmd_purge},
 	{"queue", "", 0, 0, "show what waits, for what, and what was asked of Nomad", NULL, 0, cmd_queue},
+	{"requeue", "[RUN...]", 0, -1, "run again what failed: a new run with what the old one asked for", OPTIONS(bulk_options), cmd_requeue},
 	{"run", "WORKFLOW TARGET", 2, 2, "run a workflow on a directory, file, archive or known target", OPTIONS(run_options), cmd_run},
 	{"runs", "", 0, 0, "list runs", OPTIONS(runs_options), cmd_runs},
 	{"status", "RUN", 1, 1, "show a run: state, why it waits, steps, history", OPTIONS(status_options), cmd_status},

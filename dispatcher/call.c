@@ -109,14 +109,12 @@ client_gone(void *arg)
 		call_end(c);
 }
 
-struct call *
-call_new(struct dispatcher *d, struct http_req *r, size_t data_size, void (*data_free)(void *data))
+static struct call *
+call_make(struct dispatcher *d, const struct identity *who, size_t data_size, void (*data_free)(void *data))
 {
 	struct call *c = xcalloc(1, sizeof(*c));
-	struct identity *who = http_identity(r);
 
 	c->d = d;
-	c->r = r;
 	if (who != NULL)
 		c->who = *who;
 	c->data = data_size > 0 ? xcalloc(1, data_size) : NULL;
@@ -125,8 +123,23 @@ call_new(struct dispatcher *d, struct http_req *r, size_t data_size, void (*data
 	if (c->next != NULL)
 		c->next->prev = c;
 	d->calls->first = c;
+	return c;
+}
+
+struct call *
+call_new(struct dispatcher *d, struct http_req *r, size_t data_size, void (*data_free)(void *data))
+{
+	struct call *c = call_make(d, http_identity(r), data_size, data_free);
+
+	c->r = r;
 	http_on_gone(r, client_gone, c);
 	return c;
+}
+
+struct call *
+call_part(const struct call *whole, size_t data_size, void (*data_free)(void *data))
+{
+	return call_make(whole->d, &whole->who, data_size, data_free);
 }
 
 void

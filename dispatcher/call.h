@@ -38,6 +38,9 @@ void calls_free(struct calls *cs);
 /* A call for a request, with zeroed data of data_size bytes (0: none). */
 struct call *call_new(struct dispatcher *d, struct http_req *r, size_t data_size, void (*data_free)(void *data));
 
+/* A call without a client, for one of the many things that another call asks for; the same caller's. */
+struct call *call_part(const struct call *whole, size_t data_size, void (*data_free)(void *data));
+
 /* NULL where the caller may see every tenant's things, else its tenant. */
 const char *call_tenant(const struct call *c);
 

@@ -69,6 +69,7 @@ struct ledger_filter {
 	unsigned states;            /* bit per enum run_state; 0: any */
 	const char *label_key, *label_value; /* NULL: any */
 	int64_t since_real_ms, until_real_ms; /* of creation; 0: open */
+	bool dead;                  /* only runs that were given up after retries and nobody has seen to since */
 	uint64_t before;            /* runs with a smaller n only; 0: from the newest */
 	size_t limit;
 };
@@ -84,6 +85,8 @@ enum ledger_op_kind {
 	LEDGER_BUNDLE_PUT,    /* insert; a pushed one becomes its workflow's only pushed one */
 	LEDGER_BUNDLE_REMOVE, /* `bundle->sha256`, unless a run refers to it: LEDGER_IN_USE */
 	LEDGER_RESULTS_GONE,  /* notes that the results of `run` are removed */
+	LEDGER_RUN_REMOVE,    /* final run `run` and its history; one that is not there is fine. LEDGER_IN_USE: it is not final */
+	LEDGER_RUN_SETTLE,    /* final run `run` is not dead any more: somebody has seen to it */
 	LEDGER_PRUNE_RUNS,    /* runs that finished before `before_real_ms` and whose results are gone, at most `limit` */
 	LEDGER_PRUNE_REQUESTS, /* requests that are done and were made before `before_real_ms`, at most `limit` of them */
 	LEDGER_OPS

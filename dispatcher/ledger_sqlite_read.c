@@ -427,6 +427,8 @@ sqlite_runs(struct ledger *l, const struct ledger_filter *f, int (*each)(void *a
 		where_add(&w, "created >= ?", number_of(f->since_real_ms));
 	if (f->until_real_ms > 0)
 		where_add(&w, "created < ?", number_of(f->until_real_ms));
+	if (f->dead)
+		where_add(&w, "dead = ?", number_of(1));
 	if (f->before > 0)
 		where_add(&w, "n < ?", number_of((int64_t)f->before));
 	if (f->label_key != NULL) {

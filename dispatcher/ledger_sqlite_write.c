@@ -25,6 +25,10 @@ static const char *const sql[STATEMENTS] = {
 	                    "detail = coalesce(?39, detail) WHERE id = ?1",
 	[STMT_RUN_SPEC] = "SELECT spec FROM runs WHERE id = ?",
 	[STMT_RUN_EXISTS] = "SELECT 1 FROM runs WHERE id = ?",
+	[STMT_RUN_LIVE] = "SELECT 1 FROM runs WHERE id = ? AND state < 3",
+	[STMT_RUN_REMOVE] = "DELETE FROM runs WHERE id = ?",
+	[STMT_RUN_SETTLE] = "UPDATE runs SET dead = 0 WHERE id = ? AND state >= 3",
+	[STMT_HISTORY_REMOVE] = "DELETE FROM history WHERE run = ?",
 	[STMT_TARGET_EXISTS] = "SELECT 1 FROM targets WHERE id = ? ->> '$.target.id'",
 	[STMT_HISTORY] = "INSERT INTO history VALUES (?, ?, ?, ?, ?)",
 	[STMT_REQUEST_PUT] = "INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (seq) DO UPDATE SET"
@@ -323,6 +327,25 @@ results_gone(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_
 }
 
 static int
+run_remove(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	int rc = remove_unused(l, t, STMT_RUN_LIVE, STMT_RUN_REMOVE, o->run, e);
+
+	if (rc != 0 || t->result != LEDGER_OK)
+		return rc;
+	bind_text(l->stmt[STMT_HISTORY_REMOVE], 1, o->run);
+	return run_simple(l, STMT_HISTORY_REMOVE, e);
+}
+
+static int
+run_settle(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	(void)t;
+	bind_text(l->stmt[STMT_RUN_SETTLE], 1, o->run);
+	return run_simple(l, STMT_RUN_SETTLE, e);
+}
+
+static int
 prune(struct ledger_sqlite *l, enum sqlite_statement id, const struct ledger_op *o, struct err *e)
 {
 	sqlite3_bind_int64(l->stmt[id], 1, o->before_real_ms);
@@ -349,8 +372,8 @@ prune_requests(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledge
 static int (*const op_table[LEDGER_OPS])(struct ledger_sqlite *, struct ledger_txn *, const struct ledger_op *, struct err *) = {
 	[LEDGER_CORE] = core_op, [LEDGER_TARGET_PUT] = target_put, [LEDGER_TARGET_REMOVE] = target_remove,
 	[LEDGER_BUNDLE_PUT] = bundle_put, [LEDGER_BUNDLE_REMOVE] = bundle_remove,
-	[LEDGER_RESULTS_GONE] = results_gone, [LEDGER_PRUNE_RUNS] = prune_runs,
-	[LEDGER_PRUNE_REQUESTS] = prune_requests,
+	[LEDGER_RUN_REMOVE] = run_remove, [LEDGER_RUN_SETTLE] = run_settle, [LEDGER_RESULTS_GONE] = results_gone,
+	[LEDGER_PRUNE_RUNS] = prune_runs, [LEDGER_PRUNE_REQUESTS] = prune_requests,
 };
 
 /* --- transactions --- */

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "dispatcher/run_filter.h"
 #include "dispatcher/run_json.h"
 #include "dispatcher/toolbox.h"
 #include "dispatcher/watch.h"
@@ -140,9 +141,7 @@ all_events(struct http_req *r, void *ctx)
 /* --- the list --- */
 
 struct list {
-	struct ledger_filter filter; /* points into texts */
-	char *texts[6];
-	size_t n_texts;
+	struct run_filter filter;
 	struct ledger_run *runs;
 	size_t n;
 };
@@ -155,92 +154,25 @@ list_release(void *data)
 	for (size_t i = 0; i < l->n; i++)
 		ledger_run_release(&l->runs[i]);
 	free(l->runs);
-	for (size_t i = 0; i < l->n_texts; i++)
-		free(l->texts[i]);
-}
-
-static const char *
-list_keep(struct list *l, const char *text)
-{
-	if (text == NULL || text[0] == '\0')
-		return NULL;
-	return l->texts[l->n_texts++] = xstrdup(text);
-}
-
-static int
-list_states(struct list *l, const char *text, struct err *e)
-{
-	while (text != NULL && *text != '\0') {
-		size_t len = strcspn(text, ",");
-		char word[16];
-		enum run_state state;
-
-		snprintf(word, sizeof(word), "%.*s", (int)len, text);
-		if (!run_state_parse(word, &state)) {
-			err_set(e, ERR_INVALID, "state: '%s' is not a state", word);
-			return err_hint(e, "queued, running, canceling, completed, failed, timed_out, canceled");
-		}
-		l->filter.states |= 1u << state;
-		text += len + (text[len] == ',');
-	}
-	return 0;
-}
-
-static int
-list_label(struct list *l, const char *text, struct err *e)
-{
-	char *copy, *value;
-
-	if (text == NULL)
-		return 0;
-	if (strlen(text) >= LEDGER_LABEL_MAX || strchr(text, '=') == NULL || text[0] == '=')
-		return err_set(e, ERR_INVALID, "label: expected name=value");
-	copy = xstrdup(text);
-	l->texts[l->n_texts++] = copy;
-	value = strchr(copy, '=');
-	*value++ = '\0';
-	if (copy[strspn(copy, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-")] != '\0')
-		return err_set(e, ERR_INVALID, "label: '%.64s' cannot be a label's name", copy);
-	l->filter.label_key = copy;
-	l->filter.label_value = value;
-	return 0;
-}
-
-static int
-list_times(struct list *l, const struct call *c, struct err *e)
-{
-	const struct {
-		const char *name;
-		int64_t *at;
-	} times[] = {{"since", &l->filter.since_real_ms}, {"until", &l->filter.until_real_ms}};
-
-	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
-		const char *text = http_query(c->r, times[i].name);
-
-		if (text != NULL && clock_parse(text, times[i].at, e) != 0)
-			return err_prefix(e, ERR_INVALID, "%s", times[i].name);
-	}
-	return 0;
+	run_filter_release(&l->filter);
 }
 
 static int
 list_filter(struct call *c, struct list *l, struct err *e)
 {
-	const char *tenant = call_tenant(c);
+	const struct run_filter_texts texts = {.state = http_query(c->r, "state"), .workflow = http_query(c->r, "workflow"),
+		.vertical = http_query(c->r, "vertical"), .target = http_query(c->r, "target"), .tenant = http_query(c->r, "tenant"),
+		.label = http_query(c->r, "label"), .since = http_query(c->r, "since"), .until = http_query(c->r, "until"),
+		.dead = http_query(c->r, "dead")};
 	int64_t limit = 0, before = 0;
 	int rc;
 
 	if ((rc = call_query_int(c, "limit", PAGE_DEFAULT, 1, PAGE_MAX, &limit, e)) != 0 ||
 	    (rc = call_query_int(c, "next_token", 0, 1, INT64_MAX, &before, e)) != 0 ||
-	    (rc = list_states(l, http_query(c->r, "state"), e)) != 0 || (rc = list_label(l, http_query(c->r, "label"), e)) != 0 ||
-	    (rc = list_times(l, c, e)) != 0)
+	    (rc = run_filter_set(&l->filter, &texts, call_tenant(c), e)) != 0)
 		return rc;
-	l->filter.limit = (size_t)limit + 1; /* one more tells whether there is a next page */
-	l->filter.before = (uint64_t)before;
-	l->filter.tenant = list_keep(l, tenant != NULL ? tenant : http_query(c->r, "tenant"));
-	l->filter.workflow = list_keep(l, http_query(c->r, "workflow"));
-	l->filter.vertical = list_keep(l, http_query(c->r, "vertical"));
-	l->filter.target = list_keep(l, http_query(c->r, "target"));
+	l->filter.filter.limit = (size_t)limit + 1; /* one more tells whether there is a next page */
+	l->filter.filter.before = (uint64_t)before;
 	return 0;
 }
 
@@ -261,15 +193,15 @@ list_read(struct dispatcher *d, void *data, struct err *e)
 {
 	struct list *l = data;
 
-	l->runs = xcalloc(l->filter.limit, sizeof(l->runs[0]));
-	return ledger_runs(d->ledger, &l->filter, list_add, l, e);
+	l->runs = xcalloc(l->filter.filter.limit, sizeof(l->runs[0]));
+	return ledger_runs(d->ledger, &l->filter.filter, list_add, l, e);
 }
 
 static void
 list_done(struct call *c)
 {
 	struct list *l = c->data;
-	size_t page = l->filter.limit - 1, shown = l->n > page ? page : l->n;
+	size_t page = l->filter.filter.limit - 1, shown = l->n > page ? page : l->n;
 	json_t *runs, *body;
 	char next[24];
 

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "dispatcher/bulk.h"
 #include "dispatcher/bundle.h"
 #include "dispatcher/doctor.h"
 #include "dispatcher/health.h"
@@ -37,6 +38,11 @@ static const struct http_route routes[] = {
 	GET("/v1/runs", runs_list, SCOPE_READ),
 	GET("/v1/run/:id", run_show, SCOPE_READ),
 	POST("/v1/run/:id/cancel", run_cancel, 4 * KIB, SCOPE_SUBMIT),
+	POST("/v1/run/:id/requeue", run_requeue, 4 * KIB, SCOPE_SUBMIT),
+	{"DELETE", "/v1/run/:id", run_purge, 0, SCOPE_SUBMIT, 0},
+	POST("/v1/runs/cancel", runs_cancel, 4 * KIB, SCOPE_SUBMIT),
+	POST("/v1/runs/requeue", runs_requeue, 4 * KIB, SCOPE_SUBMIT),
+	POST("/v1/runs/purge", runs_purge, 4 * KIB, SCOPE_SUBMIT),
 	GET("/v1/run/:id/logs", run_logs, SCOPE_READ),
 	GET("/v1/run/:id/findings", run_findings, SCOPE_READ),
 	GET("/v1/run/:id/artifacts", run_artifacts, SCOPE_READ),

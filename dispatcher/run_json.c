@@ -84,6 +84,7 @@ run_json_parts(struct dispatcher *d, const struct ledger_run *r, json_t *spec, b
 	json_object_set_new(o, "bundle", json_string(text_in(json_object_get(spec, "bundle"), "sha256")));
 	json_object_set_new(o, "target", or_null(json_object_get(spec, "target")));
 	json_object_set_new(o, "labels", or_null(json_object_get(spec, "labels")));
+	json_object_set_new(o, "requeued_from", json_string(text_in(spec, "requeued_from")));
 	json_object_set_new(o, "findings", or_null(json_object_get(detail, "findings")));
 	json_object_set_new(o, "partial", json_boolean(json_is_true(json_object_get(detail, "partial"))));
 	json_object_set_new(o, "progress", or_null(live == NULL ? NULL : live->progress));

@@ -1,5 +1,6 @@
 #include "dispatcher/shell_write.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -10,6 +11,7 @@ struct shell_op {
 	struct ledger_op op;
 	struct ledger_target target;
 	struct ledger_bundle bundle;
+	char run[RUN_ID_MAX];
 	struct call *call;
 	void (*done)(struct call *c, const struct ledger_txn *t);
 };
@@ -44,6 +46,10 @@ shell_write(struct dispatcher *d, const struct ledger_op *op, struct call *c,
 		s->bundle = *op->bundle;
 		s->bundle.metadata = xstrdup(op->bundle->metadata);
 		s->op.bundle = &s->bundle;
+	}
+	if (op->run != NULL) {
+		(void)snprintf(s->run, sizeof(s->run), "%s", op->run);
+		s->op.run = s->run;
 	}
 	if (c != NULL)
 		c->held = true;

@@ -182,6 +182,22 @@ def test_a_run_that_does_the_same_is_taken(finds, tree):
     assert "-not-before" in finds.cli("run", "finds", tree, "-not-before", "soon", check=2).stderr
 
 
+def test_what_failed_is_queued_again_and_forgotten(finds, tree):
+    old = finds.cli_json("run", "breaks", tree, "-wait", "-label", "batch=one", check=1)["run"]["id"]
+    done = finds.cli("requeue", old)
+    new = done.stdout.split()[0]
+    assert new != old and re.search(r"is (queued|running|failed)$", done.stdout.strip())
+    finds.wait_run(new)
+    assert old in finds.cli("status", new).stdout
+    asked = finds.cli("purge", "-label", "batch=one", check=2)
+    assert "-yes" in asked.stderr and finds.cli("status", old).returncode == 0
+    assert "about 2 runs" in finds.cli("purge", "-label", "batch=one", "-dry-run").stdout
+    assert finds.cli_json("purge", "-label", "batch=one", "-yes") == {"action": "purge", "matched": 2, "done": 2, "refused": 0}
+    finds.cli("status", old, check=2)
+    assert "which runs" in finds.cli("cancel", check=2).stderr
+    assert finds.cli("runs", "-dead").stdout == "No runs.\n"
+
+
 def test_artifacts_are_fetched_whole(finds, tree, tmp_path):
     run_id = finds.cli_json("run", "leaves", tree, "-wait")["run"]["id"]
     name = next(a["name"] for a in finds.cli_json("artifacts", run_id)["artifacts"] if a["name"].endswith("x.txt"))

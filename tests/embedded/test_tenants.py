@@ -134,6 +134,19 @@ def test_idempotency_keys_belong_to_a_tenant(d, ann, bob):
     assert submit(d, ann, idempotency_key="k")[0]["id"] == hers["id"]
 
 
+def test_what_is_done_to_many_ends_at_the_tenant(d, ann, bob):
+    hers, target = submit(d, ann)
+    for action in ("cancel", "requeue", "purge"):
+        a = bob.call("POST", f"/v1/runs/{action}", {"state": "queued,failed,canceled", "tenant": "red"})
+        assert a.status == 200 and a.json["matched"] == 0
+    assert bob.call("DELETE", f"/v1/run/{hers['id']}").status == 404
+    assert bob.call("POST", f"/v1/run/{hers['id']}/requeue", {}).status == 404
+    assert As(d, "eve").call("POST", "/v1/runs/cancel", {"state": "queued"}).status == 403
+    assert d.run(hers["id"])["state"] == "queued"
+    a = ann.call("POST", "/v1/runs/cancel", {"target": target["id"]})
+    assert a.json["done"] == 1
+
+
 def test_event_streams_end_at_the_tenant(d, ann, bob):
     c = d.connect(timeout=20)
     c.request("GET", "/v1/events", headers={"Authorization": "Bearer bob"})
