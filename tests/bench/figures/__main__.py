@@ -14,7 +14,7 @@ import time
 
 from rig import binaries
 
-from . import demo, dispatch, memory, peak, queue, upload, workspace
+from . import demo, dispatch, memory, peak, queue, transfer, upload, workspace
 from .rows import FIGURES, Rows
 from .world import QUICK, Sizes, World
 
@@ -64,6 +64,7 @@ PARTS = (
     ("raw_exec", ("dispatch_",), "raw_exec", lambda b: dispatch.measure_raw_exec(b.world, b.rows, b.drover)),
     ("docker", ("dispatch_",), "docker", lambda b: dispatch.measure_docker(b.world, b.rows)),
     ("upload", ("upload_",), None, lambda b: upload.measure(b.world, b.rows, b.drover)),
+    ("transfer", ("fetch_", "put_"), None, lambda b: transfer.measure(b.world, b.rows)),
     ("workspace", ("workspace_",), None, lambda b: workspace.measure(b.world, b.rows)),
     ("peak", ("worker_mem_peak",), None, lambda b: peak.measure(b.world, b.rows, b.drover, b.toolbox)),
     (
