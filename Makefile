@@ -49,7 +49,7 @@ LIBRARY  := $(BUILD)/libcommon.a
 .SECONDARY:
 
 .PHONY: all
-all: $(addprefix $(BIN)/,$(PROGRAMS))
+all: $(addprefix $(BIN)/,$(PROGRAMS) drover-sandbox)
 
 .PHONY: help
 help: ## list the targets
@@ -67,7 +67,7 @@ $(LIBRARY): $(LIB_OBJ)
 	$(Q)$(AR) rcs $@ $^
 
 define program_rules
-$(BUILD)/lib$(1).a: $(call obj_of,$(filter-out %/main.c,$(call src_of,$(1))))
+$(BUILD)/lib$(1).a: $(call obj_of,$(filter-out %/main.c %/sandbox_main.c,$(call src_of,$(1))))
 	@rm -f $$@
 	$$(call say,AR,$$@)
 	$$(Q)$(AR) rcs $$@ $$^
@@ -77,6 +77,12 @@ $(BIN)/$(1): $(call obj_of,$(filter %/main.c,$(call src_of,$(1)))) $(BUILD)/lib$
 	$$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $$@ $$^ $$(LIBS)
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program_rules,$(p))))
+
+# The helper of the worker's sandboxes: starts with every step, and therefore with no more libraries than it needs.
+$(BIN)/drover-sandbox: $(OBJ)/worker/sandbox_main.o $(BUILD)/libdrover-worker.a $(LIBRARY)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -Wl,--gc-sections -o $@ $^ $(LIBS)
 
 # --- tests: one program per file; a unit test may use any program's modules, but never its main ---
 UNIT     := $(patsubst tests/unit/test_%.c,$(TESTS)/unit_%,$(wildcard tests/unit/test_*.c))

@@ -37,27 +37,41 @@ notes_of(const json_t *w)
 	return buf_take(&b);
 }
 
+/* "1.2 GiB of 9.3 GiB" of what the worker's node keeps. */
+static void
+cache_text(const json_t *cache, char *out, size_t out_len)
+{
+	char has[32], max[32];
+
+	out[0] = '\0';
+	if (json_is_object(cache))
+		snprintf(out, out_len, "%s of %s", num_format_size(json_number(cache, "bytes"), has, sizeof(has)),
+		    num_format_size(json_number(cache, "max_bytes"), max, sizeof(max)));
+}
+
 static int
 show_workers(struct cli *c, const json_t *answer)
 {
 	static const struct column columns[] = {{"WORKER", TABLE_SHRINK, NULL}, {"VERTICAL", 0, NULL}, {"CLASS", 0, NULL},
 		{"MODE", 0, NULL}, {"RUNS", TABLE_RIGHT, NULL}, {"NODE", TABLE_SHRINK, NULL}, {"SEEN", TABLE_RIGHT, NULL},
-		{"SANDBOX", 0, NULL}, {"NOTES", TABLE_SHRINK, NULL}};
+		{"SANDBOX", 0, NULL}, {"WORKSPACES", 0, NULL}, {"CACHE", 0, NULL}, {"NOTES", TABLE_SHRINK, NULL}};
 	struct table *t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 	size_t i;
 	json_t *w;
 
 	json_array_foreach(json_object_get(answer, "workers"), i, w)
 	{
-		char runs[48], seen[32], rung[32] = "";
+		char runs[48], seen[32], rung[32] = "", cache[80];
+		const json_t *held = json_object_get(w, "cache");
 		char *notes = notes_of(w);
 
 		snprintf(runs, sizeof(runs), "%lld/%lld", (long long)json_number(w, "leases"), (long long)json_number(w, "slots"));
 		num_format_duration(json_number(w, "seen_ms") / 1000 * 1000, seen, sizeof(seen));
 		if (json_is_object(json_object_get(w, "sandbox")))
 			snprintf(rung, sizeof(rung), "rung %lld", (long long)json_number(json_object_get(w, "sandbox"), "rung"));
+		cache_text(held, cache, sizeof(cache));
 		table_add(t, (const char *const[]){json_text(w, "id"), json_text(w, "vertical"), json_text(w, "class"), json_text(w, "mode"),
-		    runs, json_text(w, "node"), seen, rung, notes});
+		    runs, json_text(w, "node"), seen, rung, json_text(held, "workspace_method"), cache, notes});
 		free(notes);
 	}
 	cli_print_table(c, t, "No workers.");

@@ -45,7 +45,7 @@ static void
 say(struct sum *s, const struct group *g, const char *what, const char *more)
 {
 	if (s->why[0] == '\0')
-		snprintf(s->why, sizeof(s->why), "%.80s: %.60s%s%.100s", g->id, what, more[0] != '\0' ? ": " : "", more);
+		snprintf(s->why, sizeof(s->why), "%.60s: %.60s%s%.190s", g->id, what, more[0] != '\0' ? ": " : "", more);
 }
 
 static void

@@ -157,19 +157,39 @@ set_limits(const struct cgroup *g, int64_t memory_bytes, int64_t cpu_millis, int
 }
 
 int
-cgroup_make(int version, const char *name, int64_t memory_bytes, int64_t cpu_millis, int64_t processes,
-    struct cgroup *ret, struct err *e)
+cgroup_make_bare(int version, const char *name, struct cgroup *ret, struct err *e)
 {
 	struct cgroup g = {.version = version};
 
-	if ((version == 2 ? make_v2(name, &g) : make_v1(name, &g)) != 0 ||
-	    set_limits(&g, memory_bytes, cpu_millis, processes) != 0) {
+	if ((version == 2 ? make_v2(name, &g) : make_v1(name, &g)) != 0) {
 		err_set(e, ERR_IO, "make control group %s: %s", g.dirs[0], strerror(errno));
 		cgroup_remove(&g);
 		return ERR_IO;
 	}
 	*ret = g;
 	return 0;
+}
+
+int
+cgroup_limit(const struct cgroup *g, int64_t memory_bytes, int64_t cpu_millis, int64_t processes, struct err *e)
+{
+	if (set_limits(g, memory_bytes, cpu_millis, processes) == 0)
+		return 0;
+	return err_set(e, ERR_IO, "limit control group %s: %s", g->dirs[0], strerror(errno));
+}
+
+int
+cgroup_make(int version, const char *name, int64_t memory_bytes, int64_t cpu_millis, int64_t processes,
+    struct cgroup *ret, struct err *e)
+{
+	struct cgroup g;
+	int rc = cgroup_make_bare(version, name, &g, e);
+
+	if (rc == 0 && (rc = cgroup_limit(&g, memory_bytes, cpu_millis, processes, e)) != 0)
+		cgroup_remove(&g);
+	if (rc == 0)
+		*ret = g;
+	return rc;
 }
 
 int

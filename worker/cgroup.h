@@ -31,6 +31,10 @@ void cgroup_sweep(int version);
 int cgroup_make(int version, const char *name, int64_t memory_bytes, int64_t cpu_millis, int64_t processes,
     struct cgroup *ret, struct err *e);
 
+/* The same in two steps: a group without limits, and its limits, for one in which processes may be already. */
+int cgroup_make_bare(int version, const char *name, struct cgroup *ret, struct err *e);
+int cgroup_limit(const struct cgroup *g, int64_t memory_bytes, int64_t cpu_millis, int64_t processes, struct err *e);
+
 /* Whether the kernel killed something in it for want of memory. */
 bool cgroup_oom_killed(const struct cgroup *g);
 

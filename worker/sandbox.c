@@ -1,99 +1,152 @@
 #include "worker/sandbox.h"
 
 #include <errno.h>
-#include <pthread.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/mount.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "worker/cgroup.h"
+#include "worker/sandbox_stock.h"
 #include "worker/sandbox_wire.h"
 
 #define PROBE_TIMEOUT_MS 5000
+#define HELPER "drover-sandbox"
 #define KILL_WAIT_MS 10000 /* after SIGKILL: the kernel frees what a killed tree held */
 
-struct sandbox {
-	struct proc proc;          /* the helper */
-	struct cgroup cgroup;
-	int link;                  /* socket to it */
-	int64_t grace_ms;
-	pthread_mutex_t lock;      /* stop may come from another thread than wait */
-	bool running, stopped;     /* under lock */
-};
-
-/* Hands the order over and closes our side of that direction. */
-static int
-send_order(int link, const struct sandbox_spec *spec, const struct cgroup *g, struct err *e)
+/* Hands a cgroup's name: what is not allowed in it is replaced. */
+static void
+plain_name(const char *name, char out[160])
 {
-	json_t *order = box_write(spec, g);
-	char *text = json_dumps(order, JSON_COMPACT);
-	int rc;
+	char *p = out;
 
-	json_decref(order);
-	if (text == NULL)
-		return err_set(e, ERR_INVALID, "sandbox: an argument or name is not valid UTF-8");
-	rc = file_write_all(link, text, strlen(text), e);
-	if (rc == 0 && shutdown(link, SHUT_WR) != 0)
-		rc = err_set(e, ERR_IO, "sandbox: %s", strerror(errno));
-	free(text);
-	return rc;
+	for (; *name != '\0' && p < out + 159; name++)
+		*p++ = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", *name) != NULL ? *name : '_';
+	*p = '\0';
+}
+
+/* The small program beside ours starts faster than ours; where it is not installed, ours does the same. */
+static void
+helper_path(char out[PATH_MAX])
+{
+	ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - sizeof(HELPER));
+	char *slash;
+
+	if (n > 0) {
+		out[n] = '\0';
+		slash = strrchr(out, '/');
+		memcpy(slash + 1, HELPER, sizeof(HELPER));
+		if (access(out, X_OK) == 0)
+			return;
+	}
+	(void)snprintf(out, PATH_MAX, "/proc/self/exe");
 }
 
 /* The environment of the helper itself holds nothing that the tool could find in /proc. */
 static int
-start_helper(const struct sandbox_spec *spec, struct sandbox *s, struct err *e)
+start_helper(struct sandbox *s, const struct sandbox_caps *caps, bool egress, const char *toolchain, struct err *e)
 {
-	static const char *const argv[] = {"/proc/self/exe", "--sandbox", NULL};
 	static const char *const env[] = {"PATH=/usr/bin:/bin", NULL};
-	struct proc_spec p = {.argv = argv, .env = env, .fds = {-1, spec->out_fd, spec->err_fd, spec->progress_fd},
-	    .new_group = true, .die_with_parent = true};
+	char path[PATH_MAX];
+	const char *const argv[] = {path, "--sandbox", NULL};
+	struct proc_spec p = {.argv = argv, .env = env, .fds = {-1, -1, -1, -1}, .new_group = true, .die_with_parent = true};
 	int pair[2], rc;
 
+	helper_path(path);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		return err_set(e, ERR_IO, "sandbox: socket: %s", strerror(errno));
 	p.fds[0] = pair[1];
 	rc = proc_start(&p, &s->proc, e);
 	close(pair[1]);
-	if (rc == 0) {
-		s->running = true;
-		s->link = pair[0];
-		rc = send_order(s->link, spec, &s->cgroup, e);
-	} else {
+	if (rc != 0) {
 		close(pair[0]);
+		return rc;
 	}
-	return rc;
+	s->running = true;
+	s->link = pair[0];
+	return box_send_frame(s->link, caps, egress, toolchain, &s->cgroup, e);
 }
 
 int
-sandbox_start(const struct sandbox_spec *spec, struct sandbox **ret, struct err *e)
+sandbox_prepare(const struct sandbox_caps *caps, bool egress, const char *toolchain, const char *name, struct sandbox **ret, struct err *e)
 {
 	struct sandbox *s = xcalloc(1, sizeof(*s));
-	char name[160], *p = name;
+	char plain[160];
 	int rc = 0;
 
 	s->link = -1;
-	s->grace_ms = spec->limits.grace_ms;
 	pthread_mutex_init(&s->lock, NULL);
-	for (const char *n = spec->name; *n != '\0' && p < name + sizeof(name) - 1; n++)
-		*p++ = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", *n) != NULL ? *n : '_';
-	*p = '\0';
-	if (spec->caps->cgroup != 0)
-		rc = cgroup_make(spec->caps->cgroup, name, spec->limits.memory_bytes, spec->limits.cpu_millis, spec->limits.processes,
-		    &s->cgroup, e);
+	plain_name(name, plain);
+	if (caps->cgroup != 0)
+		rc = cgroup_make_bare(caps->cgroup, plain, &s->cgroup, e);
 	if (rc == 0)
-		rc = start_helper(spec, s, e);
+		rc = start_helper(s, caps, egress, toolchain, e);
 	if (rc != 0) {
 		sandbox_free(s);
 		return rc;
 	}
 	*ret = s;
 	return 0;
+}
+
+/* The workspace may be a mount that is younger than the helper's namespace: it is handed over. -1 where the path does (plain users'
+ * mounts are made inside), or where the kernel refuses, which then says why itself. */
+static int
+open_target(const struct sandbox_spec *spec)
+{
+	const struct sandbox_paths *p = &spec->paths;
+
+	if (spec->caps->rung != RUNG_ROOT || p->target == NULL || p->target[0] == '\0' || (p->lower != NULL && p->lower[0] != '\0') ||
+	    (p->file != NULL && p->file[0] != '\0'))
+		return -1;
+	return (int)syscall(SYS_open_tree, AT_FDCWD, p->target, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+}
+
+static int
+give_order(struct sandbox *s, const struct sandbox_spec *spec, struct err *e)
+{
+	int target = open_target(spec), rc = box_send_order(s->link, spec, target, e);
+
+	if (target >= 0)
+		close(target);
+	/* A helper that could not build its frame does not listen any more: how it ended says why. */
+	if (rc == ERR_IO) {
+		(void)shutdown(s->link, SHUT_WR);
+		rc = 0;
+	}
+	s->ordered = rc == 0;
+	return rc;
+}
+
+int
+sandbox_start(const struct sandbox_spec *spec, struct sandbox **ret, struct err *e)
+{
+	const struct sandbox_limits *l = &spec->limits;
+	struct sandbox *s = spec->stock != NULL ? stock_take(spec->stock, spec) : NULL;
+	int rc = 0;
+
+	if (s == NULL)
+		rc = sandbox_prepare(spec->caps, spec->egress, spec->paths.toolchain, spec->name, &s, e);
+	if (rc != 0)
+		return rc;
+	s->grace_ms = l->grace_ms;
+	if (s->cgroup.version != 0)
+		rc = cgroup_limit(&s->cgroup, l->memory_bytes, l->cpu_millis, l->processes, e);
+	if (rc == 0)
+		rc = give_order(s, spec, e);
+	if (rc == 0)
+		*ret = s;
+	else
+		sandbox_free(s);
+	return rc;
 }
 
 void
@@ -155,6 +208,10 @@ sandbox_free(struct sandbox *s)
 
 	if (s == NULL)
 		return;
+	if (s->link >= 0 && !s->ordered) { /* in place of an order */
+		close(s->link);
+		s->link = -1;
+	}
 	if (s->running) {
 		/* First the way that waits for everything inside; SIGKILL on the helper leaves that to the kernel. */
 		sandbox_stop(s);

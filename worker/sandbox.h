@@ -8,8 +8,10 @@
  * On every rung: no_new_privs, no capabilities, Landlock where the kernel has it, seccomp, rlimits, a cleared environment, and the
  * whole process tree killed at the end, also what called setsid.
  *
- * The step is started by a helper: the current executable with argv "--sandbox", single-threaded, which sets everything up and
- * becomes the parent (and in its pid namespace the init) of the program. Blocking; any thread, several at a time.
+ * The step is started by a helper: drover-sandbox beside the current executable, or that itself, with argv "--sandbox",
+ * single-threaded, which sets everything up and becomes the parent (and in its pid namespace the init) of the program. Helpers may be
+ * kept in stock: started, with namespaces and root built as far as they do not depend on the program. Each serves one program and ends
+ * with it; nothing of one is ever another's. Blocking; any thread, several at a time.
  */
 #ifndef WORKER_SANDBOX_H
 #define WORKER_SANDBOX_H
@@ -61,9 +63,12 @@ struct sandbox_limits { /* all > 0 but disk_bytes */
 	int64_t disk_bytes; /* all that it writes to out, scratch and target, looked at about twice a second; 0: no limit */
 };
 
+struct sandbox_stock;
+
 struct sandbox_spec {
 	const struct sandbox_caps *caps;
-	const char *name;             /* for the cgroup and messages: "<run>-<step>" */
+	struct sandbox_stock *stock;  /* NULL: everything is built now */
+	const char *name;             /* for the cgroup of what is built now: "<run>-<step>" */
 	const char *const *argv;      /* NULL-terminated; argv[0] by PATH of env, inside */
 	const char *const *env;       /* NULL-terminated, complete */
 	struct sandbox_paths paths;
@@ -107,6 +112,11 @@ int sandbox_wait(struct sandbox *s, int64_t deadline_mono_ms, struct sandbox_end
 
 /* Kills what still runs, waits for it, removes the cgroup. NULL is allowed. */
 void sandbox_free(struct sandbox *s);
+
+/* A stock of n helpers for programs without network, made and renewed by a thread of its own. caps and toolchain ("" none) are kept
+ * by reference / copied; a program with another toolchain is not served from it. Free it after the last sandbox. NULL-safe free. */
+struct sandbox_stock *sandbox_stock_new(const struct sandbox_caps *caps, const char *toolchain, unsigned n);
+void sandbox_stock_free(struct sandbox_stock *k);
 
 /* If argv asks for the helper ("--sandbox"), runs it and returns its exit status (>= 0); else -1. Call first in main. */
 int sandbox_helper_main(int argc, char **argv);

@@ -152,15 +152,19 @@ measure(struct disk_watch *w, int64_t stop_at_bytes)
 }
 
 void
-disk_open(struct disk_watch *w, const struct box *b)
+disk_open(struct disk_watch *w, const struct box *b, const char *root)
 {
 	const struct sandbox_paths *p = &b->paths;
 	const char *layer = p->upper[0] != '\0' ? p->upper : p->target;
 	const char *const paths[DISK_FOLDERS_MAX] = {p->out, p->scratch, p->target_read_only ? "" : layer};
 
 	*w = (struct disk_watch){.limit_bytes = b->limits.disk_bytes};
-	for (size_t i = 0; i < DISK_FOLDERS_MAX; i++)
-		w->fds[i] = w->limit_bytes > 0 && paths[i][0] != '\0' ? open(paths[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	for (size_t i = 0; i < DISK_FOLDERS_MAX; i++) {
+		char at[1200];
+		bool wanted = w->limit_bytes > 0 && paths[i][0] != '\0' && snprintf(at, sizeof(at), "%s%s", root, paths[i]) < (int)sizeof(at);
+
+		w->fds[i] = wanted ? open(at, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	}
 	if (w->limit_bytes > 0)
 		w->before_bytes = measure(w, INT64_MAX);
 	w->inside = b->caps.rung == RUNG_USER || b->caps.rung == RUNG_ROOT; /* from now on: the program's processes, not the host's */

@@ -14,15 +14,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "worker/sandbox_wire.h"
 
 /* The helper process of a sandbox. On rungs 1 and 3 it makes the namespaces and forks the init of the new pid namespace, which
- * builds the root, starts the program and watches it; when init ends, the kernel kills all that is left inside. On rung 2 the
- * helper is that init itself, as a subreaper. Everything here is single-threaded. */
+ * builds what the frame says of the root, and waits for the order; then it adds what belongs to the program, starts and watches it;
+ * when init ends, the kernel kills all that is left inside. On rung 2 the helper is that init itself, as a subreaper. Everything
+ * here is single-threaded. */
 
 #define WATCH_MS 200 /* between looks at memory where no cgroup limits it */
 #define INSIDE_UID 1000
@@ -47,23 +47,6 @@ tell_failure(int fd, const struct err *e)
 	snprintf(end.text, sizeof(end.text), "%.*s", (int)sizeof(end.text) - 1, e->msg);
 	tell(fd, &end);
 	return 1;
-}
-
-static int
-read_order(int fd, struct box *b, struct err *e)
-{
-	struct buf text = buf_make(BOX_ORDER_MAX);
-	char piece[16384];
-	json_t *json;
-	ssize_t n;
-
-	while ((n = read(fd, piece, sizeof(piece))) > 0 || (n < 0 && errno == EINTR)) {
-		if (n > 0 && buf_add(&text, piece, (size_t)n) != 0)
-			break;
-	}
-	json = json_loadb(buf_str(&text), text.len, 0, NULL);
-	buf_release(&text);
-	return box_read(json, b, e);
 }
 
 /* --- setting up, in the helper --- */
@@ -304,18 +287,39 @@ watch_program(struct watch *w, const sigset_t *set)
 	}
 }
 
-/* Sets up the inside, runs the program to its end, tells the worker. Returns the exit status. */
+/* The program's descriptors take the place of ours, which led nowhere. */
 static int
-run_init(const struct box *b, const sigset_t *set, bool inside)
+take_over_fds(const struct box *b, struct err *e)
+{
+	for (int i = BOX_OUT; i <= BOX_PROGRESS; i++) {
+		if (b->fds[i] >= 0 && dup2(b->fds[i], i + 1) < 0)
+			return err_set(e, ERR_IO, "sandbox: set up descriptors: %s", strerror(errno));
+	}
+	return 0;
+}
+
+/* Sets up the inside, waits for the order, runs the program to its end, tells the worker. Returns the exit status. */
+static int
+run_init(struct box *b, const sigset_t *set, bool inside)
 {
 	struct watch w = {.b = b, .inside = inside, .worker = inside ? 0 : getppid()};
 	struct err e = {0};
+	int rc = inside ? box_prepare_root(b, &e) : 0;
 
-	disk_open(&w.disk, b); /* the host's paths, before they are out of sight */
-	if (inside && box_build_root(b, &e) != 0)
-		return tell_failure(LINK_FD, &e);
-	if (inside && b->caps.netns && !b->egress)
+	if (rc == 0 && inside && b->caps.netns && !b->egress)
 		box_loopback_up();
+	if (rc == 0)
+		rc = box_receive_order(LINK_FD, b, &e);
+	if (rc == ERR_CANCELED)
+		return 0; /* nobody needs us */
+	if (rc == 0)
+		rc = take_over_fds(b, &e);
+	if (rc == 0)
+		disk_open(&w.disk, b, inside ? BOX_OLD_ROOT : ""); /* before the host's paths are out of sight */
+	if (rc == 0 && inside)
+		rc = box_finish_root(b, &e);
+	if (rc != 0)
+		return tell_failure(LINK_FD, &e);
 	w.program = start_program(b, &e);
 	if (w.program < 0)
 		return tell_failure(LINK_FD, &e);
@@ -345,7 +349,7 @@ mind_init(pid_t init, const sigset_t *set)
 }
 
 static int
-run_namespaces(const struct box *b, const sigset_t *set)
+run_namespaces(struct box *b, const sigset_t *set)
 {
 	struct err e = {0};
 	pid_t init;
@@ -367,7 +371,7 @@ run_namespaces(const struct box *b, const sigset_t *set)
 
 /* Without a pid namespace the program does not die with us: a worker that is killed must leave us the time to end all of it. */
 static int
-run_subreaper(const struct box *b, const sigset_t *set)
+run_subreaper(struct box *b, const sigset_t *set)
 {
 	struct err e = {0};
 
@@ -394,10 +398,13 @@ sandbox_helper_main(int argc, char **argv)
 	sigaddset(&set, SIGTERM);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null_fd < 0 || dup3(0, LINK_FD, O_CLOEXEC) < 0 || dup2(null_fd, 0) < 0)
+	/* 3 stays taken until the order says what it is: nothing of ours may come to lie there. */
+	if (null_fd < 0 || dup3(0, LINK_FD, O_CLOEXEC) < 0 || dup2(null_fd, 0) < 0 ||
+	    (null_fd != 3 && dup3(null_fd, 3, O_CLOEXEC) < 0))
 		return 1;
-	if (read_order(LINK_FD, &b, &e) != 0)
-		return tell_failure(LINK_FD, &e);
+	rc = box_receive_frame(LINK_FD, &b, &e);
+	if (rc != 0)
+		_exit(rc == ERR_CANCELED ? 0 : tell_failure(LINK_FD, &e));
 	if (join_cgroup(&b, &e) != 0)
 		rc = tell_failure(LINK_FD, &e);
 	else if (b.caps.rung == RUNG_USER || b.caps.rung == RUNG_ROOT)

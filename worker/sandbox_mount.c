@@ -17,7 +17,8 @@
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
 int umount2(const char *target, int flags);
 
-#define OLD "/.old" /* where the host's root is while ours is built */
+#define OLD BOX_OLD_ROOT
+#define MOVE_EMPTY_PATH 4 /* MOVE_MOUNT_F_EMPTY_PATH */
 #define ROOT_OPTIONS "mode=0755,size=8m"
 #define TMP_OPTIONS "mode=1777,size=256m"
 #define SHM_OPTIONS "mode=1777,size=64m"
@@ -166,11 +167,29 @@ mount_overlay(const struct box *b, struct err *e)
 	return rc == 0 ? 0 : failed(e, "mount overlay on", SANDBOX_TARGET);
 }
 
-/* The target: one file, a directory, or an overlay. */
+/* A mount that the worker has taken from its own namespace: it came into being after ours, which therefore does not show it. */
+static int
+move_target(const struct box *b, struct err *e)
+{
+	struct mount_attr attr = {.attr_set = b->paths.target_read_only ? (unsigned)READ_ONLY : (unsigned)WRITABLE};
+
+	if (make_point(SANDBOX_TARGET, true, e) != 0)
+		return ERR_IO;
+	if (syscall(SYS_move_mount, b->fds[BOX_TARGET], "", AT_FDCWD, SANDBOX_TARGET, MOVE_EMPTY_PATH) != 0)
+		return failed(e, "move the workspace to", SANDBOX_TARGET);
+	if (syscall(SYS_mount_setattr, AT_FDCWD, SANDBOX_TARGET, AT_RECURSIVE, &attr, sizeof(attr)) != 0)
+		return failed(e, "restrict", SANDBOX_TARGET);
+	return 0;
+}
+
+/* The target: one file, a directory, a mount of the worker's, or an overlay. */
 static int
 mount_target(const struct box *b, struct err *e)
 {
 	char at[1024];
+
+	if (b->fds[BOX_TARGET] >= 0)
+		return move_target(b, e);
 
 	if (b->paths.lower[0] != '\0')
 		return mount_overlay(b, e);
@@ -190,7 +209,6 @@ bind_own(const struct box *b, struct err *e)
 	} own[] = {
 		{b->paths.out, SANDBOX_OUT, WRITABLE}, {b->paths.scratch, SANDBOX_SCRATCH, WRITABLE},
 		{b->paths.workflow, SANDBOX_WORKFLOW, READ_ONLY}, {b->paths.params, SANDBOX_PARAMS, READ_ONLY},
-		{b->paths.toolchain, b->paths.toolchain, READ_ONLY},
 	};
 
 	if (b->paths.target[0] != '\0' && mount_target(b, e) != 0)
@@ -223,9 +241,9 @@ pivot(struct err *e)
 }
 
 int
-box_build_root(const struct box *b, struct err *e)
+box_prepare_root(const struct box *b, struct err *e)
 {
-	struct mount_attr read_only = {.attr_set = MOUNT_ATTR_RDONLY};
+	const char *toolchain = b->paths.toolchain;
 	mode_t old = umask(0);
 	int rc = ERR_IO;
 
@@ -238,12 +256,27 @@ box_build_root(const struct box *b, struct err *e)
 		goto out;
 	}
 	/* After /tmp: a toolchain may lie below the host's, and is bound at its own path. */
-	if (bind_own(b, e) != 0)
+	if (toolchain[0] != '\0' && bind_at(toolchain, toolchain, READ_ONLY, e) != 0)
 		goto out;
 	if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0) {
 		failed(e, "mount", "/proc");
 		goto out;
 	}
+	rc = 0;
+out:
+	umask(old);
+	return rc;
+}
+
+int
+box_finish_root(const struct box *b, struct err *e)
+{
+	struct mount_attr read_only = {.attr_set = MOUNT_ATTR_RDONLY};
+	mode_t old = umask(0);
+	int rc = ERR_IO;
+
+	if (bind_own(b, e) != 0)
+		goto out;
 	if (umount2(OLD, DETACH) != 0 || rmdir(OLD) != 0) {
 		failed(e, "let go of", "the host's root");
 		goto out;

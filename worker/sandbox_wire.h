@@ -1,5 +1,7 @@
 /* sandbox_wire.h - what sandbox.c and its helper process say to each other, over a socket that is the helper's descriptor 0: first
- * the order as JSON, ended by shutdown; then exactly one struct box_end back. Between the files sandbox*.c alone. */
+ * the frame, what does not depend on the program, so that the helper can build it ahead of time; then the order, with the
+ * program's descriptors; then exactly one struct box_end comes back. A socket that is closed in place of the order ends the helper.
+ * Between the files sandbox*.c alone. */
 #ifndef WORKER_SANDBOX_WIRE_H
 #define WORKER_SANDBOX_WIRE_H
 
@@ -14,8 +16,11 @@
 #define BOX_ORDER_MAX (1024 * 1024)
 #define BOX_MAGIC 0x626f7831 /* "box1" */
 
-struct box { /* the order, in the helper; texts are owned by `json` */
-	json_t *json;
+enum box_fd { BOX_OUT, BOX_ERR, BOX_PROGRESS, BOX_TARGET, BOX_FDS }; /* BOX_TARGET: a mount, see sandbox.c */
+
+struct box { /* frame and order, in the helper; texts are owned by the JSON */
+	json_t *frame, *json;
+	int fds[BOX_FDS];   /* came with the order; -1: none */
 	struct sandbox_caps caps;
 	char **argv, **env; /* arrays owned */
 	struct sandbox_paths paths;
@@ -34,13 +39,22 @@ struct box_end {
 	int64_t user_ms, system_ms, max_rss_bytes;
 };
 
-/* The order as JSON (new reference), and back. box_read takes ownership of json; returns 0 or ERR_INVALID. */
-json_t *box_write(const struct sandbox_spec *s, const struct cgroup *g);
-int box_read(json_t *json, struct box *ret, struct err *e);
+/* Sends the frame / the order, with its descriptors (fds[BOX_TARGET] may be -1). Returns 0, ERR_INVALID (not UTF-8) or ERR_IO. */
+int box_send_frame(int link, const struct sandbox_caps *caps, bool egress, const char *toolchain, const struct cgroup *g, struct err *e);
+int box_send_order(int link, const struct sandbox_spec *s, int target_fd, struct err *e);
+
+/* The helper's side: zeroes *b and reads the frame; adds the order. Blocks. Returns 0, ERR_CANCELED (the worker has let go), ERR_INVALID
+ * or ERR_IO; box_release in each case. */
+int box_receive_frame(int link, struct box *b, struct err *e);
+int box_receive_order(int link, struct box *b, struct err *e);
 void box_release(struct box *b);
 
 /* --- sandbox_mount.c: a root of its own (rungs 1 and 3), in a fresh mount namespace. Returns 0 or ERR_IO. --- */
-int box_build_root(const struct box *b, struct err *e);
+
+/* What the frame says, with the host's root still at BOX_OLD_ROOT; and the rest, by the order, without it. */
+#define BOX_OLD_ROOT "/.old"
+int box_prepare_root(const struct box *b, struct err *e);
+int box_finish_root(const struct box *b, struct err *e);
 
 /* Brings the loopback interface of a fresh network namespace up. Best effort. */
 void box_loopback_up(void);
@@ -78,8 +92,8 @@ struct disk_watch {
 	size_t n_seen;
 };
 
-/* Opens the folders while the host's paths are still known, and takes the measure of what is there. */
-void disk_open(struct disk_watch *w, const struct box *b);
+/* Opens the folders while the host's paths are still known (below root, "" or BOX_OLD_ROOT), and takes the measure of what is there. */
+void disk_open(struct disk_watch *w, const struct box *b, const char *root);
 
 /* Whether more than the limit was written since; looks only now and then. A SIGTERM that waits (blocked) cuts it short. */
 bool disk_is_over(struct disk_watch *w);

@@ -133,6 +133,7 @@ fill_spec(const struct running *r, char **argv, char **env, const struct streams
 	(void)snprintf(name, name_len, "%.95s-%.40s", j->terms.run, r->step->name);
 	*spec = (struct sandbox_spec){
 	    .caps = &j->worker->caps,
+	    .stock = j->worker->stock,
 	    .name = name,
 	    .argv = (const char *const *)argv,
 	    .env = (const char *const *)env,

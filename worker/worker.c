@@ -15,6 +15,7 @@
 #include "worker/threads.h"
 
 #define TIDY_MS 20000 /* at the end, for deleting what the last runs have left */
+#define STOCK 2 /* sandboxes that wait for their program: one for a lone run, one while that is replaced */
 #define LANDLOCK_SCOPE_ABI 6 /* from here on signals to processes outside of the ruleset can be refused */
 
 /* One part of the start; they do not depend on each other. */
@@ -153,6 +154,8 @@ worker_open(struct worker *w, struct err *e)
 		bound_slots(w);
 		if (w->caps.rung != RUNG_USER)
 			workspaces_no_userns(w->spaces);
+		if (!config_once(&w->config) && w->caps.rung != RUNG_NONE)
+			w->stock = sandbox_stock_new(&w->caps, w->tools.toolchain, STOCK);
 	}
 	return rc;
 }
@@ -162,6 +165,7 @@ worker_close(struct worker *w)
 {
 	int64_t tidy_until_mono_ms = clock_mono_ms() + TIDY_MS;
 
+	sandbox_stock_free(w->stock);
 	ship_free(w->ship);
 	link_free(w->link);
 	workspaces_close(w->spaces, tidy_until_mono_ms < w->give_up_mono_ms ? tidy_until_mono_ms : w->give_up_mono_ms);

@@ -31,6 +31,7 @@ struct worker {
 	struct cache_keeper *keeper;
 	struct workspaces *spaces;
 	struct sandbox_caps caps;
+	struct sandbox_stock *stock; /* NULL for a worker of one run: it would come too late */
 	struct tools tools;
 	struct ship *ship;
 	int64_t started_real_ms; /* when this process began to start */

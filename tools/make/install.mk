@@ -5,13 +5,13 @@ SHARE := $(DESTDIR)$(PREFIX)/share/drover
 .PHONY: install uninstall servers toolchains lint demo demo-cluster clean
 install: all ## install under PREFIX (default /usr/local), staged by DESTDIR
 	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE) $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/lib/systemd/system
-	install -m 0755 $(addprefix $(BIN)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin/
+	install -m 0755 $(addprefix $(BIN)/,$(PROGRAMS) drover-sandbox) $(DESTDIR)$(PREFIX)/bin/
 	cp -R toolbox nomad-jobs $(SHARE)/
 	install -m 0644 tools/packaging/drover.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/drover
 	sed 's|@PREFIX@|$(PREFIX)|g' tools/packaging/drover-dispatcher.service.in > $(DESTDIR)$(PREFIX)/lib/systemd/system/drover-dispatcher.service
 
 uninstall: ## remove what install put there
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/share/bash-completion/completions/drover $(DESTDIR)$(PREFIX)/lib/systemd/system/drover-dispatcher.service
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS) drover-sandbox) $(DESTDIR)$(PREFIX)/share/bash-completion/completions/drover $(DESTDIR)$(PREFIX)/lib/systemd/system/drover-dispatcher.service
 	rm -rf $(SHARE)
 
 servers: ## build Nomad, Consul, MinIO for tests and demo-cluster, once per machine
