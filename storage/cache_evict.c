@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "storage/cache_parts.h"
 #include "storage/lru.h"
+#include "storage/workspace_names.h"
 
 #define EVICT_LOCK "evict"
 #define FILLING_LOOK 1024 /* fills that died are among the youngest entries */
@@ -63,9 +64,11 @@ int
 cache_evict(struct cache *c, const char *name, struct err *e)
 {
 	int fd = cache_lock(c, name, LOCK_EX, false, NULL, e), rc;
+	char path[CACHE_NAME_LEN];
 
 	if (fd < 0)
 		return fd;
+	workspace_names_drop(c->dir_fd, cache_entry_path(name, "", path));
 	rc = index_drop(c, name, discard_entry, e);
 	fault_point("cache.evict_counted");
 	if (rc == 0)

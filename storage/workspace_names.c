@@ -61,9 +61,8 @@ workspace_name_make(const char *cache_dir, const char *target_id, const char *na
 	    snprintf(link, sizeof(link), "%s/%s/%s", cache_dir, target_id, name) >= (int)sizeof(link) ||
 	    snprintf(to, sizeof(to), "../%s", tree + dir_len + 1) >= (int)sizeof(to))
 		return err_set(e, ERR_IO, "%s is no tree of %s", tree, cache_dir);
-	if (points_at(link, to))
-		return 0;
-	if ((rc = remember(tree, target_id, e)) != 0)
+	/* Each time: an entry that was made again after a reboot has the same path and no memory. */
+	if ((rc = remember(tree, target_id, e)) != 0 || points_at(link, to))
 		return rc;
 	fault_point("workspace.name_remembered");
 	for (int i = 0; i < TRIES; i++) {
