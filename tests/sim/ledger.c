@@ -91,6 +91,16 @@ check_handed_back(struct world *w, const struct run_row *have)
 	}
 }
 
+/* Nobody is given work whom the autoscaler has just taken away. */
+static void
+check_scaled(struct world *w, const struct run_row *leased)
+{
+	for (size_t i = 0; i < w->n_procs; i++) {
+		if (w->procs[i].scaled_away && strcmp(w->procs[i].id, leased->worker) == 0)
+			sim_fail(w, "%s leased to %s, which was scaled away", leased->id, leased->worker);
+	}
+}
+
 /* A suspect shares its worker with nobody. */
 static void
 check_alone(struct world *w, const struct run_row *leased)
@@ -120,8 +130,10 @@ write_run(struct world *w, const struct run_row *next)
 		sim_fail(w, "%s: attempt %u after %u", next->id, next->attempt, have->row.attempt);
 	if (next->attempt > have->row.attempt && (!newer(next->fence, have->row.fence) || have->row.state != RUN_QUEUED))
 		sim_fail(w, "%s: attempt %u leased while %s", next->id, next->attempt, run_state_word(have->row.state));
-	if (next->attempt > have->row.attempt)
+	if (next->attempt > have->row.attempt) {
 		check_alone(w, next);
+		check_scaled(w, next);
+	}
 	if (next->attempt == have->row.attempt && !fence_equal(next->fence, have->row.fence))
 		sim_fail(w, "%s: fence changed without an attempt", next->id);
 	if (have->row.state == RUN_RUNNING && next->state == RUN_QUEUED)

@@ -55,6 +55,15 @@ nomad_tell(struct world *w, int child, bool partial)
 		    (struct arg){.a = w->d.gen, .p = describe(&w->children[child], partial)});
 }
 
+void
+nomad_tell_fact(struct world *w, struct core_child *fact)
+{
+	if (sim_fault(w, w->mix.lose_event))
+		free(fact);
+	else
+		sim_at(w, sim_between(w, 1, 300), tell_arrives, (struct arg){.a = w->d.gen, .p = fact});
+}
+
 static void
 child_state(struct world *w, int child, enum child_state state)
 {
@@ -370,18 +379,9 @@ nomad_proc_ended(struct world *w, int proc, bool crash, bool oom)
 {
 	int i = w->procs[proc].child;
 	struct child *ch = i < 0 ? NULL : &w->children[i];
-	struct core_child *dead;
 
-	if (i < 0) { /* of the group: Nomad starts it again in the same allocation, with a new process */
-		dead = xcalloc(1, sizeof(*dead));
-		*dead = (struct core_child){.state = CHILD_ENDED, .crash = crash, .oom = oom, .partial = true};
-		sim_group(w->procs[proc].vertical, dead->child);
-		snprintf(dead->alloc, sizeof(dead->alloc), "%s", w->procs[proc].alloc);
-		if (sim_fault(w, w->mix.lose_event))
-			free(dead);
-		else
-			sim_at(w, sim_between(w, 1, 300), tell_arrives, (struct arg){.a = w->d.gen, .p = dead});
-		sim_at(w, sim_between(w, 3000, 6000), group_start, (struct arg){.a = w->procs[proc].slot, .b = 1});
+	if (i < 0) {
+		group_proc_ended(w, proc, crash, oom);
 		return;
 	}
 	ch->crash = crash;
@@ -518,6 +518,7 @@ nomad_chaos(struct world *w, struct arg *arg)
 	torment_proc(w, (int)(sim_random(w) % w->n_procs));
 	torment_proc(w, (int)w->n_procs - 1);
 	torment_dispatcher(w);
+	group_torment(w);
 	if (sim_chance(w, w->mix.clock_jump))
 		w->real_offset_ms += sim_between(w, -900, 900) * 1000;
 	sim_at(w, sim_between(w, 500, 6000), nomad_chaos, *arg);

@@ -56,7 +56,7 @@ restless(struct world *w)
 		if (k->gen == w->d.gen && w->d.gen != 0 && !k->answered && !k->gone && k->kind != CALL_POLL && k->kind != CALL_BEAT)
 			return text;
 	}
-	return w->d.gen == 0 ? "the dispatcher is down" : NULL;
+	return w->d.gen == 0 ? "the dispatcher is down" : group_restless(w);
 }
 
 bool

@@ -20,7 +20,9 @@
 #define MAX_CHILDREN 2000
 #define MAX_PROCS 4000
 #define MAX_HELD 4
-#define GROUP_SLOTS 2     /* looping workers of each vertical */
+#define GROUP_START 2     /* looping workers of each vertical, at first */
+#define GROUP_MAX 5       /* … and at most */
+#define KEYS 3
 #define MAX_EFFECTS 20000 /* of one event: more means that the core spins */
 #define POLL_MS 5000
 #define RPC_MS 8000       /* a worker gives up on an answer */
@@ -78,7 +80,8 @@ struct proc { /* a worker process */
 	bool alive, registered, leaving, once, drop_exit;
 	char id[WORKER_ID_MAX];
 	int vertical;
-	int child, slot;         /* child -1: warm, in group slot */
+	int child, slot, serial; /* child -1: warm, in this slot of its group, in that allocation */
+	bool scaled_away;        /* by the autoscaler */
 	unsigned slots;
 	uint64_t request;
 	char alloc[40];
@@ -107,7 +110,26 @@ struct call { /* a request of someone to the dispatcher */
 
 struct fault_mix { /* chances in 1/1000, drawn per seed so that seeds differ in kind */
 	unsigned lose, dup, crash, commit_fail, commit_unknown, worker_crash, cut, operator_stop, alloc_stop, node_loss, purge_by_hand,
-	    blocked, refused, lose_event, nomad_away, clock_jump, disk_full, depose;
+	    blocked, refused, lose_event, nomad_away, clock_jump, disk_full, depose, scaler_crash, hand_scale, pause;
+};
+
+struct member { /* an allocation of a group */
+	bool there, stopping;    /* stopping: by hand */
+	int serial, proc;        /* proc -1: not started yet */
+};
+
+struct group {
+	int count, version;
+	struct member members[GROUP_MAX];
+	int64_t told_ms[GROUP_MAX]; /* since when the dispatcher was told that it is starting */
+};
+
+struct scaler { /* what the autoscaler is about with a group */
+	enum { SCALER_IDLE, SCALER_DRAINING, SCALER_CONDEMNED } phase;
+	int to, version, life;
+	size_t n;
+	char allocs[GROUP_MAX][CORE_ALLOC_MAX];
+	int64_t since_ms;
 };
 
 struct dispatcher { /* one that lives; gen 0: none */
@@ -133,8 +155,15 @@ struct world {
 	/* kind of world */
 	bool embedded;           /* no Nomad: looping workers only */
 	bool manifests;          /* of lost attempts are looked for */
+	bool scaled_groups;      /* there is an autoscaler */
 	int verticals;
 	unsigned window, slots;
+	struct group groups[VERTICALS];
+	struct scaler scalers[VERTICALS];
+	int serials;
+	size_t scaled;           /* times */
+	struct pause_row pauses[VERTICALS * 2];
+	size_t n_pauses;
 	/* ledger */
 	uint64_t epoch, max_seq;
 	struct ledger_run runs[MAX_RUNS];
@@ -189,6 +218,7 @@ void shell_rearm(struct world *w);
 void nomad_effect(struct world *w, const struct effect *e);
 void nomad_listing(struct world *w, struct arg *arg);
 void nomad_tell(struct world *w, int child, bool partial);
+void nomad_tell_fact(struct world *w, struct core_child *fact); /* takes fact */
 int nomad_child(struct world *w, const char *name, uint64_t seq, int vertical, enum run_class class, int run);
 void nomad_proc_ended(struct world *w, int proc, bool crash, bool oom);
 void nomad_chaos(struct world *w, struct arg *arg);
@@ -199,7 +229,14 @@ int worker_start(struct world *w, int child, int slot);
 void worker_stop(struct world *w, int proc);               /* SIGTERM */
 void worker_die(struct world *w, int proc, bool oom);      /* SIGKILL */
 void worker_answer(struct world *w, uint64_t caller, const struct answer *a);
-void group_start(struct world *w, struct arg *arg);
+
+/* groups.c */
+char *group_alloc(int slot, int serial, char out[CORE_ALLOC_MAX]);
+void groups_start(struct world *w);
+void group_proc_ended(struct world *w, int proc, bool crash, bool oom);
+void group_torment(struct world *w);
+void groups_heal(struct world *w); /* nothing is left without a worker for good */
+const char *group_restless(struct world *w);
 
 /* clients.c */
 void clients_start(struct world *w);

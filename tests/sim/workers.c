@@ -82,7 +82,7 @@ message_new(struct world *w, int proc, enum caller_kind kind)
 	m->caller = shell_call(w, kind, proc);
 	m->proc = proc;
 	sim_group(p->vertical, group);
-	m->who = (struct core_worker){.once = p->once, .slots = p->slots, .request = p->request, .alloc_index = -1};
+	m->who = (struct core_worker){.once = p->once, .slots = p->slots, .request = p->request, .alloc_index = p->once ? -1 : p->slot % GROUP_MAX};
 	if (p->child >= 0)
 		m->who.class = w->children[p->child].class;
 	snprintf(m->who.id, sizeof(m->who.id), "%s", p->id);
@@ -324,7 +324,7 @@ worker_start(struct world *w, int child, int slot)
 	if (w->n_procs > MAX_PROCS)
 		sim_fail(w, "more than %d processes: something spins", MAX_PROCS);
 	*p = (struct proc){.alive = true, .once = child >= 0, .child = child, .slot = slot, .slots = child >= 0 ? 1 : w->slots, .only = -1};
-	p->vertical = child >= 0 ? w->children[child].vertical : slot / GROUP_SLOTS;
+	p->vertical = child >= 0 ? w->children[child].vertical : slot / GROUP_MAX;
 	p->acked_ms = w->mono_ms;
 	snprintf(p->id, sizeof(p->id), "w%d", i);
 	if (child >= 0) {
@@ -332,7 +332,8 @@ worker_start(struct world *w, int child, int slot)
 		p->only = w->children[child].run;
 		snprintf(p->alloc, sizeof(p->alloc), "%.28s-%d", strrchr(w->children[child].name, '-') + 1, w->children[child].alloc);
 	} else {
-		snprintf(p->alloc, sizeof(p->alloc), "group-%d", slot);
+		p->serial = w->groups[p->vertical].members[slot % GROUP_MAX].serial;
+		group_alloc(slot, p->serial, p->alloc);
 	}
 	sim_log(w, "%s: starts in %s", p->id, child >= 0 ? w->children[child].name : p->alloc);
 	sim_at(w, sim_between(w, 1, 50), step, (struct arg){.a = i});
@@ -364,15 +365,4 @@ worker_die(struct world *w, int proc, bool oom)
 	sim_log(w, "%s: dies", w->procs[proc].id);
 	w->procs[proc].alive = false;
 	nomad_proc_ended(w, proc, true, oom);
-}
-
-void
-group_start(struct world *w, struct arg *arg)
-{
-	if (arg->b != 0) {
-		worker_start(w, -1, arg->a);
-		return;
-	}
-	for (int i = 0; i < GROUP_SLOTS * w->verticals; i++)
-		worker_start(w, -1, i);
 }

@@ -173,6 +173,9 @@ mix_make(struct world *w)
 	m->clock_jump = mix_draw(w, 100);
 	m->disk_full = mix_draw(w, 100);
 	m->depose = mix_draw(w, 60);
+	m->scaler_crash = mix_draw(w, 30);
+	m->hand_scale = mix_draw(w, 30);
+	m->pause = mix_draw(w, 60);
 }
 
 static void
@@ -186,6 +189,7 @@ heal(struct world *w, struct arg *arg)
 	w->disk_full_until_ms = 0;
 	shell_old_ends(w);
 	nomad_heal(w);
+	groups_heal(w);
 	if (w->d.gen != 0) {
 		core_ledger_health(w->d.core, sim_now(w), true);
 		core_nomad_health(w->d.core, sim_now(w), true, "");
@@ -234,7 +238,8 @@ sim_run(struct world *w, uint64_t seed, uint64_t max_events)
 	w->slots = (unsigned)sim_between(w, 1, MAX_HELD);
 	shell_start(w);
 	clients_start(w);
-	sim_at(w, 0, group_start, (struct arg){0});
+	w->scaled_groups = !w->embedded && sim_chance(w, 700);
+	groups_start(w);
 	sim_at(w, w->fault_end_ms, heal, (struct arg){0});
 	sim_at(w, 1000, nomad_chaos, (struct arg){0});
 	while (!(!w->faults && at_rest(w))) {
