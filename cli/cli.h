@@ -52,6 +52,11 @@ void help_print(const struct command *command);
 
 /* The commands, one function each: see commands.c for what they do. They return the exit code. */
 int cmd_artifacts(struct cli *c);
+int cmd_cache_gc(struct cli *c);
+int cmd_cache_ls(struct cli *c);
+int cmd_cache_rm(struct cli *c);
+int cmd_cache_stat(struct cli *c);
+int cmd_cache_verify(struct cli *c);
 int cmd_cancel(struct cli *c);
 int cmd_dev(struct cli *c);
 int cmd_events(struct cli *c);

@@ -77,8 +77,17 @@ static const struct option storage_doctor_options[] = {
 	{"limit", NULL, "TIME", false, "Stop looking after this time (default 20s)."},
 };
 
+#define CACHE_DIR_OPTION {"cache-dir", NULL, "DIR", false, "The workers' CACHE_DIR (default: the environment's, else /var/cache/drover)."}
+static const struct option cache_options[] = {CACHE_DIR_OPTION};
+static const struct option cache_ls_options[] = {CACHE_DIR_OPTION, LIMIT};
+
 const struct command cli_commands[] = {
 	{"artifacts", "RUN [NAME...]", 1, -1, "list or fetch what a run left behind", OPTIONS(artifacts_options), cmd_artifacts},
+	{"cache gc", "", 0, 0, "evict what is over age or size on this machine, clear away what crashes left", OPTIONS(cache_options), cmd_cache_gc},
+	{"cache ls", "", 0, 0, "list what this machine's workers keep, the last used first", OPTIONS(cache_ls_options), cmd_cache_ls},
+	{"cache rm", "DIGEST...", 1, -1, "remove entries that no run uses (the first 6 digits will do)", OPTIONS(cache_options), cmd_cache_rm},
+	{"cache stat", "", 0, 0, "show size, use and limits of this machine's cache", OPTIONS(cache_options), cmd_cache_stat},
+	{"cache verify", "", 0, 0, "read every byte; what is damaged goes out of service (exit 1)", OPTIONS(cache_options), cmd_cache_verify},
 	{"cancel", "[RUN...]", 0, -1, "stop runs: these, or all that a filter names", OPTIONS(cancel_options), cmd_cancel},
 	{"dev", "", 0, 0, "start everything on this machine: dispatcher, store and workers, no Nomad", OPTIONS(dev_options), cmd_dev},
 	{"events", "", 0, 0, "follow what happens", OPTIONS(events_options), cmd_events},

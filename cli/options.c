@@ -33,6 +33,7 @@ static const struct setting rows[] = {
 	TEXT("TMPDIR", NULL, temp_dir, "", "For packed targets; handed on by `drover dev`."),
 	TEXT("DROVER_TOOLCHAINS", NULL, toolchains, "", "Folder with a toolchain per vertical; handed on by `drover dev`."),
 	TEXT("DROVER_TOOLBOX", NULL, toolbox, "", "Folder with verticals/ and workflows/ for `drover dev`."),
+	TEXT("CACHE_DIR", NULL, cache_dir, "/var/cache/drover", "Cache of this machine's workers, for `drover cache`."),
 
 	CONSUL_SETTINGS(struct cli_settings, consul),
 	NOMAD_SETTINGS(struct cli_settings, nomad),

@@ -16,7 +16,7 @@
 struct cli_settings { /* described by their rows in options.c */
 	char *address, *token, *ca_cert, *ca_path, *client_cert, *client_key, *tls_server_name;
 	bool skip_verify, json, no_color;
-	char *no_color_common, *term, *columns, *home, *data_home, *path, *temp_dir, *toolchains, *toolbox;
+	char *no_color_common, *term, *columns, *home, *data_home, *path, *temp_dir, *toolchains, *toolbox, *cache_dir;
 	struct consul_settings consul;
 	struct nomad_settings nomad;
 };

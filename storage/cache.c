@@ -357,11 +357,11 @@ fill(struct cache *c, const char *name, const struct cache_want *w, bool tree, c
 
 /* The clock of eviction. A failure only makes the entry look older. */
 static void
-note_use(struct cache *c, const char *name, bool miss)
+note_use(struct cache *c, const char *name, enum index_use use)
 {
 	char path[CACHE_NAME_LEN];
 	bool moved = false;
-	int rc = index_used(c, name, miss ? INDEX_MISS : INDEX_HIT, &moved, NULL);
+	int rc = index_used(c, name, use, &moved, NULL);
 
 	if (rc == ERR_NOTFOUND) {
 		struct cache_mark mark;
@@ -394,7 +394,8 @@ cache_pin_entry(struct cache *c, const struct cache_want *w, bool tree, const at
 		close(fd);
 		return rc;
 	}
-	note_use(c, name, miss);
+	/* The archive of a tree that was asked for is nobody's hit. */
+	note_use(c, name, tree != w->tree ? INDEX_TOUCH : miss ? INDEX_MISS : INDEX_HIT);
 	(void)index_find(c, name, &item, NULL);
 	atomic_fetch_add(&c->pinned, 1);
 	atomic_fetch_add(&c->pinned_bytes, item.bytes);

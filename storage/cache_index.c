@@ -553,7 +553,7 @@ op_used(struct cache *c, struct index_header *h, void *arg, struct err *e)
 	a->moved = rc == 0 && (f.slot.flags & CACHE_TRANSIENT) == 0 &&
 	    (a->use == INDEX_IN_USE || f.slot.used_real_ms > now_real_ms || now_real_ms - f.slot.used_real_ms >= TOUCH_MS);
 	if (!a->moved) {
-		if (a->use != INDEX_IN_USE)
+		if (a->use == INDEX_HIT || a->use == INDEX_MISS)
 			(void)store_header(c, h, NULL); /* a count may be lost */
 		return rc;
 	}
