@@ -1,6 +1,7 @@
 # Installation: programs, toolbox, job files, completion, man-like docs, systemd unit.
 
 SHARE := $(DESTDIR)$(PREFIX)/share/drover
+UNITS := drover-dispatcher.service drover-autoscale.service
 
 .PHONY: install uninstall servers toolchains lint demo demo-cluster clean
 install: all ## install under PREFIX (default /usr/local), staged by DESTDIR
@@ -8,10 +9,10 @@ install: all ## install under PREFIX (default /usr/local), staged by DESTDIR
 	install -m 0755 $(addprefix $(BIN)/,$(PROGRAMS) drover-sandbox) $(DESTDIR)$(PREFIX)/bin/
 	cp -R toolbox nomad-jobs $(SHARE)/
 	install -m 0644 tools/packaging/drover.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/drover
-	sed 's|@PREFIX@|$(PREFIX)|g' tools/packaging/drover-dispatcher.service.in > $(DESTDIR)$(PREFIX)/lib/systemd/system/drover-dispatcher.service
+	for s in $(UNITS); do sed 's|@PREFIX@|$(PREFIX)|g' tools/packaging/$$s.in > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$s || exit 1; done
 
 uninstall: ## remove what install put there
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS) drover-sandbox) $(DESTDIR)$(PREFIX)/share/bash-completion/completions/drover $(DESTDIR)$(PREFIX)/lib/systemd/system/drover-dispatcher.service
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS) drover-sandbox) $(DESTDIR)$(PREFIX)/share/bash-completion/completions/drover $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,$(UNITS))
 	rm -rf $(SHARE)
 
 servers: ## build Nomad, Consul, MinIO for tests and demo-cluster, once per machine
