@@ -1,24 +1,31 @@
 """Worker groups that follow the queue, on a real Nomad: nothing that runs is ever taken away."""
 
+import contextlib
 import os
 import signal
 
 import pytest
 from rig import wait
-from rig.autoscale import Autoscaler, count, live, scaling_events, set_count
+from rig.autoscale import Autoscaler, count, live, scaling_events, set_count, tune
 from rig.drover import Drover
 from rig.toolbox import REPORT, VERTICAL
+from stories.steps import HOLD, go_on, reached
 
 JOB = f"drover-workers-{VERTICAL}"
-WARM = {"min": 0, "max": 4, "drain": "5s"}
+SLOTS = 2
+MOST = 4
+LOCK_S = 10  # the shortest that Nomad takes
 
 
 @pytest.fixture(name="warm")
 def warm_fixture(rig, toolbox):
-    """A dispatcher whose vertical has warm workers only, from none to four with two slots each."""
-    toolbox.vertical(capacity="warm", slots=2, warm=WARM)
+    """A dispatcher whose vertical has warm workers only, from none to four with two slots each, and a policy in a hurry."""
+    toolbox.vertical(capacity="warm", slots=SLOTS, warm={"min": 0, "max": MOST, "drain": "5s"})
+    toolbox.add("short", f"sleep 0.3; {REPORT}")
+    toolbox.add("held", HOLD + REPORT)
     drover = Drover(rig, toolbox).start()
-    wait.until("the worker group to be registered", lambda: count(rig.nomad, drover.namespace, JOB) is not None)
+    wait.until("the worker group to be registered", lambda: count(rig.nomad, drover.namespace) is not None)
+    tune(rig.nomad, drover.namespace, stabilization_down="2s", foreign_hold="5s", evaluation_interval="1s")
     yield drover
     rig.heal()
     drover.close()
@@ -37,11 +44,17 @@ def scalers_fixture():
 def start(scalers, drover, **settings):
     scaler = Autoscaler(drover, **settings)
     scalers.append(scaler)
-    return scaler.start()
+    scaler.start()
+    return scaler
 
 
-def submit(drover, workflow, target, number):
+def submit(drover, workflow, number):
+    target = drover.upload({"a.txt": "x\n"})
     return [drover.submit(workflow, target)["id"] for _ in range(number)]
+
+
+def wait_count(drover, what, wanted, timeout_s=90):
+    wait.until(what, lambda: wanted(count(drover.rig.nomad, drover.namespace)), timeout_s)
 
 
 def assert_each_ran_once(drover, runs):
@@ -51,16 +64,229 @@ def assert_each_ran_once(drover, runs):
         assert run["attempt"] == 1, run
 
 
-def test_burst_from_nothing_to_some_and_back(warm, toolbox, rig, scalers):
-    toolbox.add("short", f"sleep 1; {REPORT}")
-    target = warm.upload({"a.txt": "x\n"})
+def holding(drover, number):
+    """Runs that stay until they are let go, each on a slot: {alloc id: [runs]}."""
+    runs = submit(drover, "held", number)
+    where = {}
+    for run_id in runs:
+        alloc = reached(drover, run_id, timeout_s=60)["alloc_id"]
+        where.setdefault(alloc, []).append(run_id)
+    return where
+
+
+def by_index(drover):
+    """Ids of the live allocations, lowest index first."""
+    allocs = live(drover.rig.nomad, drover.namespace)
+    return [alloc["ID"] for alloc in sorted(allocs, key=lambda alloc: int(alloc["Name"].rpartition("[")[2][:-1]))]
+
+
+def full_group(drover):
+    """Every slot of the largest group holds a run; allocations by index, and runs by allocation."""
+    where = holding(drover, SLOTS * MOST)
+    order = by_index(drover)
+    assert len(order) == MOST and set(order) == set(where)
+    return order, where
+
+
+def draining(scaler):
+    """The look at the group in which a scale-in waits for workers to finish, or None."""
+    group = scaler.group()
+    return group if group and group["result"] == "draining" else None
+
+
+def test_burst_from_nothing_to_all_and_back(warm, rig, scalers):
     scaler = start(scalers, warm)
     assert count(rig.nomad, warm.namespace) == 0
-    runs = submit(warm, "short", target, 40)
-    wait.until("workers to be wanted", lambda: count(rig.nomad, warm.namespace) > 0, 20)
+    runs = submit(warm, "short", 120)
+    wait_count(warm, "workers to be wanted", lambda n: n > 0, 20)
     assert_each_ran_once(warm, runs)
-    wait.until("the group to be empty again", lambda: count(rig.nomad, warm.namespace) == 0, 120)
+    wait_count(warm, "the group to be empty again", lambda n: n == 0)
     events = scaling_events(rig.nomad, warm.namespace)
-    assert any("ready" in event["Message"] and event["Meta"]["wanted"] > 0 for event in events)
+    told = [event for event in events if event["Meta"] and event["Meta"].get("drover_autoscale")]
+    assert told and all("ready" in event["Message"] and "wanted" in event["Meta"] for event in told)
     assert scaler.metric("drover_autoscale_other_stops_total") == 0
     assert scaler.decisions(result="scaled", action="up") and scaler.decisions(result="scaled", action="down")
+
+
+def test_busy_workers_stay_and_idle_ones_above_them_go(warm, scalers):
+    scaler = start(scalers, warm)
+    order, where = full_group(warm)
+    # Work is left on the second lowest and, later, on none: all above it go, it stays with what it does.
+    for alloc in (order[0], *order[2:]):
+        for run_id in where[alloc]:
+            go_on(warm, run_id)
+    wait_count(warm, "the idle ones above to go", lambda n: n == 2)
+    wait.until("what is left to be kept", lambda: scaler.group()["hold"] in ("scale_in", "steady"))
+    assert by_index(warm) == order[:2]
+    for run_id in where[order[1]]:
+        assert warm.run(run_id)["state"] == "running"
+        go_on(warm, run_id)
+    wait_count(warm, "the rest to go", lambda n: n == 0)
+    assert_each_ran_once(warm, [run_id for runs in where.values() for run_id in runs])
+
+
+def test_drain_is_taken_back_when_load_returns(warm, scalers):
+    scaler = start(scalers, warm)
+    order, where = full_group(warm)
+    top = where[order[-1]]
+    for alloc in order[:-1]:
+        for run_id in where[alloc]:
+            go_on(warm, run_id)
+    go_on(warm, top[0])
+    # The highest index is busy, so none below it can go: all that shall go are kept free.
+    wait.until("the scale-in to wait for the highest", lambda: draining(scaler), 60)
+    assert len(by_index(warm)) == MOST
+    more = holding(warm, SLOTS * MOST - 1)
+    assert set(more) == set(order)
+    assert warm.run(top[1])["state"] == "running"
+    for runs in (*more.values(), [top[1]]):
+        for run_id in runs:
+            go_on(warm, run_id)
+    assert_each_ran_once(warm, [run_id for part in (where, more) for runs in part.values() for run_id in runs])
+    wait_count(warm, "all to go", lambda n: n == 0)
+
+
+def test_scale_in_under_a_trickle(warm, rig, scalers):
+    scaler = start(scalers, warm)
+    runs = submit(warm, "short", 100)
+    wait_count(warm, "the group to grow", lambda n: n == MOST)
+    target = warm.upload({"a.txt": "x\n"})
+
+    def one_more():
+        """There is never a moment without a run on the way."""
+        runs.append(warm.submit("short", target)["id"])
+        warm.wait_run(runs[-1], "completed", timeout_s=60)
+        return count(rig.nomad, warm.namespace) == 1
+
+    wait.until("the group to shrink to what the trickle needs", one_more, 120)
+    assert_each_ran_once(warm, runs)
+    assert scaler.metric("drover_autoscale_other_stops_total") == 0
+
+
+def test_second_one_takes_over_when_the_first_is_killed_or_hangs(warm, rig, scalers):
+    first = start(scalers, warm, AUTOSCALE_LOCK_TTL=f"{LOCK_S}s")
+    wait.until("the first to lead", first.leads)
+    second = start(scalers, warm, AUTOSCALE_LOCK_TTL=f"{LOCK_S}s")
+    assert not second.leads()
+    first.kill9()
+    wait.until("the second to lead", second.leads, 3 * LOCK_S + 10)
+    assert_each_ran_once(warm, submit(warm, "short", 10))
+    third = start(scalers, warm, AUTOSCALE_LOCK_TTL=f"{LOCK_S}s")
+    # One that hangs longer than its lock holds is not leader any more the moment it goes on.
+    os.kill(second.process.pid, signal.SIGSTOP)
+    try:
+        wait.until("the third to lead", third.leads, 3 * LOCK_S + 10)
+    finally:
+        os.kill(second.process.pid, signal.SIGCONT)
+    assert not second.leads()
+    # One that ends gives the lock back: nobody waits for it to run out.
+    third.stop()
+    wait.until("the second to lead again", second.leads, LOCK_S)
+
+
+def test_nomad_restarts_in_between(warm, rig, scalers):
+    scaler = start(scalers, warm)
+    where = holding(warm, 2)
+    rig.nomad.kill9()
+    rig.nomad.start()
+    for runs in where.values():
+        for run_id in runs:
+            go_on(warm, run_id)
+    runs = submit(warm, "short", 60)
+    wait_count(warm, "the group to grow", lambda n: n > 1)
+    assert_each_ran_once(warm, [*runs, *(run_id for held in where.values() for run_id in held)])
+    wait_count(warm, "the group to be empty again", lambda n: n == 0)
+    assert scaler.leads()
+
+
+@pytest.mark.parametrize("who", ["autoscaler", "dispatcher"])
+def test_killed_in_the_middle_of_a_scale_in(warm, scalers, who):
+    settings = {"AUTOSCALE_DRAIN_TTL": "2s", "AUTOSCALE_LOCK": "-"}
+    scaler = start(scalers, warm, **settings)
+    order, where = full_group(warm)
+    top = where[order[-1]]
+    for alloc in order[:-1]:
+        for run_id in where[alloc]:
+            go_on(warm, run_id)
+    wait.until("the scale-in to wait for the highest", lambda: draining(scaler), 60)
+    if who == "autoscaler":
+        scaler.kill9()
+        # What it kept free takes work again, though nobody tells.
+        assert_each_ran_once(warm, submit(warm, "short", 12))
+        scaler.start()
+    else:
+        warm.kill9()
+        warm.start()
+        wait.until("the scale-in to go on", lambda: draining(scaler), 60)
+    assert len(by_index(warm)) == MOST
+    for run_id in top:
+        assert warm.run(run_id)["state"] == "running"
+        go_on(warm, run_id)
+    wait_count(warm, "all to go", lambda n: n == 0)
+    assert_each_ran_once(warm, [run_id for runs in where.values() for run_id in runs])
+
+
+def test_operators_hand_is_respected_for_a_while(warm, rig, scalers):
+    scaler = start(scalers, warm)
+    wait.until("the group to be looked at", scaler.group)
+    set_count(rig.nomad, warm.namespace, 3)
+    told = scaler.wait_decision("the change to be noticed", hold="foreign_change")
+    assert told["from"] == 3 and "someone else" in told["reason"]
+    assert count(rig.nomad, warm.namespace) == 3
+    wait_count(warm, "the hold to end", lambda n: n == 0)
+    downs = [one for one in scaler.decisions(result="scaled") if one["action"] == "down"]
+    assert downs and downs[0]["at"] > told["at"]
+
+
+def test_dry_run_tells_and_does_nothing(warm, rig, scalers):
+    scaler = start(scalers, warm, AUTOSCALE_DRY_RUN="true")
+    submit(warm, "short", 10)
+    told = scaler.wait_decision("a proposal", result="dry_run")
+    assert told["from"] == 0 and told["to"] > 0 and told["ready"] > 0
+    assert count(rig.nomad, warm.namespace) == 0
+    assert not scaling_events(rig.nomad, warm.namespace)
+
+
+def test_broken_policy_is_told_and_holds_the_group(warm, rig, scalers):
+    tune(rig.nomad, warm.namespace, cooldwn="30s")
+    scaler = start(scalers, warm)
+    told = scaler.wait_decision("the policy to be refused", result="broken_policy")
+    assert "cooldwn" in told["reason"]
+    event = wait.until("an event in Nomad", lambda: scaling_events(rig.nomad, warm.namespace))[0]
+    assert event["Error"] and "cooldwn" in event["Message"]
+    run = submit(warm, "short", 1)
+    tune(rig.nomad, warm.namespace, cooldwn=None)
+    assert_each_ran_once(warm, run)
+    assert len([one for one in scaling_events(rig.nomad, warm.namespace) if one["Error"]]) == 1
+
+
+def test_starts_that_fail_pause_scaling_up(warm, rig, scalers):
+    tune(rig.nomad, warm.namespace, start_pause="20s")
+    job = rig.nomad.job(JOB, warm.namespace)
+    job["TaskGroups"][0]["Tasks"][0]["Config"]["command"] = "/nonexistent/worker"
+    job["TaskGroups"][0]["RestartPolicy"] |= {"Attempts": 10, "Delay": 1_000_000_000, "Mode": "delay"}
+    rig.nomad.call("POST", f"/v1/jobs?namespace={warm.namespace}", json={"Job": job, "PreserveCounts": True}).expect(200)
+    scaler = start(scalers, warm)
+    submit(warm, "short", 1)
+    wait_count(warm, "a start to be tried", lambda n: n == 1)
+    submit(warm, "short", 30)
+    told = scaler.wait_decision("scaling up to pause", hold="failed_starts", timeout_s=90)
+    assert told["failed_starts"] >= 3 and "paused" in told["reason"]
+
+
+def test_no_scale_in_while_a_node_is_drained(warm, rig, scalers):
+    other = rig.add_client()
+    with contextlib.ExitStack() as ending:
+        ending.callback(rig.remove_client, other)
+        scaler = start(scalers, warm)
+        order, where = full_group(warm)
+        nodes = {alloc["ID"]: alloc["NodeID"] for alloc in live(rig.nomad, warm.namespace)}
+        client = next(one for one in rig.clients if one.node()["ID"] in nodes.values())
+        ending.callback(client.eligible)
+        client.drain(600)
+        for alloc in order:
+            for run_id in where[alloc]:
+                with contextlib.suppress(LookupError):
+                    go_on(warm, run_id)
+        held = scaler.wait_decision("the drain to be noticed", hold="scale_in")
+        assert "drained" in held["note"] or "another node" in held["note"]

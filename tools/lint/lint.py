@@ -213,6 +213,13 @@ def check_settings_docs():
             yield "docs/CONFIG.md", 1, f"differs from `{program} -settings-markdown`: run tools/lint/config-docs.sh"
 
 
+def check_simulation_docs():
+    """docs/SCALING.md and its picture hold what the simulator says."""
+    r = subprocess.run([ROOT / "tools/simulate-docs.sh", "--check"], capture_output=True, text=True)
+    if r.returncode != 0:
+        yield "docs/SCALING.md", 1, r.stderr.strip()
+
+
 def check_shell():
     scripts = [p for p in list(ROOT.glob("tools/**/*.sh")) + list(ROOT.glob("toolbox/**/*.sh")) + [ROOT / ".ci/run"] if p.exists()]
     for path in scripts:
@@ -223,7 +230,7 @@ def check_shell():
 
 
 CHECKS = [check_layers, check_purity, check_third_party, check_lengths, check_contracts, check_banned, check_design_lists,
-          check_settings_docs, check_shell]
+          check_settings_docs, check_simulation_docs, check_shell]
 
 
 def main():

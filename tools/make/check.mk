@@ -43,3 +43,10 @@ tests: $(UNIT) $(CONTRACT) $(TESTS)/sim $(TESTS)/extract_driver ## build the tes
 
 bench: all servers $(DRIVERS) ## measures; writes build/bench.json
 	@DROVER_BIN=$(abspath $(BIN)) DROVER_DRIVERS=$(abspath $(BUILD)/bench) tools/bench.sh $(BUILD)/bench.json
+
+.PHONY: check-simulate simulate-docs
+check-simulate: $(BIN)/drover-autoscale ## the simulator's table and picture in docs/ are what it says
+	@DROVER_BIN=$(abspath $(BIN)) tools/simulate-docs.sh --check
+
+simulate-docs: $(BIN)/drover-autoscale ## write them
+	@DROVER_BIN=$(abspath $(BIN)) tools/simulate-docs.sh

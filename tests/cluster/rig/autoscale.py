@@ -57,52 +57,69 @@ class Autoscaler(Server):
         return total
 
 
-class StockAutoscaler(Server):
-    """Nomad's own autoscaler. Its policies are the scaling blocks of the jobs in the namespace; it asks the dispatcher as if that
-    were a Prometheus."""
+STOCK = os.path.join(binaries.ROOT, "nomad-jobs", "stock-autoscaler")
 
-    def __init__(self, drover, interval="1s", cooldown="5m"):
+WRAPPED = """
+job "x" {
+  group "g" {
+%s
+    task "t" {
+      driver = "raw_exec"
+    }
+  }
+}
+"""
+
+
+class StockAutoscaler(Server):
+    """Nomad's own autoscaler with the configuration that we ship for it. replace: more {text: text} for that."""
+
+    def __init__(self, drover, **replace):
         super().__init__(drover.rig, f"stock-{secrets.token_hex(3)}")
         self.drover = drover
-        self.interval, self.cooldown = interval, cooldown
         self.ports = {"http": self.rig.ports.take()}
+        self.replace = {
+            "http://127.0.0.1:4646": self.rig.nomad.url,
+            '"default"': f'"{drover.namespace}"',
+            "http://127.0.0.1:8700": drover.url,
+            **replace,
+        }
 
     def argv(self):
-        path = os.path.join(self.folder, "stock.hcl")
+        with open(os.path.join(STOCK, "agent.hcl"), encoding="utf-8") as file:
+            text = file.read()
+        for old, new in self.replace.items():
+            assert old in text, old
+            text = text.replace(old, new)
+        path = os.path.join(self.folder, "agent.hcl")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(
-                f"""
-log_level = "DEBUG"
-http {{
-  bind_address = "127.0.0.1"
-  bind_port    = {self.ports['http']}
-}}
-nomad {{
-  address   = "{self.rig.nomad.url}"
-  namespace = "{self.drover.namespace}"
-}}
-policy {{
-  default_cooldown            = "{self.cooldown}"
-  default_evaluation_interval = "{self.interval}"
-}}
-apm "prometheus" {{
-  driver = "prometheus"
-  config = {{
-    address = "{self.drover.url}"
-  }}
-}}
-strategy "target-value" {{
-  driver = "target-value"
-}}
-strategy "pass-through" {{
-  driver = "pass-through"
-}}
-"""
-            )
+            file.write(f'http {{\n  bind_address = "127.0.0.1"\n  bind_port = {self.ports["http"]}\n}}\n{text}')
         return [binaries.server("nomad-autoscaler"), "agent", "-config", path]
 
     def is_ready(self):
         return self.call("GET", "/v1/health").status == 200
+
+
+def stock_scaling(nomad, vertical="story", **replace):
+    """The scaling block that we ship for Nomad's own autoscaler, as Nomad's API has it."""
+    with open(os.path.join(STOCK, "scaling.hcl"), encoding="utf-8") as file:
+        text = file.read()
+    for old, new in {"python": vertical, **replace}.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    body = {"JobHCL": WRAPPED % text, "Canonicalize": True}
+    return nomad.call("POST", "/v1/jobs/parse", json=body).expect(200).json()["TaskGroups"][0]["Scaling"]
+
+
+def set_scaling(nomad, namespace, scaling, job="drover-workers-story"):
+    """Put another scaling block into the group's job. What the dispatcher wrote into the old one to know it by stays."""
+    found = nomad.job(job, namespace)
+    old = found["TaskGroups"][0]["Scaling"]
+    kept = {key: old["Policy"][key] for key in ("digest", "spec", "ledger") if key in old["Policy"]}
+    found["TaskGroups"][0]["Scaling"] = {**old, **{key: scaling[key] for key in ("Min", "Max", "Enabled")}}
+    found["TaskGroups"][0]["Scaling"]["Policy"] = {**scaling["Policy"], **kept}
+    body = {"Job": found, "PreserveCounts": True}
+    nomad.call("POST", f"/v1/jobs?namespace={namespace}", json=body).expect(200)
 
 
 def scaling_events(nomad, namespace, job="drover-workers-story", group="workers"):
@@ -123,6 +140,18 @@ def set_count(nomad, namespace, number, job="drover-workers-story", group="worke
     nomad.call("POST", f"/v1/job/{job}/scale?namespace={namespace}", json=body).expect(200)
 
 
+def tune(nomad, namespace, job="drover-workers-story", **policy):
+    """Change keys of the group's scaling policy, as an operator may; None takes one out."""
+    found = nomad.job(job, namespace)
+    keys = found["TaskGroups"][0]["Scaling"]["Policy"]
+    for name, value in policy.items():
+        keys[name] = value
+        if value is None:
+            del keys[name]
+    body = {"Job": found, "PreserveCounts": True}
+    nomad.call("POST", f"/v1/jobs?namespace={namespace}", json=body).expect(200)
+
+
 def live(nomad, namespace, job="drover-workers-story"):
     """Allocations that shall run and do."""
     return [
@@ -132,4 +161,4 @@ def live(nomad, namespace, job="drover-workers-story"):
     ]
 
 
-__all__ = ["Autoscaler", "StockAutoscaler", "count", "live", "scaling_events", "set_count"]
+__all__ = ["Autoscaler", "StockAutoscaler", "count", "live", "scaling_events", "set_count", "set_scaling", "stock_scaling", "tune"]
