@@ -113,9 +113,12 @@ int sandbox_wait(struct sandbox *s, int64_t deadline_mono_ms, struct sandbox_end
 /* Kills what still runs, waits for it, removes the cgroup. NULL is allowed. */
 void sandbox_free(struct sandbox *s);
 
-/* A stock of n helpers for programs without network, made and renewed by a thread of its own. caps and toolchain ("" none) are kept
- * by reference / copied; a program with another toolchain is not served from it. Free it after the last sandbox. NULL-safe free. */
+/* A stock of n helpers for programs without network, made and renewed by a thread of its own, for these caps and this toolchain ("":
+ * none; both copied): other programs are not served from it. Free it after the last sandbox. NULL-safe free. */
 struct sandbox_stock *sandbox_stock_new(const struct sandbox_caps *caps, const char *toolchain, unsigned n);
+
+/* How many there are. */
+unsigned sandbox_stock_ready(struct sandbox_stock *k);
 void sandbox_stock_free(struct sandbox_stock *k);
 
 /* If argv asks for the helper ("--sandbox"), runs it and returns its exit status (>= 0); else -1. Call first in main. */

@@ -16,7 +16,7 @@
 #define AGAIN_MS 5000            /* after one could not be started */
 
 struct sandbox_stock {
-	const struct sandbox_caps *caps;
+	struct sandbox_caps caps;
 	char toolchain[512];
 	unsigned wanted;
 	pthread_t thread;
@@ -50,13 +50,19 @@ alive(const struct sandbox *box)
 	return recv(box->link, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0;
 }
 
+static bool
+same_caps(const struct sandbox_caps *a, const struct sandbox_caps *b)
+{
+	return a->rung == b->rung && a->landlock_abi == b->landlock_abi && a->seccomp == b->seccomp && a->netns == b->netns && a->cgroup == b->cgroup;
+}
+
 struct sandbox *
 stock_take(struct sandbox_stock *k, const struct sandbox_spec *spec)
 {
 	const char *toolchain = spec->paths.toolchain != NULL ? spec->paths.toolchain : "";
 	struct sandbox *box = NULL, *dead = NULL;
 
-	if (spec->egress || strcmp(toolchain, k->toolchain) != 0)
+	if (spec->egress || strcmp(toolchain, k->toolchain) != 0 || !same_caps(spec->caps, &k->caps))
 		return NULL;
 	pthread_mutex_lock(&k->lock);
 	if (k->n > 0)
@@ -106,7 +112,7 @@ fill(void *arg)
 		}
 		pthread_mutex_unlock(&k->lock);
 		(void)snprintf(name, sizeof(name), "stock-%lu", ++number);
-		rc = sandbox_prepare(k->caps, false, k->toolchain, name, &box, &e);
+		rc = sandbox_prepare(&k->caps, false, k->toolchain, name, &box, &e);
 		pthread_mutex_lock(&k->lock);
 		if (rc == 0) {
 			k->ready[k->n].box = box;
@@ -127,12 +133,23 @@ fill(void *arg)
 	return NULL;
 }
 
+unsigned
+sandbox_stock_ready(struct sandbox_stock *k)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&k->lock);
+	n = k->n;
+	pthread_mutex_unlock(&k->lock);
+	return n;
+}
+
 struct sandbox_stock *
 sandbox_stock_new(const struct sandbox_caps *caps, const char *toolchain, unsigned n)
 {
 	struct sandbox_stock *k = xcalloc(1, sizeof(*k));
 
-	k->caps = caps;
+	k->caps = *caps;
 	(void)snprintf(k->toolchain, sizeof(k->toolchain), "%s", toolchain);
 	k->wanted = n < STOCK_MAX ? n : STOCK_MAX;
 	pthread_mutex_init(&k->lock, NULL);

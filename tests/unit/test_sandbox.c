@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -63,6 +64,26 @@ inside(const char *place, const char *name)
 	return sandbox_inside(&caps, place, at(name));
 }
 
+/* Runs of the suite in which sandboxes come from a stock, as those of a warm worker do. */
+static bool from_stock;
+static struct sandbox_stock *stock;
+static pid_t stock_owner;
+
+/* The stock once it has one for this very start; NULL where there is none, and in a child, whose helpers are not its own. */
+static struct sandbox_stock *
+stocked(void)
+{
+	int64_t deadline_mono_ms = clock_mono_ms() + 10000;
+
+	if (stock == NULL || getpid() != stock_owner)
+		return NULL;
+	while (sandbox_stock_ready(stock) == 0) {
+		assert_true(clock_mono_ms() < deadline_mono_ms);
+		(void)poll(NULL, 0, 1);
+	}
+	return stock;
+}
+
 /* Runs a shell line in the sandbox; stop_after_mono_ms: sandbox_stop then (0: never). */
 static struct outcome
 run(const char *line, bool read_only, int64_t memory, int64_t stop_after_ms)
@@ -70,7 +91,7 @@ run(const char *line, bool read_only, int64_t memory, int64_t stop_after_ms)
 	const char *const argv[] = {"/bin/sh", "-c", line, NULL};
 	char out_env[400], target_env[400], scratch_env[400];
 	const char *const env[] = {"PATH=/usr/bin:/bin", out_env, target_env, scratch_env, NULL};
-	struct sandbox_spec spec = {.caps = &caps, .name = "unit-test", .argv = argv, .env = env,
+	struct sandbox_spec spec = {.caps = &caps, .stock = stocked(), .name = "unit-test", .argv = argv, .env = env,
 	    .paths = {.target = at("target"), .target_read_only = read_only, .out = at("out"), .scratch = at("scratch"),
 	        .workflow = at("workflow"), .params = at("params.json"), .toolchain = at("toolchain")},
 	    .limits = {.memory_bytes = memory, .cpu_millis = 1000, .processes = 64, .file_bytes = 16 * MiB, .open_files = 128,
@@ -133,7 +154,7 @@ static void
 a_program_that_is_not_there_is_told(void **state)
 {
 	const char *const argv[] = {"no-such-tool", NULL}, *const env[] = {"PATH=/usr/bin:/bin", NULL};
-	struct sandbox_spec spec = {.caps = &caps, .name = "missing", .argv = argv, .env = env,
+	struct sandbox_spec spec = {.caps = &caps, .stock = stocked(), .name = "missing", .argv = argv, .env = env,
 	    .limits = {64 * MiB, 1000, 64, MiB, 64, 100, 0}, .uid = NOBODY, .gid = NOBODY, .out_fd = -1, .err_fd = -1, .progress_fd = -1};
 	struct sandbox *s = NULL;
 	struct sandbox_end end;
@@ -311,6 +332,8 @@ set_up(void **state)
 	}
 	put(at("target/a.txt"), "target a");
 	put(at("params.json"), "{}");
+	stock = from_stock ? sandbox_stock_new(&caps, at("toolchain"), 2) : NULL;
+	stock_owner = getpid();
 	return 0;
 }
 
@@ -318,6 +341,8 @@ static int
 tear_down(void **state)
 {
 	(void)state;
+	sandbox_stock_free(stock);
+	stock = NULL;
 	return file_remove_tree(AT_FDCWD, base, NULL);
 }
 
@@ -333,7 +358,11 @@ suite(const char *name)
 	};
 
 	printf("--- %s: rung %d, cgroup %d, Landlock ABI %d %s\n", name, (int)caps.rung, caps.cgroup, caps.landlock_abi, caps.why);
-	return _cmocka_run_group_tests(name, tests, sizeof(tests) / sizeof(tests[0]), set_up, tear_down);
+	from_stock = false;
+	if (_cmocka_run_group_tests(name, tests, sizeof(tests) / sizeof(tests[0]), set_up, tear_down) != 0)
+		return 1;
+	from_stock = true;
+	return _cmocka_run_group_tests("from stock", tests, sizeof(tests) / sizeof(tests[0]), set_up, tear_down);
 }
 
 /* The suite in a child that is nobody; rung RUNG_NONE: the best that the probe finds. */

@@ -70,6 +70,26 @@ put(const char *path, const char *text)
 	close(fd);
 }
 
+/* Runs of the suite in which sandboxes come from a stock, as those of a warm worker do. */
+static bool from_stock;
+static struct sandbox_stock *stock;
+static pid_t stock_owner;
+
+/* The stock once it has one for this very start; NULL where there is none, and in a child, whose helpers are not its own. */
+static struct sandbox_stock *
+stocked(void)
+{
+	int64_t deadline_mono_ms = clock_mono_ms() + 10000;
+
+	if (stock == NULL || getpid() != stock_owner)
+		return NULL;
+	while (sandbox_stock_ready(stock) == 0) {
+		assert_true(clock_mono_ms() < deadline_mono_ms);
+		(void)poll(NULL, 0, 1);
+	}
+	return stock;
+}
+
 /* Starts an attack; its mark in /proc is a third argument. */
 static int
 start(const char *name, const char *mark, const struct options *o, int out_fd, struct sandbox **ret, struct err *e)
@@ -78,7 +98,7 @@ start(const char *name, const char *mark, const struct options *o, int out_fd, s
 	const char *const argv[] = {at("toolchain/attack"), "attack", name, mark, NULL};
 	const char *const env[] = {"PATH=/usr/bin:/bin", out, target, scratch, victim, host_socket, "HOST_ABSTRACT=drover-attack-test",
 	    o->extra != NULL ? o->extra : "NONE=", NULL};
-	struct sandbox_spec spec = {.caps = &caps, .name = "attack", .argv = argv, .env = env,
+	struct sandbox_spec spec = {.caps = &caps, .stock = stocked(), .name = "attack", .argv = argv, .env = env,
 	    .paths = {.target = at("target"), .target_read_only = o->read_only, .out = at("out"), .scratch = at("scratch"),
 	        .workflow = at("workflow"), .params = at("params.json"), .toolchain = at("toolchain")},
 	    .limits = {.memory_bytes = o->memory_bytes > 0 ? o->memory_bytes : MEMORY, .cpu_millis = 1000, .processes = PROCESSES, .open_files = 128, .grace_ms = 200,
@@ -480,6 +500,8 @@ set_up(void **state)
 	while (sendfile(fd, exe_fd, NULL, 1 << 20) > 0)
 		;
 	close(fd);
+	stock = from_stock ? sandbox_stock_new(&caps, at("toolchain"), 2) : NULL;
+	stock_owner = getpid();
 	return 0;
 }
 
@@ -487,6 +509,8 @@ static int
 tear_down(void **state)
 {
 	(void)state;
+	sandbox_stock_free(stock);
+	stock = NULL;
 	return file_remove_tree(AT_FDCWD, base, NULL);
 }
 
@@ -510,7 +534,11 @@ suite(const char *name)
 	};
 
 	printf("--- %s: rung %d, cgroup %d, Landlock ABI %d %s\n", name, (int)caps.rung, caps.cgroup, caps.landlock_abi, caps.why);
-	return _cmocka_run_group_tests(name, tests, sizeof(tests) / sizeof(tests[0]), NULL, NULL);
+	from_stock = false;
+	if (_cmocka_run_group_tests(name, tests, sizeof(tests) / sizeof(tests[0]), NULL, NULL) != 0)
+		return 1;
+	from_stock = true;
+	return _cmocka_run_group_tests("from stock", tests, sizeof(tests) / sizeof(tests[0]), NULL, NULL);
 }
 
 /* The suite in a child that is nobody; rung RUNG_NONE: the best that the probe finds. */
