@@ -16,7 +16,7 @@
 #include "base/mem.h"
 
 #define BLOCK_BYTES ((size_t)256 * 1024)
-#define SPAN_BYTES ((int64_t)64 * 1024 * 1024) /* that the calling thread asks for at a time */
+#define SPAN_MAX_BYTES ((int64_t)64 * 1024 * 1024) /* that the calling thread asks for at a time */
 #define WINDOW 64          /* ranges that may be ahead of the hashing, the ones in flight included */
 #define PROBE_MS 25        /* how often it is judged whether another connection would help */
 #define BLOCKED_PERCENT 50 /* of the time since the last probe, spent waiting for bytes: it would */
@@ -37,6 +37,7 @@ struct fetch {
 	pthread_t helpers[STORE_PARALLEL_MAX];
 	unsigned n_helpers, max_helpers;
 	int64_t probed_mono_ms, idle_ns;
+	int64_t span;            /* ranges that it takes next */
 
 	pthread_mutex_t lock;    /* of all below */
 	pthread_cond_t change;
@@ -367,7 +368,8 @@ follow(struct fetch *f, int64_t number, struct err *e)
 	return rc;
 }
 
-/* Moves the front to the next range. Returns how many ranges from there are the calling thread's own, 0: a helper's. */
+/* Moves the front to the next range. Returns how many ranges from there are the calling thread's own, 0: a helper's. Without
+ * helpers it asks for more and more at a time, because each request costs a turn; with them they shall find something to do. */
 static int64_t
 advance(struct fetch *f, int64_t number)
 {
@@ -376,10 +378,12 @@ advance(struct fetch *f, int64_t number)
 	pthread_mutex_lock(&f->lock);
 	f->front = number;
 	if (f->next == number) {
-		n = SPAN_BYTES > f->range_bytes ? SPAN_BYTES / f->range_bytes : 1;
+		n = f->n_helpers > 0 ? 1 : f->span;
 		if (n > f->n_ranges - number)
 			n = f->n_ranges - number;
 		f->next = number + n;
+		if (2 * f->span * f->range_bytes <= SPAN_MAX_BYTES)
+			f->span *= 2;
 	}
 	pthread_cond_broadcast(&f->change);
 	pthread_mutex_unlock(&f->lock);
@@ -405,6 +409,7 @@ fetch_once(struct fetch *f, uint8_t sha256[SHA256_LEN], struct err *e)
 	if (rc != 0)
 		return rc;
 	f->n_ranges = f->size_bytes > 0 ? (f->size_bytes + f->range_bytes - 1) / f->range_bytes : 1;
+	f->span = 1;
 	f->digest = sha256_new();
 	f->block = xmalloc(BLOCK_BYTES);
 	pthread_mutex_init(&f->lock, NULL);
