@@ -116,6 +116,16 @@ client_answer(struct world *w, uint64_t caller, const struct answer *a)
 	}
 }
 
+struct client_run *
+client_of(struct world *w, const char *run)
+{
+	size_t i = 0;
+
+	while (strcmp(w->clients[i].id, run) != 0)
+		i++;
+	return &w->clients[i];
+}
+
 static void
 dispatch_by_hand(struct world *w, struct arg *arg)
 {
@@ -126,11 +136,58 @@ dispatch_by_hand(struct world *w, struct arg *arg)
 	w->clients[arg->a].child = nomad_child(w, name, 0, sim_vertical_of(vertical), CLASS_NORMAL, arg->a);
 }
 
+/* What some runs want beside a worker. */
+static void
+wishes(struct world *w, struct client_run *c)
+{
+	static const enum key_mode modes[] = {KEY_QUEUE, KEY_QUEUE, KEY_FAIL, KEY_REPLACE};
+	int key = (int)sim_between(w, 0, KEYS - 1);
+
+	if (c->adopted)
+		return;
+	if (sim_chance(w, w->key_share)) {
+		snprintf(c->needs.key, sizeof(c->needs.key), "k%d", key);
+		c->needs.key_limit = (unsigned)key % 2 + 1;
+		c->needs.key_mode = modes[sim_random(w) % 4];
+	}
+	if (sim_chance(w, 80))
+		c->needs.max_wait_ms = sim_between(w, 5, 120) * 1000;
+	if (sim_chance(w, 500))
+		c->needs.target_key = (uint64_t)sim_between(w, 1, TARGETS);
+	if (sim_chance(w, 500))
+		c->needs.memory_bytes = sim_between(w, 1, MEMORY * 11 / 10);
+	if (sim_chance(w, 30))
+		c->needs.timeout_ms = 4000000; /* for one-shots */
+	c->poison = sim_chance(w, 30);
+}
+
+/* An operator pauses and resumes verticals and tenants; when all is well again, everything is resumed. */
+static void
+operate(struct world *w, struct arg *arg)
+{
+	struct pause_row row = {.kind = sim_chance(w, 500) ? PAUSE_TENANT : PAUSE_VERTICAL, .who = "operator"};
+	bool paused = sim_chance(w, w->mix.pause);
+
+	sim_at(w, sim_between(w, 1000, 10000), operate, *arg);
+	if (row.kind == PAUSE_TENANT)
+		snprintf(row.name, sizeof(row.name), "t%d", (int)sim_between(w, 0, 2));
+	else
+		snprintf(row.name, sizeof(row.name), "%s", sim_vertical((int)sim_between(w, 0, w->verticals - 1)));
+	if (w->d.gen == 0)
+		return;
+	if (!w->faults && w->n_pauses > 0)
+		row = w->pauses[0];
+	if ((w->faults && paused) || w->n_pauses > 0)
+		core_pause(w->d.core, sim_now(w), 0, &row, w->faults && paused);
+	shell_drain(w);
+}
+
 void
 clients_start(struct world *w)
 {
 	static const enum execution executions[] = {EXEC_ANY, EXEC_ANY, EXEC_ANY, EXEC_WARM, EXEC_JOB};
 
+	sim_at(w, 1000, operate, (struct arg){0});
 	w->n_clients = (size_t)sim_between(w, 3, MAX_RUNS - 8);
 	for (size_t i = 0; i < w->n_clients; i++) {
 		struct client_run *c = &w->clients[i];
@@ -147,6 +204,7 @@ clients_start(struct world *w)
 		}
 		if (c->needs.class == CLASS_LARGE && !w->embedded)
 			c->needs.execution = EXEC_ANY; /* the group has normal workers only */
+		wishes(w, c);
 		c->cancel_wanted = sim_chance(w, 150);
 		sim_at(w, at_ms, c->adopted ? dispatch_by_hand : client_submit, (struct arg){.a = (int)i});
 		if (c->cancel_wanted)

@@ -33,7 +33,7 @@ process_starts(struct world *w, struct arg *arg)
 {
 	struct member *m = member_at(w, arg->a);
 
-	if (m->there && m->serial == arg->b)
+	if (m->there && m->serial == arg->b && (m->proc < 0 || !w->procs[m->proc].alive))
 		m->proc = worker_start(w, -1, arg->a);
 }
 
@@ -208,6 +208,8 @@ press(struct world *w, int v)
 		return;
 	if (busy > 0)
 		sim_fail(w, "workers of group %d were condemned while they held %zu leases", v, busy);
+	if (sim_fault(w, w->mix.depose * 4))
+		shell_depose(w); /* just now: the next one knows nothing of it */
 	s->phase = SCALER_CONDEMNED;
 	s->life = ++w->serials;
 	sim_at(w, sim_between(w, 1, RELOOK_MS), look_again, (struct arg){.a = v, .b = s->life});

@@ -115,6 +115,71 @@ check_alone(struct world *w, const struct run_row *leased)
 	}
 }
 
+/* At most so many of a key at once, whatever happened in between. */
+static void
+check_key(struct world *w, const struct run_row *leased)
+{
+	unsigned n = 1;
+
+	for (size_t i = 0; i < w->n_runs && leased->needs.key[0] != '\0'; i++) {
+		const struct run_row *other = &w->runs[i].row;
+
+		n += (other->state == RUN_RUNNING || other->state == RUN_CANCELING) && strcmp(other->needs.key, leased->needs.key) == 0 &&
+		    strcmp(other->tenant, leased->tenant) == 0 && strcmp(other->id, leased->id) != 0;
+	}
+	if (leased->needs.key[0] != '\0' && n > leased->needs.key_limit)
+		sim_fail(w, "%s is leased as number %u of key %s, whose limit is %u", leased->id, n, leased->needs.key, leased->needs.key_limit);
+}
+
+/* What runs on a looping worker fits together. */
+static void
+check_weight(struct world *w, const struct run_row *leased)
+{
+	int64_t sum = leased->needs.memory_bytes;
+	size_t others = 0;
+
+	for (size_t i = 0; i < w->n_runs; i++) {
+		const struct run_row *other = &w->runs[i].row;
+
+		if (strcmp(other->worker, leased->worker) != 0 || strcmp(other->id, leased->id) == 0 ||
+		    (other->state != RUN_RUNNING && other->state != RUN_CANCELING))
+			continue;
+		others++;
+		sum += other->needs.memory_bytes;
+	}
+	if (others > 0 && sum > MEMORY)
+		sim_fail(w, "%s is leased to %s, whose runs declare %lld then", leased->id, leased->worker, (long long)sum);
+}
+
+/* A lease that was given while the pause was being written may come a little after it; a dispatch by hand is made on purpose. */
+static void
+check_paused(struct world *w, const struct run_row *leased)
+{
+	for (size_t i = 0; i < w->n_pauses && !leased->adopted; i++) {
+		const char *name = w->pauses[i].kind == PAUSE_VERTICAL ? leased->needs.vertical : leased->tenant;
+
+		if (w->mono_ms - w->paused_ms[i] > 20000 && strcmp(name, w->pauses[i].name) == 0)
+			sim_fail(w, "%s is leased, and %s is paused", leased->id, name);
+	}
+}
+
+static void
+write_pause(struct world *w, const struct pause_row *row, bool put)
+{
+	size_t i = 0;
+
+	while (i < w->n_pauses && (w->pauses[i].kind != row->kind || strcmp(w->pauses[i].name, row->name) != 0))
+		i++;
+	sim_log(w, "ledger: %s is %s", row->name, put ? "paused" : "resumed");
+	if (put && i == w->n_pauses) {
+		w->pauses[w->n_pauses] = *row;
+		w->paused_ms[w->n_pauses++] = w->mono_ms;
+	} else if (!put && i < w->n_pauses) {
+		w->pauses[i] = w->pauses[--w->n_pauses];
+		w->paused_ms[i] = w->paused_ms[w->n_pauses];
+	}
+}
+
 static void
 write_run(struct world *w, const struct run_row *next)
 {
@@ -133,6 +198,9 @@ write_run(struct world *w, const struct run_row *next)
 	if (next->attempt > have->row.attempt) {
 		check_alone(w, next);
 		check_scaled(w, next);
+		check_key(w, next);
+		check_weight(w, next);
+		check_paused(w, next);
 	}
 	if (next->attempt == have->row.attempt && !fence_equal(next->fence, have->row.fence))
 		sim_fail(w, "%s: fence changed without an attempt", next->id);
@@ -193,6 +261,8 @@ write_all(struct world *w, struct commit *k)
 			insert_run(w, op);
 		else if (op->kind == OP_RUN_UPDATE)
 			write_run(w, &op->run);
+		else if (op->kind == OP_PAUSE_PUT || op->kind == OP_PAUSE_REMOVE)
+			write_pause(w, &op->pause, op->kind == OP_PAUSE_PUT);
 		else if (op->kind != OP_HISTORY)
 			write_request(w, &op->req, op->kind == OP_REQ_INSERT);
 	}

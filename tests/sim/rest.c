@@ -59,6 +59,27 @@ restless(struct world *w)
 	return w->d.gen == 0 ? "the dispatcher is down" : group_restless(w);
 }
 
+/* What kills its worker ends for that; what does not is never taken for it, where nothing else kills workers. */
+static void
+check_poison(struct world *w)
+{
+	bool quiet = w->mix.worker_crash + w->mix.node_loss + w->mix.cut + w->mix.lose_event == 0;
+
+	for (size_t i = 0; i < w->n_clients; i++) {
+		const struct client_run *c = &w->clients[i];
+		const struct ledger_run *r = ledger_of_client(w, &w->clients[i]);
+
+		if (r == NULL)
+			continue;
+		if (r->row.crashes > w->d.config.max_crashes)
+			sim_fail(w, "%s crashed %u times alone, and was tried again", c->id, r->row.crashes);
+		if (c->poison && r->row.state == RUN_COMPLETED && !w->manifests && quiet)
+			sim_fail(w, "%s is poison, and completed", c->id);
+		if (!c->poison && quiet && r->row.dead && r->row.crashes >= w->d.config.max_crashes)
+			sim_fail(w, "%s is dead for what others did", c->id);
+	}
+}
+
 bool
 at_rest(struct world *w)
 {
@@ -70,6 +91,7 @@ check_rest(struct world *w)
 {
 	const char *what = restless(w);
 
+	check_poison(w);
 	if (what == NULL)
 		return;
 	for (size_t i = 0; i < w->n_runs && w->d.gen != 0; i++) {

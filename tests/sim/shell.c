@@ -369,7 +369,7 @@ shell_depose(struct world *w)
 	w->old = w->d;
 	w->old_refused = false;
 	w->d = (struct dispatcher){0};
-	sim_at(w, sim_between(w, 1, 5000), restart, (struct arg){0});
+	sim_at(w, sim_between(w, 1, sim_chance(w, 300) ? 50 : 5000), restart, (struct arg){0});
 	sim_at(w, sim_between(w, 1, 60000), old_acts, (struct arg){.a = w->old.gen});
 }
 
@@ -393,6 +393,8 @@ shell_start(struct world *w)
 		snprintf(v.name, sizeof(v.name), "%s", sim_vertical(i));
 		core_set_vertical(w->d.core, sim_now(w), &v);
 	}
+	for (size_t i = 0; i < w->n_pauses; i++)
+		core_restore_pause(w->d.core, &w->pauses[i]);
 	for (size_t i = 0; i < w->n_runs; i++) {
 		if (!run_state_final(w->runs[i].row.state))
 			core_restore_run(w->d.core, &w->runs[i].row);

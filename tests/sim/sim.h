@@ -23,6 +23,8 @@
 #define GROUP_START 2     /* looping workers of each vertical, at first */
 #define GROUP_MAX 5       /* … and at most */
 #define KEYS 3
+#define TARGETS 5
+#define MEMORY 1000       /* of a looping worker */
 #define MAX_EFFECTS 20000 /* of one event: more means that the core spins */
 #define POLL_MS 5000
 #define RPC_MS 8000       /* a worker gives up on an answer */
@@ -41,6 +43,7 @@ typedef void event_fn(struct world *w, struct arg *arg);
 struct client_run { /* a run as the outside sees it */
 	char id[RUN_ID_MAX];
 	struct run_needs needs;
+	bool poison;             /* its worker dies of it */
 	bool adopted, acknowledged, cancel_wanted, cancel_done, cancel_acknowledged, gave_up;
 	int child;               /* adopted: hand-made child */
 	size_t row;              /* 1 + its place in the ledger, 0: not found there yet */
@@ -68,7 +71,7 @@ struct child {
 struct held_run {
 	struct held held;
 	unsigned attempt;
-	int64_t ends_ms;
+	int64_t ends_ms, kills_ms; /* kills_ms: poison, 0 none */
 	enum run_state outcome;
 	enum fail_class fail;
 	bool ended, canceled;
@@ -162,7 +165,9 @@ struct world {
 	struct scaler scalers[VERTICALS];
 	int serials;
 	size_t scaled;           /* times */
-	struct pause_row pauses[VERTICALS * 2];
+	unsigned key_share;      /* of runs that have a key, in 1/1000 */
+	struct pause_row pauses[8];
+	int64_t paused_ms[8];    /* when that was written */
 	size_t n_pauses;
 	/* ledger */
 	uint64_t epoch, max_seq;
@@ -240,6 +245,7 @@ const char *group_restless(struct world *w);
 
 /* clients.c */
 void clients_start(struct world *w);
+struct client_run *client_of(struct world *w, const char *run);
 void client_answer(struct world *w, uint64_t caller, const struct answer *a);
 void client_submit(struct world *w, struct arg *arg);
 

@@ -59,9 +59,12 @@ message_arrives(struct world *w, struct arg *arg)
 		k->arrived_ms = w->mono_ms;
 		k->n_listed = m->n_held;
 		memcpy(k->listed, m->held, sizeof(m->held));
-		if (k->kind == CALL_REGISTER)
+		if (k->kind == CALL_REGISTER) {
+			const uint64_t keys[] = {(uint64_t)m->proc % TARGETS + 1, (uint64_t)m->proc % 3 + 1};
+
 			core_register(w->d.core, now, caller, &m->who);
-		else if (k->kind == CALL_POLL)
+			core_worker_holds(w->d.core, now, m->who.id, keys, 2);
+		} else if (k->kind == CALL_POLL)
 			core_lease(w->d.core, now, caller, m->who.id, m->free, m->only, m->held, m->n_held, POLL_MS);
 		else if (k->kind == CALL_BEAT)
 			core_beat(w->d.core, now, caller, m->who.id, m->held, m->n_held, POLL_MS);
@@ -82,7 +85,7 @@ message_new(struct world *w, int proc, enum caller_kind kind)
 	m->caller = shell_call(w, kind, proc);
 	m->proc = proc;
 	sim_group(p->vertical, group);
-	m->who = (struct core_worker){.once = p->once, .slots = p->slots, .request = p->request, .alloc_index = p->once ? -1 : p->slot % GROUP_MAX};
+	m->who = (struct core_worker){.memory_bytes = p->once ? 0 : MEMORY, .once = p->once, .slots = p->slots, .request = p->request, .alloc_index = p->once ? -1 : p->slot % GROUP_MAX};
 	if (p->child >= 0)
 		m->who.class = w->children[p->child].class;
 	snprintf(m->who.id, sizeof(m->who.id), "%s", p->id);
@@ -148,6 +151,8 @@ take_leases(struct world *w, struct proc *p, const struct answer *a)
 		h->held.fence = l->fence;
 		p->acked_ms = w->mono_ms;
 		h->ends_ms = w->mono_ms + sim_between(w, 20, sim_chance(w, 200) ? 90000 : 8000);
+		if (client_of(w, l->run)->poison)
+			h->kills_ms = w->mono_ms + sim_between(w, 20, 3000);
 		sim_log(w, "%s: runs %s attempt %u", p->id, l->run, l->attempt);
 	}
 }
@@ -253,6 +258,16 @@ announce(struct world *w, int proc)
 		client_submit(w, &(struct arg){.a = w->procs[proc].only});
 }
 
+static bool
+poisoned(struct world *w, const struct proc *p)
+{
+	for (size_t i = 0; i < p->n_held; i++) {
+		if (p->held[i].kills_ms != 0 && p->held[i].kills_ms <= w->mono_ms && !p->held[i].canceled)
+			return true;
+	}
+	return false;
+}
+
 static void
 step_held(struct world *w, int proc)
 {
@@ -295,6 +310,10 @@ step(struct world *w, struct arg *arg)
 	if (p->n_held > 0 && w->mono_ms - p->acked_ms > ORPHAN_MS) {
 		sim_log(w, "%s: orphaned, kills its tools", p->id);
 		p->n_held = 0;
+	}
+	if (poisoned(w, p)) {
+		worker_die(w, arg->a, false);
+		return;
 	}
 	step_held(w, arg->a);
 	if ((p->leaving && p->n_held == 0) || (p->stop_ms != 0 && w->mono_ms - p->stop_ms > 10000)) {
