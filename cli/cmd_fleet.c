@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/num.h"
 #include "cli/cli.h"
@@ -137,6 +138,26 @@ print_requests(struct cli *c, const json_t *requests)
 	cli_print_table(c, t, "");
 }
 
+static void
+print_pauses(struct cli *c, const json_t *pauses)
+{
+	static const struct column columns[] = {{"PAUSED", 0, NULL}, {"NAME", 0, NULL}, {"SINCE", 0, NULL}, {"BY", 0, NULL},
+		{"REASON", TABLE_SHRINK, NULL}};
+	struct table *t;
+	char age[48];
+	size_t i;
+	json_t *p;
+
+	if (json_array_size(pauses) == 0)
+		return;
+	t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
+	json_array_foreach(pauses, i, p)
+		table_add(t, (const char *const[]){json_text(p, "kind"), json_text(p, "name"),
+		    render_age(json_text(p, "since"), clock_real_ms(), age, sizeof(age)), json_text(p, "by"), json_text(p, "reason")});
+	printf("\n");
+	cli_print_table(c, t, "");
+}
+
 static int
 show_queue(struct cli *c, const json_t *answer)
 {
@@ -145,6 +166,7 @@ show_queue(struct cli *c, const json_t *answer)
 	    json_text(nomad, "reason"));
 
 	print_depths(c, json_object_get(answer, "verticals"));
+	print_pauses(c, json_object_get(answer, "paused"));
 	print_requests(c, json_object_get(answer, "requests"));
 	printf("\n");
 	cli_print_field(c, "Nomad", state, NULL);

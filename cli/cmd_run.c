@@ -24,6 +24,7 @@
 #define RETENTION_MIN_MS 60000
 #define RETENTION_MAX_MS (10 * TIMEOUT_MAX_MS) /* the dispatcher's RETENTION_MAX is tighter */
 #define SHOWN_MAX 50   /* findings in the table at the end */
+#define KEY_LIMIT_MAX 1000
 #define SUBMIT_TRIES 5
 #define SUBMIT_PAUSE_MS 500
 
@@ -114,6 +115,7 @@ read_wishes(const struct args *a, json_t *wishes, struct err *e)
 		{"timeout", "timeout_ms", WISH_DURATION, 1000, TIMEOUT_MAX_MS},
 		{"not-before", "not_before", WISH_MOMENT, 0, 0},
 		{"retention", "retention_ms", WISH_DURATION, RETENTION_MIN_MS, RETENTION_MAX_MS},
+		{"max-wait", "max_wait_ms", WISH_DURATION, 1000, TIMEOUT_MAX_MS},
 		{"reuse", "reuse", WISH_TEXT, 0, 0},
 		{"reuse-max-age", "reuse_max_age_ms", WISH_DURATION, 1000, TIMEOUT_MAX_MS},
 	};
@@ -139,6 +141,24 @@ read_wishes(const struct args *a, json_t *wishes, struct err *e)
 	return 0;
 }
 
+/* The concurrency key, as the API takes it. */
+static int
+read_slots(const struct args *a, json_t *wishes, struct err *e)
+{
+	const char *key = args_value(a, "key"), *mode = args_value(a, "key-mode");
+	int64_t limit = 1;
+	int rc = args_int(a, "key-limit", 1, KEY_LIMIT_MAX, &limit, e);
+
+	if (rc != 0)
+		return rc;
+	if (key == NULL && (mode != NULL || args_has(a, "key-limit")))
+		return err_set(e, ERR_INVALID, "-key-limit and -key-mode go with -key");
+	if (key != NULL && json_object_set_new(wishes, "concurrency", json_pack("{s:s, s:I, s:s}", "key", key, "limit",
+	        (json_int_t)limit, "mode", mode != NULL ? mode : "queue")) != 0)
+		return err_set(e, ERR_INVALID, "-key: not UTF-8");
+	return 0;
+}
+
 static int
 read_request(const struct args *a, struct request *r, struct err *e)
 {
@@ -156,7 +176,8 @@ read_request(const struct args *a, struct request *r, struct err *e)
 	if (r->detach && r->wait)
 		return err_set(e, ERR_INVALID, "-detach does not go with -wait, -fail-on and -sarif");
 	if ((level != NULL && (rc = fail_on_parse(level, &r->fail_on, e)) != 0) ||
-	    (rc = read_wishes(a, r->wishes, e)) != 0 || (rc = read_labels(a, r->labels, e)) != 0)
+	    (rc = read_wishes(a, r->wishes, e)) != 0 ||
+	    (rc = read_slots(a, r->wishes, e)) != 0 || (rc = read_labels(a, r->labels, e)) != 0)
 		return rc;
 	return r->sarif != NULL ? results_may_save(r->sarif, e) : 0;
 }

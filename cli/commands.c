@@ -30,6 +30,10 @@ static const struct option run_options[] = {
 	{"retention", NULL, "TIME", false, "Keep its results for this time after its end, such as 90d."},
 	{"label", NULL, "KEY=VALUE", true, "A label to find it by."},
 	{"not-before", NULL, "WHEN", false, "Do not start it before this time: 2026-01-31T12:00:00Z, or in 2h as \"2h\"."},
+	{"max-wait", NULL, "TIME", false, "Give it up when no worker has taken it after this time."},
+	{"key", NULL, "TEXT", false, "Runs with the same concurrency key take turns (default: as the workflow says)."},
+	{"key-limit", NULL, "N", false, "So many of them at a time (default 1)."},
+	{"key-mode", NULL, "MODE", false, "Where no turn is free: queue (default), fail, or replace the oldest."},
 	{"reuse", NULL, "WHAT", false, "Take a run that does the same: live (not ended yet) or completed (also its results); never is the default."},
 	{"reuse-max-age", NULL, "TIME", false, "With -reuse completed: only a run submitted less than this ago."},
 	{"idempotency-key", NULL, "KEY", false, "The same key gives the same run."},
@@ -66,6 +70,9 @@ static const struct option cancel_options[] = {
 	{"reason", NULL, "TEXT", false, "Kept with the run."},
 	BULK,
 };
+static const struct option pause_options[] = {
+	{"reason", NULL, "TEXT", false, "Shown to whoever waits."},
+};
 static const struct option bulk_options[] = {BULK};
 static const struct option events_options[] = {
 	{"f", "follow", "RUN", false, "Of this run, until it ends."},
@@ -94,9 +101,11 @@ const struct command cli_commands[] = {
 	{"findings", "RUN", 1, 1, "show what a run found", OPTIONS(findings_options), cmd_findings},
 	{"init", "", 0, 0, "make the first API tokens", OPTIONS(init_options), cmd_init},
 	{"logs", "RUN", 1, 1, "show a run's log", OPTIONS(logs_options), cmd_logs},
+	{"pause", "vertical|tenant NAME", 2, 2, "hold back runs that are queued; what runs goes on", OPTIONS(pause_options), cmd_pause},
 	{"purge", "[RUN...]", 0, -1, "forget runs that have ended, with their results", OPTIONS(bulk_options), cmd_purge},
 	{"queue", "", 0, 0, "show what waits, for what, and what was asked of Nomad", NULL, 0, cmd_queue},
 	{"requeue", "[RUN...]", 0, -1, "run again what failed: a new run with what the old one asked for", OPTIONS(bulk_options), cmd_requeue},
+	{"resume", "vertical|tenant NAME", 2, 2, "let them go on", NULL, 0, cmd_resume},
 	{"run", "WORKFLOW TARGET", 2, 2, "run a workflow on a directory, file, archive or known target", OPTIONS(run_options), cmd_run},
 	{"runs", "", 0, 0, "list runs", OPTIONS(runs_options), cmd_runs},
 	{"status", "RUN", 1, 1, "show a run: state, why it waits, steps, history", OPTIONS(status_options), cmd_status},

@@ -50,6 +50,8 @@ static const struct setting rows[] = {
 	NUMBER("LEASE_TTL", DURATION, lease_ttl_ms, "30s", 1000, 600000, "A worker that is silent for so long has lost its runs."),
 	NUMBER("ORPHAN_LIMIT", DURATION, orphan_ms, "10m", 1000, DAY_MS, "A worker that is cut off kills its tools after this time."),
 	NUMBER("QUEUE_MAX", INT, queue_max, "100000", 1, 10000000, "Queued runs; further submissions are refused."),
+	NUMBER("PRIORITY_AGE", DURATION, priority_age_ms, "1m", 1000, DAY_MS, "Waiting so long makes up for one point of priority."),
+	NUMBER("SHARE_HALF_LIFE", DURATION, share_half_ms, "10m", 1000, 30 * DAY_MS, "After this, what a tenant has used counts half when shares are compared."),
 	NUMBER("MAX_LOST", INT, max_lost, "5", 1, 100, "Lost attempts before a run is dead."),
 	NUMBER("MAX_CRASHES", INT, max_crashes, "3", 1, 100, "Worker crashes with a run inside before it is dead."),
 	NUMBER("MAX_INFRA", INT, max_infra, "8", 1, 100, "Attempts that infrastructure may spoil before a run is dead."),

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "dispatcher/fleet.h"
+#include "dispatcher/pauses.h"
 #include "dispatcher/query.h"
 
 static json_t *
@@ -76,7 +77,7 @@ queue_show(struct http_req *r, void *ctx)
 		json_array_append_new(list, depth_json(&depths[i]));
 	core_requests(d->core, add_request, requests);
 	free(depths);
-	call_reply_indexed(c, 200, json_pack("{s:o, s:{s:s, s:s}, s:o}", "verticals", list, "nomad", "state",
+	call_reply_indexed(c, 200, json_pack("{s:o, s:o, s:{s:s, s:s}, s:o}", "verticals", list, "paused", pauses_json(d->core), "nomad", "state",
 	    d->cluster == NULL ? "off" : up ? "ok" : "away", "reason", up || d->cluster == NULL ? "" : nomad, "requests",
 	    requests));
 }

@@ -12,6 +12,7 @@
 #include "dispatcher/doctor.h"
 #include "dispatcher/health.h"
 #include "dispatcher/meters.h"
+#include "dispatcher/pauses.h"
 #include "dispatcher/query.h"
 #include "dispatcher/results.h"
 #include "dispatcher/scale_api.h"
@@ -57,6 +58,10 @@ static const struct http_route routes[] = {
 	GET("/v1/storage", storage_show, SCOPE_MANAGE),
 	GET("/v1/storage/doctor", doctor_look, SCOPE_MANAGE),
 	POST("/v1/storage/doctor", doctor_repair, 4 * KIB, SCOPE_MANAGE),
+
+	GET("/v1/pauses", pauses_list, SCOPE_READ),
+	{"PUT", "/v1/pause/:kind/:name", pause_put, 4 * KIB, SCOPE_MANAGE, 0},
+	{"DELETE", "/v1/pause/:kind/:name", pause_remove, 0, SCOPE_MANAGE, 0},
 
 	GET("/v1/workers", workers_list, SCOPE_READ),
 	GET("/v1/queue", queue_show, SCOPE_READ),

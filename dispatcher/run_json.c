@@ -37,6 +37,16 @@ waiting_json(struct dispatcher *d, const struct run_row *row)
 	return json_pack("{s:s, s:s, s:I}", "code", w.code, "text", w.text, "position", (json_int_t)w.position);
 }
 
+static json_t *
+concurrency_json(const struct run_needs *n)
+{
+	static const char *const modes[] = {[KEY_QUEUE] = "queue", [KEY_FAIL] = "fail", [KEY_REPLACE] = "replace"};
+
+	if (n->key[0] == '\0')
+		return json_null();
+	return json_pack("{s:s, s:i, s:s}", "key", n->key, "limit", (int)n->key_limit, "mode", modes[n->key_mode]);
+}
+
 static void
 add_row(json_t *o, const struct ledger_run *r)
 {
@@ -55,6 +65,8 @@ add_row(json_t *o, const struct ledger_run *r)
 	json_object_set_new(o, "reason", json_string(row->reason));
 	json_object_set_new(o, "priority", json_integer(row->needs.priority));
 	json_object_set_new(o, "timeout_ms", json_integer(row->needs.timeout_ms));
+	json_object_set_new(o, "max_wait_ms", row->needs.max_wait_ms > 0 ? json_integer(row->needs.max_wait_ms) : json_null());
+	json_object_set_new(o, "concurrency", concurrency_json(&row->needs));
 	json_object_set_new(o, "created_at", json_time(row->created_real_ms));
 	json_object_set_new(o, "not_before", json_time(row->not_before_real_ms));
 	json_object_set_new(o, "started_at", json_time(row->started_real_ms));

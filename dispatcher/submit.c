@@ -1,6 +1,5 @@
 #include "dispatcher/submit.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +11,7 @@
 #include "dispatcher/retention.h"
 #include "dispatcher/run_json.h"
 #include "dispatcher/targets.h"
-
-#define LABELS_MAX 16
-#define LABEL_KEY_MAX 63
-#define LABEL_VALUE_MAX 128
-#define PARAMS_MAX_BYTES (128 * 1024)
+#include "proto/key_template.h"
 
 static const struct field body_fields[] = {
 	{"workflow", FIELD_TEXT, offsetof(struct submission, workflow), true, 1, WORKFLOW_NAME_MAX - 1},
@@ -28,6 +23,8 @@ static const struct field body_fields[] = {
 	{"not_before", FIELD_TIME, offsetof(struct submission, not_before_real_ms), false, 0, 64},
 	{"idempotency_key", FIELD_TEXT, offsetof(struct submission, key), false, 1, IDEMPOTENCY_KEY_MAX},
 	{"labels", FIELD_OBJECT, offsetof(struct submission, labels), false, 0, 0},
+	{"max_wait_ms", FIELD_INT, offsetof(struct submission, max_wait_ms), false, 1000, INT64_C(1) << 50},
+	{"concurrency", FIELD_OBJECT, offsetof(struct submission, concurrency_in), false, 0, 0},
 	{"reuse", FIELD_TEXT, offsetof(struct submission, reuse_in), false, 1, 16},
 	{"reuse_max_age_ms", FIELD_INT, offsetof(struct submission, reuse_max_age_ms), false, 1000, INT64_C(1) << 50},
 };
@@ -46,146 +43,7 @@ submission_release(void *data)
 	json_decref(s->body);
 	json_decref(s->spec);
 	ledger_run_release(&s->existing);
-}
-
-/* --- checks --- */
-
-static int
-check_labels(const json_t *labels, struct err *e)
-{
-	const char *key;
-	json_t *v;
-
-	if (json_object_size(labels) > LABELS_MAX)
-		return err_set(e, ERR_INVALID, "labels: at most %d are allowed", LABELS_MAX);
-	json_object_foreach((json_t *)labels, key, v)
-	{
-		size_t len = strlen(key);
-
-		if (len == 0 || len > LABEL_KEY_MAX ||
-		    strspn(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-") != len)
-			return err_set(e, ERR_INVALID, "labels: '%.64s' is not a name of letters, digits and . _ / -", key);
-		if (!json_is_string(v) || json_string_length(v) > LABEL_VALUE_MAX)
-			return err_set(e, ERR_INVALID, "labels/%s: expected a text of at most %d bytes", key, LABEL_VALUE_MAX);
-	}
-	return 0;
-}
-
-static int
-check_key(const char *key, struct err *e)
-{
-	for (const char *p = key; p != NULL && *p != '\0'; p++)
-		if (!isprint((unsigned char)*p))
-			return err_set(e, ERR_INVALID, "idempotency_key: printable ASCII only");
-	return 0;
-}
-
-/* The name that a run sees its single file under; empty: the upload's. */
-static int
-check_name(const char *name, struct err *e)
-{
-	bool dots = name != NULL && (strcmp(name, ".") == 0 || strcmp(name, "..") == 0);
-
-	for (const char *p = name; p != NULL && *p != '\0'; p++)
-		if (*p == '/' || (unsigned char)*p < 0x20 || *p == 0x7f || dots) {
-			err_set(e, ERR_INVALID, "target/name: not a plain file name");
-			return err_hint(e, "the last part of the path, without control characters");
-		}
-	return 0;
-}
-
-static int
-check_kind(const struct submission *s, const struct workflow *w, struct err *e)
-{
-	static const char *const only[] = {[TARGET_ANY] = NULL, [TARGET_TREE_ONLY] = "tree", [TARGET_FILE_ONLY] = "file"};
-
-	if (strcmp(s->want.kind, "tree") != 0 && strcmp(s->want.kind, "file") != 0)
-		return err_set(e, ERR_INVALID, "target/kind: 'tree' or 'file', not '%s'", s->want.kind);
-	if (only[w->target] != NULL && strcmp(s->want.kind, only[w->target]) != 0)
-		return err_set(e, ERR_INVALID, "workflow %s takes a %s as target", w->name, only[w->target]);
-	return 0;
-}
-
-static int
-check_retention(const struct config *c, int64_t retention_ms, struct err *e)
-{
-	char text[32];
-
-	if (retention_ms <= c->retention_max_ms)
-		return 0;
-	err_set(e, ERR_INVALID, "retention_ms: at most %s", num_format_duration(c->retention_max_ms, text, sizeof(text)));
-	return err_hint(e, "RETENTION_MAX of the dispatcher is the bound");
-}
-
-static json_t *
-spec_of(const struct submission *s, const struct toolbox_workflow *t, json_t *params)
-{
-	static const char *const isolation[] = {"isolated", "shared", "copy-on-write"};
-	const struct workflow *w = t->workflow;
-	char key[1200];
-	json_t *spec = json_pack("{s:{s:s, s:s, s:I}, s:o, s:o, s:s, s:s, s:s, s:{s:I, s:I, s:I}}", "bundle", "sha256", t->bundle,
-	    "key", key_bundle(t->bundle, key, sizeof(key)), "size_bytes", (json_int_t)t->bundle_bytes, "params", params, "labels",
-	    s->labels == NULL ? json_object() : json_incref(s->labels), "workflow_version", w->version, "network",
-	    w->network_egress ? "egress" : "none", "isolation", isolation[w->isolation], "resources", "cpu_millis",
-	    (json_int_t)w->cpu_millis, "memory_bytes", (json_int_t)w->memory_bytes, "disk_bytes", (json_int_t)w->disk_bytes);
-
-	if (s->retention_ms > 0)
-		json_object_set_new(spec, "retention_ms", json_integer(s->retention_ms));
-	if (s->key != NULL)
-		json_object_set_new(spec, "idem", json_pack("{s:s, s:s}", "key", s->key, "digest", s->digest));
-	return spec;
-}
-
-static int
-check_params(const struct submission *s, const struct workflow *w, json_t **ret, struct err *e)
-{
-	size_t size = s->params_in == NULL ? 0 : json_dumpb(s->params_in, NULL, 0, JSON_COMPACT);
-	int rc;
-
-	if (size > PARAMS_MAX_BYTES)
-		return err_set(e, ERR_INVALID, "params: more than %d bytes", PARAMS_MAX_BYTES);
-	rc = schema_apply(w->parameters, s->params_in, ret, e);
-	if (rc == 0)
-		return 0;
-	if (e->hint[0] == '\0')
-		err_hint(e, "`drover workflow show %s` (GET /v1/workflow/%s) describes the parameters", w->name, w->name);
-	return err_prefix(e, rc, "params");
-}
-
-int
-submission_check(struct dispatcher *d, struct submission *s, struct err *e)
-{
-	static const enum execution executions[] = {
-		[EXECUTION_ANY] = EXEC_ANY, [EXECUTION_WARM] = EXEC_WARM, [EXECUTION_JOB] = EXEC_JOB};
-	const struct toolbox_workflow *t = toolbox_find(d->toolbox, s->workflow);
-	const struct vertical *v;
-	json_t *params;
-	int rc;
-
-	if (t == NULL) {
-		rc = err_set(e, ERR_NOTFOUND, "no workflow '%.64s'", s->workflow);
-		err_hint(e, "see GET /v1/workflows, also for those that are broken");
-		return rc;
-	}
-	if ((v = toolbox_vertical(d->toolbox, t->workflow->vertical)) == NULL)
-		return err_set(e, ERR_INVALID, "workflow %s wants the vertical '%s', which is not in the toolbox", s->workflow,
-		    t->workflow->vertical);
-	if (s->timeout_ms > t->workflow->timeout_ms)
-		return err_set(e, ERR_INVALID, "timeout_ms: at most the workflow's %lld", (long long)t->workflow->timeout_ms);
-	if ((rc = check_retention(d->config, s->retention_ms, e)) != 0)
-		return rc;
-	if ((rc = check_name(s->want.name, e)) != 0 || (rc = check_kind(s, t->workflow, e)) != 0 || (rc = check_labels(s->labels, e)) != 0 ||
-	    (rc = check_key(s->key, e)) != 0 || (rc = reuse_parse(s->reuse_in, &s->reuse, e)) != 0 ||
-	    (rc = workflow_class(t->workflow, v, &s->needs.class, e)) != 0 || (rc = check_params(s, t->workflow, &params, e)) != 0)
-		return rc;
-	snprintf(s->needs.vertical, sizeof(s->needs.vertical), "%s", v->name);
-	s->needs.execution = executions[t->workflow->execution];
-	s->needs.priority = (int)s->priority;
-	if (s->retention_ms == 0)
-		s->retention_ms = retention_of_workflow(d->config, s->workflow);
-	s->needs.timeout_ms = s->timeout_ms > 0 ? s->timeout_ms : t->workflow->timeout_ms;
-	s->spec = spec_of(s, t, params);
-	return 0;
+	free(s->key_template);
 }
 
 /* --- to the core --- */
@@ -197,11 +55,27 @@ name_of(const struct submission *s)
 	return s->want.name != NULL && s->want.name[0] != '\0' ? s->want.name : s->target.filename;
 }
 
+/* What the core decides on that follows from the target. */
+static void
+fill_needs(struct submission *s)
+{
+	const struct key_values values = {.target = s->target.id, .workflow = s->workflow, .params = json_object_get(s->spec, "params")};
+	uint8_t digest[SHA256_LEN];
+
+	if (hex_decode(s->target.sha256, sizeof(digest), digest))
+		for (size_t i = 0; i < sizeof(s->needs.target_key); i++)
+			s->needs.target_key = s->needs.target_key << 8 | digest[i];
+	if (s->slots.key != NULL)
+		snprintf(s->needs.key, sizeof(s->needs.key), "%s", s->slots.key);
+	else if (s->key_template != NULL)
+		key_template_render(s->key_template, &values, s->needs.key, sizeof(s->needs.key));
+}
+
 void
 submission_go(struct call *c, void (*answered)(struct call *c, const struct answer *a))
 {
 	struct submission *s = c->data;
-	struct core_submission sub = {.needs = s->needs, .not_before_real_ms = s->not_before_real_ms};
+	struct core_submission sub = {.not_before_real_ms = s->not_before_real_ms};
 	if (c->d->stopping) {
 		err_set(&c->err, ERR_RETRY, "the dispatcher is stopping");
 		call_reply_err(c, &c->err);
@@ -215,6 +89,8 @@ submission_go(struct call *c, void (*answered)(struct call *c, const struct answ
 		random_bytes(random, sizeof(random));
 		run_id_make(s->workflow, random, s->id);
 	}
+	fill_needs(s);
+	sub.needs = s->needs;
 	snprintf(sub.id, sizeof(sub.id), "%s", s->id);
 	snprintf(sub.tenant, sizeof(sub.tenant), "%s", s->tenant);
 	snprintf(sub.workflow, sizeof(sub.workflow), "%s", s->workflow);

@@ -16,7 +16,10 @@ enum gate { GATE_KEY, GATE_ALIKE, GATES };
 struct submission {
 	json_t *body;               /* owns what the pointers below point to */
 	const char *workflow, *key, *reuse_in;
-	json_t *target_in, *params_in, *labels;
+	json_t *target_in, *params_in, *labels, *concurrency_in;
+	struct { const char *key, *mode; int64_t limit; } slots; /* of the concurrency key that was asked for; NULL: the workflow's */
+	char *key_template;         /* the workflow's, where none was asked for */
+	int64_t max_wait_ms;
 	int64_t priority, timeout_ms, not_before_real_ms, reuse_max_age_ms;
 	int64_t retention_ms;       /* of the results; 0: as the settings say */
 	struct { const char *id, *name, *kind; } want;

@@ -119,6 +119,7 @@ static void
 cache_noted(struct dispatcher *d, const char *worker, const struct fleet_cache *cache)
 {
 	fleet_note_cache(d->fleet, worker, cache);
+	core_worker_holds(d->core, clock_now(), worker, cache->holds, cache->n_holds);
 }
 
 /* Who waits for workers of a group to come, or to be well. */

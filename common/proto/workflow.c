@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "proto/key_template.h"
 #include "proto/metadata.h"
 
 #define GiB (1024ll * 1024 * 1024)
@@ -333,7 +334,7 @@ take_concurrency_key(struct meta_doc *d, const char *at, const json_t *v, void *
 
 	if (json_is_string(v) && json_string_length(v) == 0)
 		return 0;
-	return meta_text(d, at, v, 256, &w->concurrency_key);
+	return meta_text(d, at, v, KEY_TEMPLATE_MAX, &w->concurrency_key);
 }
 
 static const struct meta_key workflow_keys[] = {
@@ -350,6 +351,7 @@ workflow_parse(const char *file, const char *folder_name, const char *text, size
 {
 	struct workflow *w = xcalloc(1, sizeof(*w));
 	struct meta_doc d;
+	struct err bad = {0};
 	int rc;
 
 	w->cpu_millis = DEFAULT_CPU_MILLIS;
@@ -373,6 +375,8 @@ workflow_parse(const char *file, const char *folder_name, const char *text, size
 		if (w->steps[i].timeout_ms > w->timeout_ms)
 			rc = meta_bad(&d, "/steps", "step '%s' may run longer than resources.timeout", w->steps[i].name);
 	}
+	if (rc == 0 && w->concurrency_key != NULL && key_template_check(w->concurrency_key, w->parameters, &bad) != 0)
+		rc = meta_bad(&d, "/concurrency_key", "%s%s%s", bad.msg, bad.hint[0] != '\0' ? "; known are " : "", bad.hint);
 	meta_release(&d);
 	if (rc == 0)
 		*ret = w;
