@@ -269,9 +269,11 @@ def test_starts_that_fail_pause_scaling_up(warm, rig, scalers):
     scaler = start(scalers, warm)
     submit(warm, "short", 1)
     wait_count(warm, "a start to be tried", lambda n: n == 1)
+    wait.until("it to fail again and again", lambda: scaler.group()["failed_starts"] >= 3, 90)
     submit(warm, "short", 30)
     told = scaler.wait_decision("scaling up to pause", hold="failed_starts", timeout_s=90)
     assert told["failed_starts"] >= 3 and "paused" in told["reason"]
+    assert count(rig.nomad, warm.namespace) == 1
 
 
 def test_no_scale_in_while_a_node_is_drained(warm, rig, scalers):

@@ -33,7 +33,7 @@ class Autoscaler(Server):
         return self.call("GET", "/v1/agent/health").status == 200
 
     def leads(self):
-        return self.get("/v1/agent/health")["leader"]
+        return self.call("GET", "/v1/agent/health").expect(200, 503).json()["leader"]
 
     def decisions(self, **wanted):
         """Decisions, newest first, with these values."""
