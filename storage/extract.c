@@ -184,7 +184,7 @@ await(struct proc *p, struct talk *t, const struct extract_limits *l, const stru
 		if (why == 0 && stop != NULL && atomic_load(stop))
 			why = err_set(e, ERR_CANCELED, "unpacking was canceled");
 		if (why == 0 && clock_mono_ms() >= deadline_mono_ms)
-			why = err_set(e, ERR_TIMEOUT, "unpacking took longer than %lld s", (long long)(l->timeout_ms / 1000));
+			why = err_set(e, ERR_TIMEOUT, "unpacking took longer than %lld ms", (long long)l->timeout_ms);
 		if (why != 0) {
 			t->fd = -1;
 			proc_kill(p, SIGKILL);

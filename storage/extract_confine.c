@@ -1,5 +1,6 @@
-/* What the helper gives up before it looks at the archive. Landlock and seccomp are best effort on old kernels; what holds is
- * told to the parent. */
+/* What the helper gives up before it looks at the archive. The list of system calls is a must; Landlock (kernels before 5.19 lack
+ * what we need) and, for root, a network and a root directory of its own are added where they can be had. What holds is told to
+ * the parent. */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -9,6 +10,7 @@
 #include <seccomp.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -78,19 +80,22 @@ seccomp_filter(void)
 	static const int allowed[] = {
 		SCMP_SYS(read), SCMP_SYS(pread64), SCMP_SYS(readv), SCMP_SYS(lseek), SCMP_SYS(write),
 		SCMP_SYS(pwrite64), SCMP_SYS(writev), SCMP_SYS(ftruncate), SCMP_SYS(close), SCMP_SYS(fcntl),
-		SCMP_SYS(fstat), SCMP_SYS(fstatfs), SCMP_SYS(newfstatat), SCMP_SYS(statx), SCMP_SYS(openat), SCMP_SYS(openat2),
-		SCMP_SYS(mkdirat), SCMP_SYS(linkat), SCMP_SYS(symlinkat), SCMP_SYS(unlinkat), SCMP_SYS(utimensat),
-		SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(mprotect), SCMP_SYS(madvise),
-		SCMP_SYS(brk), SCMP_SYS(futex), SCMP_SYS(sched_yield), SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday),
-		SCMP_SYS(getrandom), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(tgkill), SCMP_SYS(rt_sigaction),
-		SCMP_SYS(rt_sigprocmask), SCMP_SYS(sigaltstack), SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall),
-		SCMP_SYS(exit), SCMP_SYS(exit_group),
+		SCMP_SYS(fstat), SCMP_SYS(fstatfs), SCMP_SYS(newfstatat), SCMP_SYS(statx), SCMP_SYS(openat),
+		SCMP_SYS(openat2), SCMP_SYS(mkdirat), SCMP_SYS(linkat), SCMP_SYS(symlinkat), SCMP_SYS(unlinkat),
+		SCMP_SYS(utimensat), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(brk), SCMP_SYS(futex),
+		SCMP_SYS(sched_yield), SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(getrandom), SCMP_SYS(getpid),
+		SCMP_SYS(gettid), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(sigaltstack),
+		SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall), SCMP_SYS(exit), SCMP_SYS(exit_group),
 	};
 	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	bool ok = f != NULL;
 
 	for (size_t i = 0; ok && i < sizeof(allowed) / sizeof(allowed[0]); i++)
 		ok = seccomp_rule_add(f, SCMP_ACT_ALLOW, allowed[i], 0) == 0;
+	/* No memory becomes code, and signals (abort) reach nobody else. */
+	ok = ok && seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)) == 0 &&
+	    seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)) == 0 &&
+	    seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid())) == 0;
 	/* A binary tree over the numbers: the filter is asked some hundred thousand times. */
 	if (ok)
 		(void)seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
@@ -148,6 +153,21 @@ drop(uint32_t uid, uint32_t gid, struct err *e)
 	return 0;
 }
 
+/* What root alone can do: a network without anything in it, no way above the directory, and another user's identity. */
+static int
+leave_root(int dir_fd, uint32_t uid, uint32_t gid, int *guards, struct err *e)
+{
+	int rc;
+
+	if (unshare(CLONE_NEWNET | CLONE_NEWIPC) == 0)
+		*guards |= GUARD_NETNS;
+	if (fchdir(dir_fd) == 0 && chroot(".") == 0)
+		*guards |= GUARD_CHROOT;
+	if ((rc = drop(uid, gid, e)) == 0)
+		*guards |= GUARD_UID;
+	return rc;
+}
+
 int
 extract_confine(int dir_fd, uint32_t uid, uint32_t gid, const struct extract_limits *l, struct err *e)
 {
@@ -156,18 +176,17 @@ extract_confine(int dir_fd, uint32_t uid, uint32_t gid, const struct extract_lim
 	if ((rc = limits(l, e)) != 0)
 		return rc;
 	umask(0);
-	if (geteuid() == 0) {
-		if (unshare(CLONE_NEWNET | CLONE_NEWIPC) == 0)
-			guards |= GUARD_NETNS;
-		if ((rc = drop(uid, gid, e)) != 0)
-			return rc;
-		guards |= GUARD_UID;
-	}
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+	if (geteuid() == 0 && (rc = leave_root(dir_fd, uid, gid, &guards, e)) != 0)
+		return rc;
+	/* Not for others of our user either to look into. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return err_set(e, ERR_IO, "no_new_privs: %s", strerror(errno));
 	if (landlock(dir_fd))
 		guards |= GUARD_LANDLOCK;
-	if (seccomp_filter())
-		guards |= GUARD_SECCOMP;
-	return guards;
+	if (!seccomp_filter()) {
+		err_set(e, ERR_DENIED, "the extraction helper cannot give up system calls (seccomp)");
+		err_hint(e, "allow the worker's container or service to use seccomp");
+		return ERR_DENIED;
+	}
+	return guards | GUARD_SECCOMP;
 }

@@ -73,7 +73,7 @@ extract_count_disk(struct extract_count *c, int64_t blocks, struct err *e)
 		return err_set(e, ERR_TOOBIG, "the tree takes more than %lld bytes of the disk", (long long)c->limits->max_disk_bytes);
 	m->disk_bytes += blocks * EXTRACT_DISK_BLOCK;
 	if (clock_mono_ms() >= c->deadline_mono_ms)
-		return err_set(e, ERR_TIMEOUT, "unpacking took longer than %lld s", (long long)(c->limits->timeout_ms / 1000));
+		return err_set(e, ERR_TIMEOUT, "unpacking took longer than %lld ms", (long long)c->limits->timeout_ms);
 	if (m->disk_bytes - c->told.disk_bytes < TELL_BYTES && m->entries - c->told.entries < TELL_ENTRIES)
 		return 0;
 	c->told = *m;

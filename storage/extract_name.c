@@ -29,8 +29,8 @@ utf8_len(const unsigned char *s)
 	return len == 2 || code >= (len == 3 ? 0x800u : 0x10000u) ? len : 0;
 }
 
-static bool
-utf8_valid(const char *s)
+bool
+extract_utf8_valid(const char *s)
 {
 	size_t step;
 
@@ -38,6 +38,25 @@ utf8_valid(const char *s)
 		if ((step = utf8_len((const unsigned char *)s)) == 0)
 			return false;
 	return true;
+}
+
+/* Characters that move a terminal, or that are not seen or turn text around, and so make one name look like another: C1
+ * controls, zero width, directions, line ends, byte order mark. s is a UTF-8 sequence of len bytes. */
+static bool
+misleads(const unsigned char *s, size_t len)
+{
+	static const struct {
+		uint32_t from, to;
+	} ranges[] = {{0x80, 0x9f}, {0xad, 0xad}, {0x61c, 0x61c}, {0x180e, 0x180e}, {0x200b, 0x200f}, {0x2028, 0x202e},
+	    {0x2060, 0x206f}, {0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0000, 0xe007f}};
+	uint32_t code = s[0] & (0xffu >> (len + 1));
+
+	for (size_t i = 1; i < len; i++)
+		code = code << 6 | (s[i] & 0x3fu);
+	for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++)
+		if (code >= ranges[i].from && code <= ranges[i].to)
+			return true;
+	return false;
 }
 
 const char *
@@ -52,8 +71,7 @@ extract_quote(const char *name, char out[EXTRACT_QUOTE_LEN])
 	while (*s != '\0' && shown < QUOTE_SHOWN && n + 9 < EXTRACT_QUOTE_LEN) {
 		size_t len = utf8_len(s);
 
-		/* C1 controls are valid UTF-8 (c2 80..9f) and move terminals as well. */
-		if (len > 1 && !(s[0] == 0xc2 && s[1] < 0xa0)) {
+		if (len > 1 && !misleads(s, len)) {
 			memcpy(out + n, s, len);
 			n += len, s += len, shown += len;
 			continue;
@@ -99,7 +117,7 @@ extract_name_clean(const char *raw, const struct extract_limits *l, char *out, u
 		return err_set(e, ERR_TOOBIG, "the name has %zu bytes, %lld are allowed", total, (long long)l->max_name_bytes);
 	if (raw[0] == '/')
 		return err_set(e, ERR_INVALID, "the name is absolute");
-	if (!utf8_valid(raw)) {
+	if (!extract_utf8_valid(raw)) {
 		err_set(e, ERR_INVALID, "the name is not UTF-8");
 		err_hint(e, "pack it again with UTF-8 names (convmv renames them)");
 		return ERR_INVALID;
@@ -140,7 +158,7 @@ extract_link_check(const char *link, const char *target, bool *ret_verify, struc
 		return err_set(e, ERR_TOOBIG, "the link's target has %zu bytes", strlen(target));
 	if (target[0] == '/')
 		return err_set(e, ERR_INVALID, "the link's target %s is absolute", extract_quote(target, q));
-	if (!utf8_valid(target))
+	if (!extract_utf8_valid(target))
 		return err_set(e, ERR_INVALID, "the link's target %s is not UTF-8", extract_quote(target, q));
 	for (; *link != '\0'; link++)
 		depth += *link == '/';

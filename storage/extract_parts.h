@@ -62,6 +62,9 @@ int extract_count_ratio(const struct extract_count *c, int64_t out_bytes, struct
 /* Writes name for a person: quoted, cut, everything that is not printable ASCII or plain UTF-8 escaped. Returns out. */
 const char *extract_quote(const char *name, char out[EXTRACT_QUOTE_LEN]);
 
+/* Whether the text is UTF-8 as RFC 3629 has it. */
+bool extract_utf8_valid(const char *s);
+
 /* Makes out (EXTRACT_PATH_MAX + 1 bytes) of an entry's raw name: components joined by single slashes, "" for the root itself.
  * Returns 0 and the number of components, or ERR_INVALID / ERR_TOOBIG with the rule in *e. */
 int extract_name_clean(const char *raw, const struct extract_limits *l, char *out, unsigned *ret_parts, struct err *e);
@@ -73,15 +76,26 @@ int extract_link_check(const char *link, const char *target, bool *ret_verify, s
 
 /* --- zip --- */
 
-/* Compares the two names of every file of the zip open at fd. *ret_empty: it has none (libarchive knows no such zip).
- * Returns 0, ERR_INVALID (they differ, or there is no directory), ERR_TOOBIG. */
-int extract_zip_check(int fd, int64_t size, const struct extract_limits *l, bool *ret_empty, struct err *e);
+struct extract_zip; /* opaque: the directory of a zip that was found sound */
+
+/* Compares the two headers of every file of the zip open at fd, and sees to it that files do not overlap. Returns 0 and
+ * *ret_zip (extract_zip_free; fd stays the caller's), ERR_INVALID, ERR_TOOBIG. */
+int extract_zip_open(int fd, int64_t size, const struct extract_limits *l, struct extract_zip **ret_zip, struct err *e);
+void extract_zip_free(struct extract_zip *z); /* NULL is allowed */
+
+/* How many files the zip has. */
+int64_t extract_zip_files(const struct extract_zip *z);
+
+/* Name of the next file in the order of their places in the zip, which is libarchive's. theirs: what libarchive has for it,
+ * NULL if nothing. Valid until the next call; NULL after the last, or if theirs is of another file. */
+const char *extract_zip_next(struct extract_zip *z, const char *theirs);
 
 /* --- the tree being made --- */
 
 struct extract_tree; /* opaque: the root and the open directories from it to where the last entry was */
 
-/* dir_fd stays the caller's. Never NULL; free accepts NULL. made counts the directories made on the way. */
+/* dir_fd stays the caller's. Never NULL; free accepts NULL. made counts the directories made on the way. Names are opened by
+ * openat2, which the kernel keeps below dir_fd, or where it has none (Linux < 5.6) component by component, no link followed. */
 struct extract_tree *extract_tree_new(int dir_fd);
 void extract_tree_free(struct extract_tree *t);
 int64_t extract_tree_dirs_made(const struct extract_tree *t);
@@ -103,11 +117,13 @@ int extract_errno(struct err *e, const char *what);
 /* --- confinement --- */
 
 enum extract_guard { /* what holds, as bits; told to the parent */
-	GUARD_LIMITS = 1, GUARD_NETNS = 2, GUARD_UID = 4, GUARD_LANDLOCK = 8, GUARD_SECCOMP = 16
+	GUARD_LIMITS = 1, GUARD_NETNS = 2, GUARD_UID = 4, GUARD_LANDLOCK = 8, GUARD_SECCOMP = 16, GUARD_CHROOT = 32
 };
 
-/* Gives up whatever the walk does not need: limits, network, uid, file system outside dir_fd, system calls. Returns the guards
- * that hold (>= 0), or ERR_DENIED when root could not become uid/gid, ERR_IO. Cannot be undone. */
+/* Gives up whatever the walk does not need: limits, network, uid, file system outside dir_fd, system calls. As a plain user
+ * GUARD_NETNS, GUARD_CHROOT and GUARD_UID cannot be had; GUARD_SECCOMP (which leaves no sockets) and GUARD_LIMITS always hold.
+ * Returns the guards that hold (>= 0), or ERR_DENIED when root could not become uid/gid or there is no seccomp, ERR_IO. Cannot
+ * be undone. */
 int extract_confine(int dir_fd, uint32_t uid, uint32_t gid, const struct extract_limits *l, struct err *e);
 
 #endif

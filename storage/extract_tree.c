@@ -13,6 +13,9 @@
 #include "storage/extract_parts.h"
 
 #define DIR_FLAGS (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+#define FILE_FLAGS (O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC)
+#define RESOLVE_PLAIN (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV)
+#define AGAIN_MAX 100 /* the kernel asks for another try when something was renamed meanwhile, anywhere */
 
 struct extract_tree {
 	int fds[EXTRACT_DEPTH_MAX + 2]; /* [0] is the root (the caller's), [depth] the current directory */
@@ -20,14 +23,44 @@ struct extract_tree {
 	char path[EXTRACT_PATH_MAX + 1];
 	unsigned depth;
 	int64_t dirs_made;
+	bool no_openat2;
 };
+
+static int
+open_how(int dir_fd, const char *path, uint64_t flags, unsigned mode, uint64_t resolve)
+{
+	struct open_how how = {.flags = flags, .mode = mode, .resolve = resolve};
+	long fd;
+
+	for (int i = 0; i < AGAIN_MAX; i++) {
+		fd = syscall(SYS_openat2, dir_fd, path, &how, sizeof(how));
+		if (fd >= 0 || (errno != EAGAIN && errno != EINTR))
+			break;
+	}
+	return (int)fd;
+}
+
+/* Opens a single component below an open directory. */
+static int
+open_name(const struct extract_tree *t, int dir_fd, const char *name, int flags, unsigned mode)
+{
+	if (t->no_openat2)
+		return openat(dir_fd, name, flags, mode);
+	return open_how(dir_fd, name, (uint64_t)flags, mode, RESOLVE_PLAIN);
+}
 
 struct extract_tree *
 extract_tree_new(int dir_fd)
 {
 	struct extract_tree *t = xcalloc(1, sizeof(*t));
 
+	int fd = open_how(dir_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0, RESOLVE_PLAIN);
+
 	t->fds[0] = dir_fd;
+	/* Old kernels do not know it, old containers forbid what they do not know. */
+	t->no_openat2 = fd < 0 && (errno == ENOSYS || errno == EPERM);
+	if (fd >= 0)
+		close(fd);
 	return t;
 }
 
@@ -71,6 +104,7 @@ extract_errno(struct err *e, const char *what)
 		return err_set(e, ERR_INVALID, "the name is there already");
 	case ENOTDIR:
 	case ELOOP:
+	case EXDEV:
 		return err_set(e, ERR_INVALID, "the path leads through something that is not a directory");
 	default:
 		return err_set(e, ERR_IO, "%s: %s", what, strerror(code));
@@ -90,11 +124,11 @@ enter(struct extract_tree *t, const char *name, size_t len, bool make, struct er
 		t->path[at++] = '/';
 	memcpy(t->path + at, name, len);
 	t->path[at + len] = '\0';
-	fd = openat(t->fds[t->depth], t->path + at, DIR_FLAGS);
+	fd = open_name(t, t->fds[t->depth], t->path + at, DIR_FLAGS, 0);
 	if (fd < 0 && errno == ENOENT && make) {
 		if (mkdirat(t->fds[t->depth], t->path + at, 0755) == 0) {
 			t->dirs_made++;
-			fd = openat(t->fds[t->depth], t->path + at, DIR_FLAGS);
+			fd = open_name(t, t->fds[t->depth], t->path + at, DIR_FLAGS, 0);
 		}
 	}
 	if (fd < 0) {
@@ -166,7 +200,7 @@ extract_tree_file(struct extract_tree *t, const char *path, unsigned mode, struc
 	if ((rc = go_parent(t, path, true, &name, e)) != 0)
 		return rc;
 	/* The helper's umask is 0, so no chmod is needed. */
-	fd = openat(t->fds[t->depth], name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644 | (mode & 0111));
+	fd = open_name(t, t->fds[t->depth], name, FILE_FLAGS, 0644 | (mode & 0111));
 	return fd >= 0 ? fd : extract_errno(e, "create a file");
 }
 
@@ -207,8 +241,8 @@ extract_tree_symlink(struct extract_tree *t, const char *path, const char *targe
 int
 extract_tree_verify(struct extract_tree *t, const char *path, struct err *e)
 {
-	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-	long fd = syscall(SYS_openat2, t->fds[0], path, &how, sizeof(how));
+	/* Without openat2 there is no proof, and the link is refused. */
+	int fd = open_how(t->fds[0], path, O_PATH | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
 
 	if (fd < 0) {
 		err_set(e, ERR_INVALID, "the link's target cannot be shown to be inside (%s)", strerror(errno));
@@ -216,6 +250,6 @@ extract_tree_verify(struct extract_tree *t, const char *path, struct err *e)
 		unlinkat(t->fds[t->depth], path + (t->depth > 0 ? t->ends[t->depth] + 1 : 0), 0);
 		return ERR_INVALID;
 	}
-	close((int)fd);
+	close(fd);
 	return 0;
 }

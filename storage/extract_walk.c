@@ -1,11 +1,12 @@
 /* The walk: libarchive reads headers and data, we decide and create. libarchive's own disk writer is not used: it makes devices
- * and links to anywhere, changes directory and asks the umask for each file. */
+ * and links to anywhere, changes directory and asks the umask for each file.
+ *
+ * Names are the archive's bytes. That takes the C locale: in others libarchive turns them into normal form C, and what came as
+ * two files is one. Where it then has no text for a name (a zip's), ours from the zip's directory is taken. */
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #define READ_BYTES (256 * 1024)
 #define MTIME_MAX 4102444800LL         /* 2100-01-01 */
 #define TAR_BLOCK 512
+#define EMPTY_TAR_MAX 65536
 
 struct later { /* a symbolic link, made when all files are there, so that nothing is ever written through one */
 	char *path, *target;
@@ -38,7 +40,7 @@ struct walk {
 	const struct extract_limits *limits;
 	struct extract_count count;
 	int fd;
-	bool zip;
+	struct extract_zip *zip; /* NULL for a tar */
 	struct later *links;
 	size_t n_links, cap_links;
 	int64_t link_bytes; /* of their texts */
@@ -70,7 +72,7 @@ read_error(struct walk *w, struct err *e)
 	}
 	if (archive_errno(w->a) == EIO)
 		return err_set(e, ERR_IO, "read the archive: %s", strerror(EIO));
-	err_set(e, ERR_INVALID, "broken or not an archive: %s", text != NULL ? extract_quote(text, q) : "unknown");
+	err_set(e, ERR_INVALID, "broken or not an archive%s%s", text != NULL ? ": " : "", text != NULL ? extract_quote(text, q) : "");
 	err_hint(e, "tar and zip are taken, plain or with gzip, bzip2, xz or zstd");
 	return ERR_INVALID;
 }
@@ -84,6 +86,17 @@ starts_like_zip(int fd)
 	    (memcmp(head, "PK\003\004", 4) == 0 || memcmp(head, "PK\005\006", 4) == 0);
 }
 
+/* What starts as a zip must be a whole one. */
+static int
+open_zip(struct walk *w, struct err *e)
+{
+	int rc = extract_zip_open(w->fd, w->count.in_bytes, w->limits, &w->zip, e);
+
+	if (rc != 0 && e != NULL && e->hint[0] == '\0')
+		err_hint(e, "upload it again, or pack it again with a common tool");
+	return rc;
+}
+
 /* Only what we mean to take: other formats and filters hold most of libarchive's past flaws, run programs, or (mtree) read
  * files of this host. The first bytes alone tell zip from tar: no file is both. */
 static int
@@ -95,13 +108,12 @@ open_archive(struct walk *w, struct err *e)
 	if (fstat(w->fd, &st) != 0 || lseek(w->fd, 0, SEEK_SET) != 0)
 		return err_set(e, ERR_IO, "open the archive: %s", strerror(errno));
 	w->count.in_bytes = st.st_size;
-	w->zip = starts_like_zip(w->fd);
-	if ((rc = extract_count_start(&w->count, e)) != 0)
+	if ((rc = extract_count_start(&w->count, e)) != 0 || (starts_like_zip(w->fd) && (rc = open_zip(w, e)) != 0))
 		return rc;
 	w->a = archive_read_new();
 	if (w->a == NULL)
 		return err_set(e, ERR_IO, "open the archive: out of memory");
-	if (w->zip) {
+	if (w->zip != NULL) {
 		/* Not the streaming reader: it would take a zip without its directory, cut off, for whole. */
 		archive_read_support_format_zip_seekable(w->a);
 		return 0;
@@ -158,11 +170,25 @@ take_piece(struct walk *w, int fd, const struct piece *p, int64_t *counted, int6
 	return write_at(fd, p->data, p->len, p->at, e);
 }
 
-/* Copies the entry's data. Its size was accounted for where the header told it (declared >= 0); data beyond that is not. */
-static int
-copy_data(struct walk *w, int fd, int64_t declared, struct err *e)
+/* Bytes of data that a sparse file is said to have; -1 for other files. */
+static int64_t
+sparse_bytes(struct archive_entry *entry)
 {
-	int64_t end = 0, counted = declared > 0 ? declared : 0, next_block = 0;
+	la_int64_t at, len;
+	int64_t sum = 0;
+
+	if (archive_entry_sparse_reset(entry) == 0)
+		return -1;
+	while (archive_entry_sparse_next(entry, &at, &len) == ARCHIVE_OK)
+		sum = len > INT64_MAX - sum ? INT64_MAX : sum + len;
+	return sum;
+}
+
+/* Copies the entry's data. Its size was accounted for where the header told it (declared >= 0). */
+static int
+copy_data(struct walk *w, struct archive_entry *entry, int fd, int64_t declared, struct err *e)
+{
+	int64_t end = 0, counted = declared > 0 ? declared : 0, next_block = 0, sparse = sparse_bytes(entry), came = 0;
 	struct piece p;
 	la_int64_t at;
 	int rc, got;
@@ -171,14 +197,19 @@ copy_data(struct walk *w, int fd, int64_t declared, struct err *e)
 		p.at = at;
 		if (p.at < end)
 			return err_set(e, ERR_INVALID, "the pieces of a sparse file overlap");
+		if (declared >= 0 && (p.at > declared || (int64_t)p.len > declared - p.at))
+			return err_set(e, ERR_INVALID, "the file has more bytes than its header says");
 		if ((rc = take_piece(w, fd, &p, &counted, &next_block, e)) != 0)
 			return rc;
 		fault_point("extract.data");
 		end = p.at + (int64_t)p.len;
+		came += (int64_t)p.len;
 	}
 	/* A warning here means data that cannot be trusted: a wrong checksum, an unknown compression. */
 	if (got != ARCHIVE_EOF)
 		return read_error(w, e);
+	if (sparse >= 0 && came != sparse)
+		return err_set(e, ERR_INVALID, "the sparse file has other pieces than its header says");
 	if (end < declared && ftruncate(fd, declared) != 0)
 		return extract_errno(e, "size a file");
 	return 0;
@@ -206,7 +237,7 @@ make_file(struct walk *w, struct archive_entry *entry, struct err *e)
 	fd = extract_tree_file(w->tree, w->path, archive_entry_perm(entry), e);
 	if (fd < 0)
 		return fd;
-	rc = copy_data(w, fd, declared, e);
+	rc = copy_data(w, entry, fd, declared, e);
 	if (rc == 0)
 		keep_mtime(fd, entry);
 	if (close(fd) != 0 && rc == 0)
@@ -303,16 +334,15 @@ make_kind(struct walk *w, struct archive_entry *entry, struct err *e)
 }
 
 static int
-make_entry(struct walk *w, struct archive_entry *entry, struct err *e)
+make_entry(struct walk *w, struct archive_entry *entry, const char *raw, struct err *e)
 {
-	const char *raw = archive_entry_pathname(entry);
 	unsigned parts;
 	int64_t implied;
 	int rc;
 
 	fault_point("extract.entry");
 	if (raw == NULL)
-		return err_set(e, ERR_INVALID, "the name cannot be read as UTF-8");
+		return err_set(e, ERR_INVALID, "the name cannot be read");
 	if ((rc = extract_name_clean(raw, w->limits, w->path, &parts, e)) != 0 ||
 	    (rc = extract_count_entries(&w->count, 1, e)) != 0)
 		return rc;
@@ -339,8 +369,6 @@ name_entry(int rc, const char *raw, struct err *e)
 	err_prefix(e, rc, "entry %s", extract_quote(raw != NULL ? raw : "?", q));
 	if (e != NULL && e->hint[0] == '\0' && rc == ERR_INVALID)
 		err_hint(e, "an archive may hold files, directories and links that stay inside it; remove the entry and pack again");
-	if (e != NULL && e->hint[0] == '\0' && rc == ERR_TOOBIG)
-		err_hint(e, "submit less, or ask the operator to raise the limits of extraction");
 	return rc;
 }
 
@@ -374,18 +402,32 @@ make_links(struct walk *w, struct err *e)
 
 /* --- the whole --- */
 
-/* A plain tar that was cut between two entries looks whole to libarchive; its end mark, blocks of zeros, tells. */
+/* Zeros are a tar without entries; much else begins with zeros too (images of disks). */
+static int
+check_empty(struct walk *w, struct err *e)
+{
+	char head[EMPTY_TAR_MAX];
+	ssize_t n = pread(w->fd, head, sizeof(head), 0);
+
+	for (ssize_t i = 0; i < n; i++)
+		if (head[i] != 0)
+			n = -1;
+	return n == w->count.in_bytes ? 0 : broken(e, "nothing is in the archive, or it is none", "pack it again with a common tool");
+}
+
+/* A plain tar that was cut between two entries looks whole to libarchive; its end mark, a block of zeros, tells. */
 static int
 check_end(struct walk *w, struct err *e)
 {
 	static const char zeros[TAR_BLOCK];
 	char block[TAR_BLOCK];
 
-	if ((archive_format(w->a) & ARCHIVE_FORMAT_BASE_MASK) != ARCHIVE_FORMAT_TAR || archive_filter_count(w->a) != 1 ||
-	    archive_filter_bytes(w->a, -1) < w->count.in_bytes)
+	if ((archive_format(w->a) & ARCHIVE_FORMAT_BASE_MASK) != ARCHIVE_FORMAT_TAR || archive_filter_count(w->a) != 1)
 		return 0;
-	if (w->count.in_bytes >= TAR_BLOCK && pread(w->fd, block, TAR_BLOCK, w->count.in_bytes - TAR_BLOCK) == TAR_BLOCK &&
-	    memcmp(block, zeros, TAR_BLOCK) == 0)
+	if (w->count.made.entries == 0)
+		return check_empty(w, e);
+	/* Where the next header would be. */
+	if (pread(w->fd, block, TAR_BLOCK, archive_read_header_position(w->a)) == TAR_BLOCK && memcmp(block, zeros, TAR_BLOCK) == 0)
 		return 0;
 	return broken(e, "the archive ends without its end mark: it was cut off", "upload it again, or pack it again");
 }
@@ -406,16 +448,21 @@ static int
 walk_entries(struct walk *w, struct err *e)
 {
 	struct archive_entry *entry;
+	const char *raw;
 	int rc, got;
 
 	if (archive_read_open_fd(w->a, w->fd, READ_BYTES) != ARCHIVE_OK)
 		return read_error(w, e);
-	/* A warning is a header that was read only in part, or a name that could not be converted: the entry's own checks see it. */
+	/* A warning is a name that is not ASCII, which we take as it is, or a header of which a part makes no sense: others may read
+	 * another archive there. */
 	while ((got = archive_read_next_header(w->a, &entry)) == ARCHIVE_OK || got == ARCHIVE_WARN) {
+		if (got == ARCHIVE_WARN && archive_errno(w->a) != EILSEQ)
+			return read_error(w, e);
 		if ((rc = check_stream(w, e)) != 0)
 			return rc;
-		if ((rc = make_entry(w, entry, e)) != 0)
-			return name_entry(rc, archive_entry_pathname(entry), e);
+		raw = w->zip != NULL ? extract_zip_next(w->zip, archive_entry_pathname(entry)) : archive_entry_pathname(entry);
+		if ((rc = make_entry(w, entry, raw, e)) != 0)
+			return name_entry(rc, raw, e);
 	}
 	if (got != ARCHIVE_EOF)
 		return read_error(w, e);
@@ -425,26 +472,13 @@ walk_entries(struct walk *w, struct err *e)
 	return make_links(w, e);
 }
 
-/* What starts as a zip must be a whole one. */
-static int
-check_zip(struct walk *w, bool *ret_empty, struct err *e)
-{
-	int rc = w->zip ? extract_zip_check(w->fd, w->count.in_bytes, w->limits, ret_empty, e) : 0;
-
-	if (rc != 0)
-		err_hint(e, "upload it again, or pack it again with a common tool");
-	return rc;
-}
-
 static int
 walk(struct walk *w, struct err *e)
 {
-	bool empty = false;
-	int rc;
+	int rc = open_archive(w, e);
 
-	if ((rc = open_archive(w, e)) != 0 || (rc = check_zip(w, &empty, e)) != 0)
-		return rc;
-	return empty ? 0 : walk_entries(w, e);
+	/* libarchive knows no zip without files. */
+	return rc != 0 || (w->zip != NULL && extract_zip_files(w->zip) == 0) ? rc : walk_entries(w, e);
 }
 
 int
@@ -453,32 +487,27 @@ extract_walk(int fd, int dir_fd, const struct extract_limits *limits, const stru
 {
 	int64_t start_mono_ms = clock_mono_ms();
 	struct walk w = {.limits = limits, .fd = fd, .count = {.limits = limits, .watch = watch, .dir_fd = dir_fd}};
-	/* Without it libarchive has no text for names that are not ASCII. Of this thread alone. */
-	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before = (locale_t)0;
 	int rc;
 
 	if (!extract_limits_valid(limits))
 		return err_set(e, ERR_INVALID, "a limit of extraction is missing or out of bounds");
 	w.count.deadline_mono_ms = start_mono_ms + limits->timeout_ms;
-	if (utf8 != (locale_t)0)
-		before = uselocale(utf8);
 	w.tree = extract_tree_new(dir_fd);
 	rc = walk(&w, e);
 	if (rc == 0) {
 		w.count.made.took_ms = clock_mono_ms() - start_mono_ms;
 		*ret_result = w.count.made;
 	}
+	if ((rc == ERR_TOOBIG || rc == ERR_TIMEOUT) && e != NULL && e->hint[0] == '\0')
+		err_hint(e, "submit less, or ask the operator to raise the limits of extraction");
 	if (w.a != NULL)
 		archive_read_free(w.a);
+	extract_zip_free(w.zip);
 	extract_tree_free(w.tree);
 	for (size_t i = 0; i < w.n_links; i++) {
 		free(w.links[i].path);
 		free(w.links[i].target);
 	}
 	free(w.links);
-	if (utf8 != (locale_t)0) {
-		uselocale(before);
-		freelocale(utf8);
-	}
 	return rc;
 }

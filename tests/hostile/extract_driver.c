@@ -1,6 +1,6 @@
 /* extract_driver ARCHIVE DIR [NAME=VALUE...] - unpacks as the worker does and prints the verdict as one JSON line.
  *
- * NAME is a field of struct extract_limits without "max_" (bytes, entries, …). Exit status 0 whenever there is a verdict.
+ * NAME is a field of struct extract_limits without "max_" or "min_" (bytes, entries, …). Exit status 0 whenever there is a verdict.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -19,9 +19,11 @@ take_limit(const char *arg, struct extract_limits *l)
 		const char *name;
 		int64_t *value;
 	} rows[] = {
-		{"bytes=", &l->max_bytes}, {"file_bytes=", &l->max_file_bytes}, {"entries=", &l->max_entries},
-		{"ratio=", &l->max_ratio}, {"depth=", &l->max_depth}, {"name_bytes=", &l->max_name_bytes},
-		{"memory_bytes=", &l->max_memory_bytes}, {"timeout_ms=", &l->timeout_ms},
+		{"archive_bytes=", &l->max_archive_bytes}, {"bytes=", &l->max_bytes}, {"disk_bytes=", &l->max_disk_bytes},
+		{"file_bytes=", &l->max_file_bytes}, {"entries=", &l->max_entries}, {"ratio=", &l->max_ratio},
+		{"depth=", &l->max_depth}, {"name_bytes=", &l->max_name_bytes}, {"memory_bytes=", &l->max_memory_bytes},
+		{"cpu_ms=", &l->max_cpu_ms}, {"timeout_ms=", &l->timeout_ms}, {"free_bytes=", &l->min_free_bytes},
+		{"free_inodes=", &l->min_free_inodes},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

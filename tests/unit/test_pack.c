@@ -157,7 +157,7 @@ what_was_packed_is_unpacked_again(void **state)
 	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
 	assert_int_equal(extract_probe(fd), TARGET_ARCHIVE);
 	dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (extract_walk(fd, dir_fd, &limits, &x, &e) != 0)
+	if (extract_walk(fd, dir_fd, &limits, NULL, &x, &e) != 0)
 		fail_msg("%s", e.msg);
 	assert_int_equal(file_read(dir_fd, "a/t\xc3\xa4st file", &text, &e), 0);
 	assert_string_equal(buf_str(&text), "content");
