@@ -105,9 +105,10 @@ workspaces_method(const struct workspaces *w)
 }
 
 void
-workspaces_no_userns(struct workspaces *w)
+workspaces_confined(struct workspaces *w, bool own_mounts, bool userns)
 {
-	if (w->method == WORKSPACE_OVERLAY_USERNS)
+	w->exposed = !own_mounts;
+	if (w->method == WORKSPACE_OVERLAY_USERNS && !userns)
 		w->method = probe_copy(w->cache_dir);
 }
 
@@ -182,6 +183,23 @@ workspace_close(struct workspaces *w, struct workspace *ws, struct err *e)
 
 /* --- opening --- */
 
+static const char *
+pinned_path(const struct cache_pin *pin)
+{
+	return cache_pin_tree(pin) != NULL ? cache_pin_tree(pin) : cache_pin_blob(pin);
+}
+
+/* Before a run: what was hidden from it is there again. */
+static int
+mend(struct workspaces *w, const struct workspace_want *want, struct err *e)
+{
+	int n = w->exposed ? workspace_mend(w->cache_dir, pinned_path(want->pin), e) : 0;
+
+	if (n > 0)
+		log_warn(NULL, "a tool had made parts of %s unreadable: %d modes were set right", pinned_path(want->pin), n);
+	return n < 0 ? n : 0;
+}
+
 /* Locks the run, with the target's directory made; a sweep may remove either in between. */
 static int
 lock_run(const char *run_dir, struct err *e)
@@ -220,7 +238,7 @@ static int
 fill_by_copy(struct workspace *ws, const struct workspace_want *want, struct err *e)
 {
 	struct copy_options o = {.reflink = ws->method == WORKSPACE_REFLINK, .chown = geteuid() == 0, .uid = want->uid, .gid = want->gid};
-	const char *tree = cache_pin_tree(want->pin), *from_path = tree != NULL ? tree : cache_pin_blob(want->pin);
+	const char *tree = cache_pin_tree(want->pin), *from_path = pinned_path(want->pin);
 	int from = open(from_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), to = open(ws->tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
 
 	if (from < 0 || to < 0)
@@ -336,11 +354,23 @@ workspace_open(struct workspaces *w, const struct workspace_want *want, struct w
 	if (ws.lock_fd < 0)
 		return ws.lock_fd;
 	fault_point("workspace.locked");
-	rc = make_run(w, &ws, want, e);
+	rc = mend(w, want, e);
+	if (rc == 0)
+		rc = make_run(w, &ws, want, e);
 	if (rc != 0) {
 		(void)workspace_close(w, &ws, NULL);
 		return rc;
 	}
 	*ret_ws = ws;
 	return 0;
+}
+
+int
+workspace_check(struct workspaces *w, const struct workspace *ws, struct err *e)
+{
+	int n = w->exposed && ws->mode == WORKSPACE_SHARED ? workspace_mend(w->cache_dir, ws->file[0] != '\0' ? ws->file : ws->source, e) : 0;
+
+	if (n > 0)
+		return err_set(e, ERR_RETRY, "another tool made parts of the shared target unreadable meanwhile");
+	return n;
 }

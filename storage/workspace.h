@@ -47,8 +47,10 @@ void workspaces_close(struct workspaces *w, int64_t deadline_mono_ms);
 /* The method for trees of private runs; single files are copied (or reflinked). */
 enum workspace_method workspaces_method(const struct workspaces *w);
 
-/* The sandbox does not mount in user namespaces here: from now on the next method down. */
-void workspaces_no_userns(struct workspaces *w);
+/* How tools are confined. own_mounts: each has a mount namespace, in which it sees the cache's files read-only or not at all; else what
+ * can be read of a target is looked after at each run. userns: as a plain user, so that the sandbox can mount an overlay for it; else the
+ * next method down is used. To be called before the first run. */
+void workspaces_confined(struct workspaces *w, bool own_mounts, bool userns);
 
 /* How many runs of dead workers the start swept. */
 int workspaces_swept(const struct workspaces *w);
@@ -83,6 +85,10 @@ struct workspace_want {
  * Returns 0 and fills *ret_ws; ERR_RETRY (disk full), ERR_INVALID (bad names), ERR_CONFLICT (the run is at work here already), ERR_IO.
  * Leaves nothing behind on failure. */
 int workspace_open(struct workspaces *w, const struct workspace_want *want, struct workspace *ret_ws, struct err *e);
+
+/* Whether the run has had the whole target to look at, as far as another tool could have hidden some of it meanwhile. Returns 0, ERR_RETRY
+ * (something was hidden, and is not any more) or ERR_IO. */
+int workspace_check(struct workspaces *w, const struct workspace *ws, struct err *e);
 
 /* Takes the run's directory out of sight; unmounting and deleting go on in the background, or here when too much of that is waiting
  * already. The caller may release its pin. May be repeated. Returns 0 or ERR_IO (what is left is swept at the next start). */

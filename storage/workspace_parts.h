@@ -18,6 +18,7 @@ struct workspaces {
 	enum workspace_method method;
 	struct ending *ending;
 	int swept;
+	bool exposed; /* tools can reach the cache's files as their owner */
 };
 
 /* Whether a target's or run's id can be the name of a directory in the cache directory. */
@@ -58,6 +59,12 @@ int copy_file(int from_fd, int to_dir_fd, const char *name, uint32_t mode, const
 
 /* Whether blocks can be shared between files of the directory. */
 bool copy_reflink_works(int dir_fd);
+
+/* --- mending (workspace_mend.c) --- */
+
+/* Makes the tree or file at path, which lies in the cache directory, readable for its owner again. Returns how many modes it changed, or
+ * ERR_IO. */
+int workspace_mend(const char *cache_dir, const char *path, struct err *e);
 
 /* --- mounting (workspace_mount.c) --- */
 

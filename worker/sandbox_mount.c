@@ -146,7 +146,7 @@ mount_overlay(const struct box *b, struct err *e)
 	/* Linux before 5.10 does not know volatile: what is written there need not reach the disk, nothing of it outlives the run. */
 	static const char *const more[] = {",volatile", ""};
 	/* Left by an earlier step of the run, a mark that keeps others from taking its layers for sound. */
-	static const char *const marks[] = {"work/incompat/volatile", "work/incompat"};
+	static const char *const marks[] = {"work/incompat/volatile/dirty", "work/incompat/volatile", "work/incompat"};
 	char options[4096], mark[1024];
 	int rc = -1;
 
@@ -156,7 +156,7 @@ mount_overlay(const struct box *b, struct err *e)
 		return ERR_IO;
 	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
 		snprintf(mark, sizeof(mark), OLD "%s/%s", b->paths.work, marks[i]);
-		(void)rmdir(mark);
+		(void)(i == 0 ? unlink(mark) : rmdir(mark));
 	}
 	for (size_t i = 0; rc != 0 && i < sizeof(more) / sizeof(more[0]) && (i == 0 || errno == EINVAL); i++) {
 		if (snprintf(options, sizeof(options), "userxattr,redirect_dir=nofollow,metacopy=off,index=off,lowerdir=" OLD "%s,upperdir=" OLD

@@ -337,5 +337,5 @@ job_run_steps(struct job *j, struct err *e)
 		rc = run_step(j, i, deadline_mono_ms, e);
 		skip = j->steps[i].state != STEP_OK && j->steps[i].state != STEP_FOUND && r.step->stop_on_failure;
 	}
-	return rc;
+	return rc == 0 ? workspace_check(j->worker->spaces, &j->ws, e) : rc;
 }

@@ -152,8 +152,7 @@ worker_open(struct worker *w, struct err *e)
 	}
 	if (rc == 0) {
 		bound_slots(w);
-		if (w->caps.rung != RUNG_USER)
-			workspaces_no_userns(w->spaces);
+		workspaces_confined(w->spaces, w->caps.rung == RUNG_ROOT || w->caps.rung == RUNG_USER, w->caps.rung == RUNG_USER);
 		if (!config_once(&w->config) && w->caps.rung != RUNG_NONE)
 			w->stock = sandbox_stock_new(&w->caps, w->tools.toolchain, STOCK);
 	}
