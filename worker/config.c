@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "storage/extract_settings.h"
 
 #define DAY_MS (24 * 3600 * INT64_C(1000))
 #define TEXT(env, flag, field, def, text) {env, flag, SETTING_TEXT, offsetof(struct config, field), def, 0, 0, NULL, false, text}
@@ -45,6 +46,7 @@ static const struct setting rows[] = {
 	NUMBER("CACHE_MIN_FREE_INODES", INT, cache_min_free_inodes, "5000", 0, INT64_C(1) << 40, "Inodes of the file system that are left free."),
 	NUMBER("CACHE_SWEEP", DURATION, cache_sweep_ms, "30m", 1000, DAY_MS, "How often one of the node's workers evicts what is over CACHE_TTL and clears away what crashes left."),
 
+	EXTRACT_SETTINGS(struct config, extract),
 	STORE_SETTINGS(struct config, store),
 
 	TEXT("DROVER_NODE", NULL, node, "", "Name of this node; default the host's."),

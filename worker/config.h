@@ -9,6 +9,7 @@
 #include "base/settings.h"
 #include "cluster/cluster_settings.h"
 #include "proto/run.h"
+#include "storage/extract.h"
 #include "storage/store_settings.h"
 
 /* Value of `once` where the worker was not asked to end after one run: "" is a request too, a hand-made dispatch. */
@@ -20,6 +21,7 @@ struct config { /* fields are described by their rows in config.c */
 	int64_t slots, uid_base, drain_ms, log_max_bytes, artifacts_max_bytes, artifacts_max, processes_max;
 	char *cache_dir;
 	int64_t cache_max_bytes, cache_ttl_ms, cache_min_free_bytes, cache_min_free_inodes, cache_sweep_ms;
+	struct extract_limits extract;
 	struct store_settings store;
 	char *node, *node_id, *alloc_id, *job_id, *secrets_dir, *meta_workflow, *meta_target, *meta_parameters;
 	int64_t alloc_index, cpu_limit_mhz, memory_limit_mb;

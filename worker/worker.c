@@ -65,7 +65,7 @@ open_cache(struct worker *w, struct err *e)
 	const struct config *c = &w->config;
 	struct cache_config cc = {.dir = c->cache_dir, .max_bytes = c->cache_max_bytes, .ttl_ms = c->cache_ttl_ms,
 	    .min_free_bytes = c->cache_min_free_bytes, .min_free_inodes = c->cache_min_free_inodes, .uid = (uint32_t)c->uid_base,
-	    .gid = (uint32_t)c->uid_base, .limits = extract_limits_default()};
+	    .gid = (uint32_t)c->uid_base, .limits = c->extract};
 
 	w->cache = cache_open(&cc, e);
 	if (w->cache == NULL)

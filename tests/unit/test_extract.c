@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "storage/extract.h"
 #include "storage/extract_parts.h"
+#include "storage/extract_settings.h"
 
 static const char *
 repeat(const char *piece, size_t n)
@@ -409,6 +410,34 @@ kinds_are_told_by_content(void **state)
 	}
 }
 
+struct program {
+	struct extract_limits limits;
+};
+
+static void
+settings_and_defaults_agree(void **state)
+{
+	static const struct setting rows[] = {EXTRACT_SETTINGS(struct program, limits)};
+	static const struct settings_table table = {"t", "a test", rows, sizeof(rows) / sizeof(rows[0]), NULL};
+	const struct extract_limits l = extract_limits_default();
+	/* All but the two floors, which are the cache's settings. */
+	const size_t n_fields = sizeof(l) / sizeof(int64_t) - 2;
+	struct program p = {{0}};
+	char *argv[] = {"t", NULL};
+	struct err e;
+
+	(void)state;
+	for (size_t i = 0; i < table.n; i++)
+		unsetenv(rows[i].env);
+	assert_int_equal(settings_load(&table, &p, 1, argv, NULL, &e), 0);
+	assert_memory_equal(&p.limits, &l, sizeof(l));
+	assert_int_equal(table.n, n_fields);
+	for (size_t i = 0; i < table.n; i++)
+		for (size_t k = 0; k < i; k++)
+			assert_int_not_equal(rows[i].offset, rows[k].offset);
+	settings_release(&table, &p);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -422,7 +451,7 @@ main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(limits_are_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_cut_archive_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_cancel_ends_the_helper, setup, teardown),
-		cmocka_unit_test(kinds_are_told_by_content),
+		cmocka_unit_test(kinds_are_told_by_content), cmocka_unit_test(settings_and_defaults_agree),
 	};
 	int helper = extract_helper_main(argc, argv);
 
