@@ -77,6 +77,17 @@ cache_lock(struct cache *c, const char *name, int how, bool wait, const atomic_b
 	}
 }
 
+int
+cache_lock_entry(struct cache *c, const char *name, int how, const atomic_bool *stop, struct err *e)
+{
+	int fd = cache_lock(c, name, how, true, stop, e);
+
+	/* Not even an inode for the lock's file. */
+	if (fd == ERR_RETRY && cache_emergency(c, CACHE_BLOCK_BYTES, NULL) == 0)
+		fd = cache_lock(c, name, how, true, stop, e);
+	return fd;
+}
+
 /* --- entries --- */
 
 const char *
@@ -338,11 +349,13 @@ check_want(const struct cache_want *w, struct err *e)
 static int
 fill(struct cache *c, const char *name, const struct cache_want *w, bool tree, const atomic_bool *stop, bool *ret_miss, struct err *e)
 {
+	struct err own = {0};
 	struct flight f;
 	int64_t size_bytes = tree ? -1 : w->size_bytes;
-	int rc = flight_board(c, name, w, stop, &f, e);
+	int rc;
 
-	if (rc != 0)
+	e = e != NULL ? e : &own; /* the others want to know it, whoever asked us */
+	if ((rc = flight_board(c, name, w, stop, &f, e)) != 0)
 		return rc;
 	if (!cache_complete(c, name, size_bytes)) {
 		rc = flight_verdict(&f, e);
@@ -387,7 +400,7 @@ cache_pin_entry(struct cache *c, const struct cache_want *w, bool tree, const at
 
 	cache_entry_name(w->sha256, tree, name);
 	/* From here on nobody can evict it, so what was seen complete stays. */
-	fd = cache_lock(c, name, LOCK_SH, true, stop, e);
+	fd = cache_lock_entry(c, name, LOCK_SH, stop, e);
 	if (fd < 0)
 		return fd;
 	if (!cache_complete(c, name, tree ? -1 : w->size_bytes) && (rc = fill(c, name, w, tree, stop, &miss, e)) != 0) {

@@ -120,6 +120,7 @@ settle(struct cache *c, const char *name, struct err *e)
 	struct cache_measure sum = {.bytes = CACHE_BLOCK_BYTES, .inodes = 1}; /* of the mark */
 	struct cache_mark mark;
 	struct index_item item = {0};
+	struct stat st;
 	int rc;
 
 	(void)unlinkat(c->dir_fd, cache_entry_path(name, "mark", path), 0);
@@ -128,11 +129,18 @@ settle(struct cache *c, const char *name, struct err *e)
 	memcpy(mark.boot_id, c->boot_id, sizeof(mark.boot_id));
 	if ((rc = cache_write_mark(c, name, &mark, e)) != 0)
 		return rc;
+	/* What the mark takes itself is known now. */
+	if (fstatat(c->dir_fd, cache_entry_path(name, "mark", path), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    st.st_blocks * INT64_C(512) != CACHE_BLOCK_BYTES) {
+		mark.bytes += st.st_blocks * INT64_C(512) - CACHE_BLOCK_BYTES;
+		if ((rc = cache_write_mark(c, name, &mark, e)) != 0)
+			return rc;
+	}
 	fault_point("cache.marked");
 	rc = index_find(c, name, &item, e);
 	if (rc != 0 && rc != ERR_NOTFOUND)
 		return rc;
-	rc = index_charge(c, name, sum.bytes, sum.inodes, is_transient(c, &item, sum.bytes) ? CACHE_TRANSIENT : 0, rc == 0, e);
+	rc = index_charge(c, name, mark.bytes, mark.inodes, is_transient(c, &item, mark.bytes) ? CACHE_TRANSIENT : 0, rc == 0, e);
 	fault_point("cache.charged");
 	return rc;
 }

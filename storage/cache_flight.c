@@ -34,7 +34,7 @@ flight_board(struct cache *c, const char *name, const struct cache_want *w, cons
 
 	*ret = (struct flight){.cache = c, .arrived_mono_us = clock_mono_us(), .object = object_of(w)};
 	(void)snprintf(lock, sizeof(lock), "%s.fill", name);
-	ret->fd = cache_lock(c, lock, LOCK_EX, true, stop, e);
+	ret->fd = cache_lock_entry(c, lock, LOCK_EX, stop, e);
 	return ret->fd >= 0 ? 0 : ret->fd;
 }
 

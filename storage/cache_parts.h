@@ -64,6 +64,9 @@ const char *cache_entry_path(const char *name, const char *what, char out[CACHE_
  * descriptor, ERR_CONFLICT (not wait: held by someone else), ERR_CANCELED, ERR_RETRY (no space), ERR_IO. */
 int cache_lock(struct cache *c, const char *name, int how, bool wait, const atomic_bool *stop, struct err *e);
 
+/* The same, waiting; on a full disk one emergency eviction makes room for the lock's file. */
+int cache_lock_entry(struct cache *c, const char *name, int how, const atomic_bool *stop, struct err *e);
+
 /* Whether the entry may be served as it is: a mark of this boot, and data of the right kind (and size, if >= 0). */
 bool cache_complete(struct cache *c, const char *name, int64_t size_bytes);
 

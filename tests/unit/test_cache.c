@@ -459,6 +459,52 @@ many_threads_download_once(void **state)
 	assert_int_equal(atomic_load(&c.gets), 1);
 }
 
+static int
+failing_get(struct object_store *s, const char *bucket, const char *key, int64_t offset, int64_t len, const char *if_match,
+    int (*write_cb)(void *arg, const void *data, size_t n), void *arg, struct object_info *info, const atomic_bool *stop,
+    struct err *e)
+{
+	struct counted *c = (struct counted *)(void *)s;
+
+	(void)bucket, (void)key, (void)offset, (void)len, (void)if_match, (void)write_cb, (void)arg, (void)info, (void)stop;
+	atomic_fetch_add(&c->gets, 1);
+	while (!atomic_load(&c->open))
+		usleep(1000);
+	return err_set(e, ERR_RETRY, "the store is away");
+}
+
+/* Those who waited take the error over; who comes later tries again. */
+static void
+a_failed_download_fails_all_who_waited(void **state)
+{
+	static const struct object_store_ops ops = {.get = failing_get};
+	struct place *p = *state;
+	struct counted c = {.s = *p->store, .real = p->store};
+	struct getter g[8];
+	pthread_t threads[8];
+	int gets;
+
+	c.s.ops = &ops;
+	for (size_t i = 0; i < 8; i++) {
+		g[i] = (struct getter){.cache = p->cache, .want = want(p, 1), .rc = 0};
+		g[i].want.store = &c.s;
+		assert_int_equal(pthread_create(&threads[i], NULL, get_and_release, &g[i]), 0);
+	}
+	while (atomic_load(&c.gets) == 0 || at_fill_lock(p->sha[1]) < 8)
+		usleep(1000);
+	gets = atomic_load(&c.gets);
+	atomic_store(&c.open, true);
+	for (size_t i = 0; i < 8; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(g[i].rc, ERR_RETRY);
+	}
+	assert_int_equal(atomic_load(&c.gets), gets);
+	get_and_release(&g[0]);
+	assert_int_equal(g[0].rc, ERR_RETRY);
+	assert_int_equal(atomic_load(&c.gets), gets + 1);
+	cache_release(get(p, 1, false));
+}
+
 static void
 a_wait_for_another_download_can_be_canceled(void **state)
 {
@@ -691,6 +737,142 @@ a_sweep_leaves_a_live_download_alone(void **state)
 	assert_int_equal(g.rc, 0);
 }
 
+/* --- what others did to the directory --- */
+
+static void
+write_file(const struct place *p, const char *name, const void *data, size_t len)
+{
+	char path[200];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", p->cache_dir, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, data, len), (long)len);
+	close(fd);
+}
+
+static void
+an_index_that_cannot_be_trusted_is_made_again(void **state)
+{
+	struct place *p = *state;
+	char path[200], garbage[2000];
+	struct index_sums sums;
+
+	cache_release(get(p, 0, true));
+	cache_release(get(p, 1, false));
+	snprintf(path, sizeof(path), "%s/index", p->cache_dir);
+	for (int i = 0; i < 6; i++) {
+		bool miss;
+		int fd = -1;
+
+		random_bytes(garbage, sizeof(garbage));
+		if (i == 0) {
+			assert_int_equal(unlink(path), 0);
+		} else if (i == 1) {
+			assert_int_equal(truncate(path, 0), 0);
+		} else if (i == 2) {
+			assert_int_equal(truncate(path, 600), 0); /* a whole header, and nothing behind it */
+		} else if (i == 3) {
+			write_file(p, "index", garbage, sizeof(garbage));
+		} else {
+			/* A right header before slots and buckets that lie: links into nowhere, or in circles. */
+			if (i == 5)
+				memset(garbage, 1, sizeof(garbage));
+			fd = open(path, O_WRONLY | O_CLOEXEC);
+			for (off_t at = 512; at < 90000; at += (off_t)sizeof(garbage))
+				assert_int_equal(pwrite(fd, garbage, sizeof(garbage), at), (long)sizeof(garbage));
+			close(fd);
+		}
+		for (size_t k = 2; k < 5; k++)
+			cache_release(get(p, k, false));
+		assert_int_equal(index_sums(p->cache, &sums, NULL), 0);
+		assert_true(sums.entries >= 3);
+		reopen(p);
+		if (i >= 4) /* a lie that nobody came across */
+			assert_int_equal(index_rebuild(p->cache, NULL), 0);
+		check_account(p);
+		check_service(p, &miss);
+		assert_false(miss);
+	}
+}
+
+static void
+strange_things_in_the_directory_are_no_harm(void **state)
+{
+	struct place *p = *state;
+	char path[200];
+	bool miss;
+
+	write_file(p, "objects/note", "x", 1);
+	write_file(p, "tmp/note", "x", 1);
+	write_file(p, "trash/note", "x", 1);
+	write_file(p, "locks/note", "x", 1);
+	snprintf(path, sizeof(path), "%s/objects/zz", p->cache_dir);
+	assert_int_equal(symlink("/etc", path), 0);
+	/* Where an entry belongs lies something else. */
+	snprintf(path, sizeof(path), "%s/objects/%.2s", p->cache_dir, p->sha[0]);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/objects/%.2s/%s.blob", p->cache_dir, p->sha[0], p->sha[0]);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/objects/%.2s/%s.blob/data", p->cache_dir, p->sha[0], p->sha[0]);
+	assert_int_equal(symlink("/etc/passwd", path), 0);
+	snprintf(path, sizeof(path), "%s/objects/%.2s/%s.tree", p->cache_dir, p->sha[0], p->sha[0]);
+	assert_int_equal(symlink("/etc", path), 0);
+	snprintf(path, sizeof(path), "%s/tmp/%s.blob", p->cache_dir, p->sha[0]);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	{
+		struct cache_config c = config_of(p->cache_dir);
+		struct cache_pin *pin;
+		struct stat st;
+
+		cache_close(p->cache);
+		p->cache = cache_open(&c, NULL);
+		assert_non_null(p->cache);
+		pin = get(p, 0, true);
+		cache_release(pin);
+		pin = get(p, 0, false);
+		assert_true(digest_is(cache_pin_blob(pin), p->sha[0]));
+		assert_int_equal(lstat(cache_pin_blob(pin), &st), 0);
+		assert_true(S_ISREG(st.st_mode));
+		cache_release(pin);
+	}
+	assert_int_equal(access("/etc/passwd", F_OK), 0);
+	assert_int_equal(cache_sweep(p->cache, NULL), 0);
+	snprintf(path, sizeof(path), "%s/tmp/note", p->cache_dir);
+	assert_int_equal(unlink(path), 0); /* left alone */
+	check_service(p, &miss);
+}
+
+static void
+folders_that_are_not_ours_are_refused(void **state)
+{
+	struct place *p = *state;
+	struct cache_config c = config_of(p->cache_dir);
+	char path[200], to[200];
+	struct err e = {0};
+
+	cache_close(p->cache);
+	p->cache = NULL;
+	snprintf(path, sizeof(path), "%s/objects", p->cache_dir);
+	snprintf(to, sizeof(to), "%s/elsewhere", p->cache_dir);
+	assert_int_equal(rename(path, to), 0);
+	assert_int_equal(symlink(to, path), 0);
+	assert_null(cache_open(&c, &e));
+	assert_int_equal(e.code, ERR_INVALID);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rename(to, path), 0);
+	if (geteuid() == 0) {
+		assert_int_equal(chown(path, 1234, 1234), 0);
+		assert_null(cache_open(&c, &e));
+		assert_int_equal(e.code, ERR_DENIED);
+		assert_true(e.hint[0] != '\0');
+		assert_int_equal(chown(path, 0, 0), 0);
+	}
+	p->cache = cache_open(&c, &e);
+	assert_non_null(p->cache);
+}
+
 /* --- eviction --- */
 
 /* Sets an entry's clock; the index learns of it when it is made again. */
@@ -905,6 +1087,8 @@ main(int argc, char **argv)
 		IN_PLACE(the_second_get_is_a_hit), IN_PLACE(a_tree_is_unpacked_beside_the_blob_in_use),
 		IN_PLACE(a_tree_of_another_boot_is_made_again), IN_PLACE(what_was_not_promised_is_refused),
 		IN_PLACE(many_threads_download_once), IN_PLACE(a_wait_for_another_download_can_be_canceled),
+		IN_PLACE(a_failed_download_fails_all_who_waited), IN_PLACE(an_index_that_cannot_be_trusted_is_made_again),
+		IN_PLACE(strange_things_in_the_directory_are_no_harm), IN_PLACE(folders_that_are_not_ours_are_refused),
 		IN_PLACE(death_at_any_step_of_a_fill_leaves_a_right_cache), IN_PLACE(death_at_any_step_of_an_eviction_loses_the_entry_only),
 		IN_PLACE(death_in_any_change_of_the_index_leaves_a_right_cache),
 		IN_PLACE(death_while_verifying_after_a_reboot_serves_nothing_unverified),
