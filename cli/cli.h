@@ -60,6 +60,7 @@ int cmd_cache_verify(struct cli *c);
 int cmd_cancel(struct cli *c);
 int cmd_dev(struct cli *c);
 int cmd_events(struct cli *c);
+int cmd_explain(struct cli *c);
 int cmd_findings(struct cli *c);
 int cmd_init(struct cli *c);
 int cmd_logs(struct cli *c);

@@ -10,6 +10,7 @@
 #include "cli/interrupt.h"
 #include "cli/render.h"
 #include "cli/run_filter.h"
+#include "cli/run_history.h"
 #include "cli/text.h"
 #include "cli/wait.h"
 
@@ -207,30 +208,6 @@ print_steps(struct cli *c, const json_t *steps)
 	cli_print_table(c, t, "");
 }
 
-static void
-print_history(struct cli *c, const json_t *history)
-{
-	static const struct column columns[] = {{"AT", 0, NULL}, {"STATE", 0, state_style}, {"ATTEMPT", TABLE_RIGHT, NULL},
-		{"REASON", TABLE_SHRINK, NULL}};
-	struct table *t;
-	size_t i;
-	json_t *moment;
-
-	if (json_array_size(history) == 0)
-		return;
-	t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
-	json_array_foreach(history, i, moment)
-	{
-		char attempt[24];
-
-		snprintf(attempt, sizeof(attempt), "%lld", (long long)json_number(moment, "attempt"));
-		table_add(t, (const char *const[]){json_text(moment, "at"), json_text(moment, "state"), attempt,
-		    json_text(moment, "reason")});
-	}
-	printf("\n");
-	cli_print_table(c, t, "");
-}
-
 static int
 show_run(struct cli *c, const json_t *answer)
 {
@@ -261,7 +238,7 @@ show_run(struct cli *c, const json_t *answer)
 		cli_print_field(c, "Findings", found, NULL);
 	}
 	print_steps(c, json_object_get(run, "steps"));
-	print_history(c, json_object_get(run, "history"));
+	run_history_print(c, json_object_get(run, "history"));
 	buf_release(&line);
 	return EXIT_FINE;
 }

@@ -98,6 +98,7 @@ const struct command cli_commands[] = {
 	{"cancel", "[RUN...]", 0, -1, "stop runs: these, or all that a filter names", OPTIONS(cancel_options), cmd_cancel},
 	{"dev", "", 0, 0, "start everything on this machine: dispatcher, store and workers, no Nomad", OPTIONS(dev_options), cmd_dev},
 	{"events", "", 0, 0, "follow what happens", OPTIONS(events_options), cmd_events},
+	{"explain", "RUN", 1, 1, "tell why a run waits, or how it ended: one answer from queue, workers and Nomad", NULL, 0, cmd_explain},
 	{"findings", "RUN", 1, 1, "show what a run found", OPTIONS(findings_options), cmd_findings},
 	{"init", "", 0, 0, "make the first API tokens", OPTIONS(init_options), cmd_init},
 	{"logs", "RUN", 1, 1, "show a run's log", OPTIONS(logs_options), cmd_logs},

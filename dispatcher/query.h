@@ -19,6 +19,10 @@ void query_run(struct call *c, void (*then)(struct call *c));
 /* Frees what a lookup owns (for data_free). */
 void run_lookup_release(void *data);
 
+/* A lane of the queue, and a request for capacity, as the API shows them. */
+json_t *depth_json(const struct core_depth *q);
+json_t *request_json(const struct request_row *row);
+
 /* Routes. */
 void runs_list(struct http_req *r, void *ctx);
 void run_show(struct http_req *r, void *ctx);

@@ -41,7 +41,7 @@ workers_list(struct http_req *r, void *ctx)
 	call_reply_indexed(c, 200, json_pack("{s:o}", "workers", list));
 }
 
-static json_t *
+json_t *
 depth_json(const struct core_depth *q)
 {
 	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "vertical", q->vertical, "class",
@@ -50,14 +50,20 @@ depth_json(const struct core_depth *q)
 	    (json_int_t)q->oldest_ms, "workers", (json_int_t)q->workers, "slots_free", (json_int_t)q->slots_free);
 }
 
-static void
-add_request(void *arg, const struct request_row *row)
+json_t *
+request_json(const struct request_row *row)
 {
 	static const char *const words[REQ_STATES] = {"wanted", "dispatched", "active", "stopping", "done"};
 
-	json_array_append_new(arg, json_pack("{s:I, s:s, s:s, s:s, s:s, s:I}", "seq", (json_int_t)row->seq, "vertical", row->vertical,
-	    "class", run_class_word(row->class), "state", words[row->state], "job_id", row->child, "age_ms",
-	    (json_int_t)(clock_real_ms() - row->created_real_ms)));
+	return json_pack("{s:I, s:s, s:s, s:s, s:s, s:I}", "seq", (json_int_t)row->seq, "vertical", row->vertical, "class",
+	    run_class_word(row->class), "state", words[row->state], "job_id", row->child, "age_ms",
+	    (json_int_t)(clock_real_ms() - row->created_real_ms));
+}
+
+static void
+add_request(void *arg, const struct request_row *row)
+{
+	json_array_append_new(arg, request_json(row));
 }
 
 void

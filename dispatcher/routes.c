@@ -10,6 +10,7 @@
 #include "dispatcher/bulk.h"
 #include "dispatcher/bundle.h"
 #include "dispatcher/doctor.h"
+#include "dispatcher/explain.h"
 #include "dispatcher/health.h"
 #include "dispatcher/meters.h"
 #include "dispatcher/pauses.h"
@@ -44,6 +45,7 @@ static const struct http_route routes[] = {
 	POST("/v1/runs/cancel", runs_cancel, 4 * KIB, SCOPE_SUBMIT),
 	POST("/v1/runs/requeue", runs_requeue, 4 * KIB, SCOPE_SUBMIT),
 	POST("/v1/runs/purge", runs_purge, 4 * KIB, SCOPE_SUBMIT),
+	GET("/v1/run/:id/explain", run_explain, SCOPE_READ),
 	GET("/v1/run/:id/logs", run_logs, SCOPE_READ),
 	GET("/v1/run/:id/findings", run_findings, SCOPE_READ),
 	GET("/v1/run/:id/artifacts", run_artifacts, SCOPE_READ),

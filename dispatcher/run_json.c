@@ -27,6 +27,12 @@ or_empty(json_t *v)
 	return v == NULL ? json_array() : json_incref(v);
 }
 
+json_t *
+wait_json(const struct core_wait *w)
+{
+	return json_pack("{s:s, s:s, s:I}", "code", w->code, "text", w->text, "position", (json_int_t)w->position);
+}
+
 static json_t *
 waiting_json(struct dispatcher *d, const struct run_row *row)
 {
@@ -34,7 +40,7 @@ waiting_json(struct dispatcher *d, const struct run_row *row)
 
 	if (row->state != RUN_QUEUED || !core_why(d->core, clock_now(), row->id, &w))
 		return json_null();
-	return json_pack("{s:s, s:s, s:I}", "code", w.code, "text", w.text, "position", (json_int_t)w.position);
+	return wait_json(&w);
 }
 
 static json_t *

@@ -18,6 +18,9 @@ json_t *run_json(struct dispatcher *d, const struct ledger_run *r, bool brief);
  * become slower as the queue grows. spec is borrowed. */
 json_t *run_json_parts(struct dispatcher *d, const struct ledger_run *r, json_t *spec, bool brief);
 
+/* Why a run waits. New reference. */
+json_t *wait_json(const struct core_wait *w);
+
 /* A target as the API shows it. New reference. */
 json_t *target_json(const struct ledger_target *t);
 

@@ -1,0 +1,78 @@
+"""Why a run waits, runs or has ended, in one answer that a person can act on."""
+
+import pytest
+
+from alone import Dispatcher
+
+
+@pytest.fixture(name="d")
+def d_fixture(tmp_path):
+    dispatcher = Dispatcher(tmp_path)
+    yield dispatcher
+    assert dispatcher.stop() == 0, (tmp_path / "log").read_text()
+
+
+def explain(d, run):
+    a = d.call("GET", f"/v1/run/{run}/explain")
+    assert a.status == 200, a.body
+    return a.json["explain"]
+
+
+def test_without_a_worker_it_says_so(d):
+    run = d.submit()["id"]
+    x = explain(d, run)
+    assert x["waiting"]["code"] == "no_worker" and x["workers"] == [] and x["nomad"]["state"] == "off"
+    assert x["waiting"]["text"] in x["summary"] and x["lane"]["vertical"] == "python" and x["lane"]["queued"] == 1
+    assert x["history"][0]["state"] == "queued"
+
+
+def test_behind_others_it_tells_its_place_and_who_is_busy(d):
+    d.register(slots=1)
+    target = d.upload()
+    runs = [d.submit(target)["id"] for _ in range(4)]
+    d.take()
+    x = explain(d, runs[3])
+    assert x["waiting"]["position"] == 3 and "place 3" in x["summary"]
+    assert [(w["worker"], w["state"], w["leases"], w["slots"]) for w in x["workers"]] == [("w1", "busy", 1, 1)]
+
+
+def test_an_unfit_worker_says_why(d):
+    d.register(health="the store cannot be reached")
+    x = explain(d, d.submit()["id"])
+    assert x["workers"][0]["state"] == "unfit" and "store" in x["workers"][0]["why"]
+
+
+def test_a_retry_tells_of_its_attempts(d):
+    d.register()
+    run = d.submit()["id"]
+    lease = d.take()
+    x = explain(d, run)
+    assert x["summary"].startswith("It runs, attempt 1") and "w1" in x["summary"] and x["waiting"] is None
+    d.report(lease, "failed", fail_class="infra", reason="no disk")
+    x = explain(d, run)
+    assert "1 attempt" in x["summary"] or x["state"] == "running"
+
+
+def test_what_has_ended_says_how(d):
+    d.register()
+    run = d.submit()["id"]
+    d.report(d.take(), "failed", fail_class="tool", reason="step main: exit code 3")
+    x = explain(d, run)
+    assert x["state"] == "failed" and "exit code 3" in x["summary"] and "lane" not in x
+    done = d.submit()["id"]
+    d.report(d.take())
+    assert "completed" in explain(d, done)["summary"]
+    assert d.call("GET", "/v1/run/echo-0000000000000000/explain").status == 404
+
+
+def test_pauses_and_keys_are_named(d):
+    d.register()
+    first = d.submit(concurrency={"key": "prod"})["id"]
+    second = d.submit(concurrency={"key": "prod"})["id"]
+    d.take()
+    x = explain(d, second)
+    assert x["waiting"]["code"] == "key" and "prod" in x["waiting"]["text"]
+    d.call("PUT", "/v1/pause/tenant/default", {"reason": "audit"})
+    x = explain(d, second)
+    assert x["waiting"]["code"] == "paused" and "audit" in x["summary"] and x["paused"][0]["kind"] == "tenant"
+    assert first != second
