@@ -70,6 +70,8 @@ may_ask(struct core *c, struct now now, struct vertical *v)
 		vertical_wake_ledger(c, v);
 		return false;
 	}
+	if (!gate_open(c, now, v))
+		return false;
 	if (now.mono_ms < v->hold_mono) {
 		vertical_wake(c, v, v->hold_mono);
 		return false;
@@ -87,6 +89,9 @@ plan_run(struct core *c, struct now now, struct vertical *v, struct txn *t)
 	if (!may_ask(c, now, v))
 		return;
 	gather(c, now, v, &in);
+	/* For the probe one is enough, and nothing is asked for while one is on its way. */
+	if (v->breaker.state == BREAKER_HALF_OPEN)
+		in.window = v->requests == 0 ? 1 : 0;
 	out = plan_one_shots(&in);
 	for (size_t k = 0; k < RUN_CLASSES; k++) {
 		for (size_t n = 0; n < out.ask[k]; n++) {

@@ -145,6 +145,23 @@ check_shares(const struct core *c)
 	assert(running == 0);
 }
 
+/* A probe is under way, or its place is free. */
+static void
+check_probes(const struct core *c)
+{
+	list_each(&c->verticals, l, after) {
+		const struct vertical *v = container_of(l, struct vertical, all);
+		bool found = v->breaker.state != BREAKER_HALF_OPEN || v->breaker.probe == 0;
+
+		list_each(&c->runs, k, after_k) {
+			const struct run *run = container_of(k, struct run, all);
+
+			found = found || (run->entry.order == v->breaker.probe && (run->grant != NULL || run->txn != NULL));
+		}
+		assert(found);
+	}
+}
+
 static void
 check_lanes(const struct core *c)
 {
@@ -182,5 +199,6 @@ core_check(const struct core *c)
 	check_requests(c);
 	check_lanes(c);
 	check_shares(c);
+	check_probes(c);
 	keys_check(c);
 }

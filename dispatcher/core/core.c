@@ -311,8 +311,6 @@ core_next_wake(const struct core *c)
 static void
 timer_fire(struct core *c, struct now now, struct timer *t)
 {
-	struct vertical *v;
-
 	switch (t->kind) {
 	case TIMER_RUN:
 		run_timer(c, now, container_of(t, struct run, timer));
@@ -330,10 +328,7 @@ timer_fire(struct core *c, struct now now, struct timer *t)
 		request_step(c, now, container_of(t, struct request, timer));
 		break;
 	case TIMER_VERTICAL:
-		v = container_of(t, struct vertical, timer);
-		v->dirty = true;
-		for (size_t k = 0; k < RUN_CLASSES; k++)
-			v->lanes[k].dirty = true;
+		vertical_all_dirty(container_of(t, struct vertical, timer));
 		break;
 	case TIMER_DRAIN:
 		drain_timer(c, now);

@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "dispatcher/core/breaker.h"
 #include "proto/run.h"
 
 #define CORE_CHILD_MAX 192   /* Nomad job id of a dispatched child, with NUL */
@@ -410,11 +411,29 @@ struct core_drain_state {      /* of one allocation */
  * where it runs; ERR_TOOBIG: more than CORE_DRAINS_MAX marks. out (n entries, may be NULL) is filled in each case. */
 int core_drain(struct core *c, struct now now, const struct core_drain *d, struct core_drain_state *out, struct err *e);
 
+/* ---- circuit breakers ---- */
+
+/* Something that every run needs (the object store, …) cannot be reached, or can again: while it is away no run is leased. */
+void core_dependency(struct core *c, struct now now, const char *name, bool ok, const char *why);
+
+struct core_breaker {
+	const char *kind;          /* "vertical": its runs fail for want of something around them; "dependency" */
+	char name[TENANT_NAME_MAX];
+	enum breaker_state state;
+	unsigned failures;         /* in a row */
+	int64_t until_ms;          /* open: from now until it is tried again; 0: unknown */
+	char why[REASON_MAX];      /* of the last failure */
+};
+/* Calls each for every breaker, closed ones included. */
+void core_breakers(const struct core *c, struct now now, void (*each)(void *arg, const struct core_breaker *b), void *arg);
+
 /* ---- reading (for status, queue, workers; valid until the next event) ---- */
 
 struct core_wait { /* why a queued run waits */
-	char code[24];  /* "ready", "backoff", "window", "capacity_requested", "placement", "starting", "warm_start" (looping workers
-	                 * cannot start), "no_worker", "nomad_away", "ledger", "alone" (in a worker that crashed: waits for a worker without other runs) */
+	char code[24];  /* "ready", "backoff" (not before its time), "breaker" (its vertical's, or a dependency is away), "paused", "key" (its
+	                 * concurrency key has no slot), "window", "capacity_requested", "placement", "starting", "warm_start" (looping
+	                 * workers cannot start), "no_worker", "nomad_away", "ledger", "alone" (in a worker that crashed: waits for a worker
+	                 * without other runs) */
 	char text[REASON_MAX];
 	size_t position;  /* 1 = next in its vertical and class */
 };

@@ -88,8 +88,17 @@ struct vertical {
 	struct map *share_by_tenant;
 	struct share_clock share_clock;
 	int64_t shared_mono;     /* when running leases were charged last */
+	struct breaker breaker;  /* of its runs */
 	uint64_t arrivals, served; /* attempts that looping workers may take: came to want a slot, ended */
 	struct service service;  /* how long they take */
+};
+
+#define DEPENDENCIES_MAX 8
+
+struct dependency {
+	char name[TENANT_NAME_MAX];
+	bool ok;
+	char why[REASON_MAX];
 };
 
 struct run_change {
@@ -145,6 +154,8 @@ struct core {
 	struct effect_node *effects, **effects_end;
 	bool listing;
 	struct run_row *scratch; /* of core_find */
+	struct dependency dependencies[DEPENDENCIES_MAX];
+	size_t n_dependencies;
 	struct link pauses;
 	struct link dirty_keys;  /* whose slots may have become free */
 	struct map *keys;
@@ -212,6 +223,22 @@ void core_settle(struct core *c, struct now now);
 /* Asks for the one-shots that the vertical lacks: in t as far as it has room, the rest (and all, if t is NULL) in commits of
  * their own. */
 void plan_run(struct core *c, struct now now, struct vertical *v, struct txn *t);
+
+/* Everything of the vertical is matched and planned again / of every one. */
+void vertical_all_dirty(struct vertical *v);
+void verticals_dirty(struct core *c);
+
+/* --- gates.c --- */
+
+/* Whether runs of the vertical may be leased now; if not, it is looked at again in time. */
+bool gate_open(struct core *c, struct now now, struct vertical *v);
+
+/* The attempt ended like that: its vertical's breaker learns of it / it ended, or was not begun, without telling anything. */
+void gate_attempt_ended(struct core *c, struct now now, const struct run *run, const struct run_row *next, enum run_event event);
+void gate_drop(struct core *c, const struct run *run);
+
+/* A dependency that is away, NULL: none. */
+const struct dependency *dependency_away(const struct core *c);
 
 /* --- keys.c --- */
 

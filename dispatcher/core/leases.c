@@ -244,6 +244,9 @@ take_ready(struct core *c, struct now now, struct txn *t, struct worker *w, bool
 			return;
 		if (here_only && !worker_holds(w, run->target_key))
 			return;
+		if (!gate_open(c, now, w->lane->vertical))
+			return;
+		breaker_try(&w->lane->vertical->breaker, run->entry.order);
 		w->lane->turn = (w->lane->turn + 1) % QUEUE_OLDEST_TURN;
 		load_add(&load, run);
 		lease(c, now, t, w, run);

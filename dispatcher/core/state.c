@@ -127,6 +127,7 @@ run_free(struct core *c, struct run *run)
 {
 	assert(run->grant == NULL);
 	share_refund(c, run);
+	gate_drop(c, run);
 	run_unreserve(run);
 	count_state(c, run, (size_t)-1);
 	run_unindex(c, run);

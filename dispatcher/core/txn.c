@@ -95,10 +95,12 @@ txn_commit(struct core *c, struct txn *t)
 
 /* An attempt that was cut short says only that it takes at least so long; one over its time has taken that time. */
 static void
-attempt_ended(const struct core *c, struct now now, const struct run *run, enum run_event event)
+attempt_ended(struct core *c, struct now now, const struct run *run, const struct run_change *change)
 {
+	enum run_event event = change->event;
 	bool whole = event == EV_COMPLETE || event == EV_FAIL || event == EV_TIMEOUT;
 
+	gate_attempt_ended(c, now, run, &change->next, run->state == RUN_RUNNING ? event : EV_CANCELED);
 	if (!run_warm(c, run))
 		return;
 	run->vertical->served++;
@@ -123,8 +125,10 @@ apply_run(struct core *c, struct now now, struct txn *t, const struct run_change
 	if (!ok) {
 		if (change->event == EV_SUBMIT)
 			return false;
-		if (change->event == EV_LEASE)
+		if (change->event == EV_LEASE) {
 			share_refund(c, run);
+			gate_drop(c, run);
+		}
 		if (run->key != NULL)
 			key_leased(c, run, false);
 		if (change->event == EV_LEASE)
@@ -134,7 +138,7 @@ apply_run(struct core *c, struct now now, struct txn *t, const struct run_change
 	}
 	core_emit(c, EFF_EVENT)->run = change->next;
 	if (held && !holds)
-		attempt_ended(c, now, run, change->event);
+		attempt_ended(c, now, run, change);
 	if (!held && holds)
 		run->arrived = false;
 	run_load(c, now, run, &change->next);

@@ -65,6 +65,21 @@ vertical_wake_ledger(struct core *c, struct vertical *v)
 		vertical_wake(c, v, c->ledger_hold_mono);
 }
 
+void
+vertical_all_dirty(struct vertical *v)
+{
+	v->dirty = true;
+	for (size_t k = 0; k < RUN_CLASSES; k++)
+		v->lanes[k].dirty = true;
+}
+
+void
+verticals_dirty(struct core *c)
+{
+	list_each(&c->verticals, l, after)
+		vertical_all_dirty(container_of(l, struct vertical, all));
+}
+
 bool
 vertical_one_shots(const struct core *c, const struct vertical *v)
 {
@@ -94,8 +109,7 @@ change_kind(struct core *c, struct now now, struct vertical *v, bool warm_only)
 		if (w->lane != NULL && w->lane->vertical == v)
 			worker_enter_lane(c, w);
 	}
-	for (size_t k = 0; k < RUN_CLASSES; k++)
-		v->lanes[k].dirty = true;
+	vertical_all_dirty(v);
 }
 
 void
@@ -125,13 +139,7 @@ core_warm(struct core *c, struct now now, const struct core_warm *fact)
 static void
 everything_dirty(struct core *c, struct now now)
 {
-	list_each(&c->verticals, l, after) {
-		struct vertical *v = container_of(l, struct vertical, all);
-
-		v->dirty = true;
-		for (size_t k = 0; k < RUN_CLASSES; k++)
-			v->lanes[k].dirty = true;
-	}
+	verticals_dirty(c);
 	list_each(&c->requests, l, after)
 		request_step(c, now, container_of(l, struct request, all));
 }

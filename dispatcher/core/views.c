@@ -99,6 +99,27 @@ say_paused(void *arg, const struct pause_row *row)
 	    row->name, row->who, row->reason[0] != '\0' ? ": " : "", row->reason);
 }
 
+/* A breaker that is not closed explains itself. */
+static bool
+why_breaker(const struct core *c, struct now now, const struct run *run, struct core_wait *ret)
+{
+	const struct dependency *d = dependency_away(c);
+	const struct breaker *b = &run->vertical->breaker;
+
+	if (d == NULL && b->state == BREAKER_CLOSED)
+		return false;
+	say(ret, "breaker", "");
+	if (d != NULL)
+		snprintf(ret->text, sizeof(ret->text), "%s cannot be reached%s%.200s", d->name, d->why[0] != '\0' ? ": " : "", d->why);
+	else if (b->state == BREAKER_OPEN && b->until_mono > now.mono_ms)
+		snprintf(ret->text, sizeof(ret->text), "%s: runs fail one after the other, next try in %lld s; the last one: %.200s",
+		    run->vertical->name, (long long)((b->until_mono - now.mono_ms + 999) / 1000), b->why);
+	else
+		snprintf(ret->text, sizeof(ret->text), "%s: runs failed one after the other, one is tried now; the last one: %.200s",
+		    run->vertical->name, b->why);
+	return true;
+}
+
 /* What keeps it out of the line. */
 static bool
 why_held(const struct core *c, const struct run *run, struct core_wait *ret)
@@ -135,6 +156,8 @@ core_why(const struct core *c, struct now now, const char *id, struct core_wait 
 		return true;
 	if (run->due_mono > now.mono_ms)
 		return say(ret, "backoff", run->reason != NULL ? run->reason : "not before its time");
+	if (why_breaker(c, now, run, ret))
+		return true;
 	list_each(&lane->waiting, l, after) {
 		const struct worker *w = container_of(l, struct worker, waiting);
 

@@ -182,12 +182,33 @@ operate(struct world *w, struct arg *arg)
 	shell_drain(w);
 }
 
+/* The object store goes away and comes back; the dispatcher looks now and then. */
+static void
+watch_store(struct world *w, struct arg *arg)
+{
+	bool away;
+
+	if (w->mono_ms >= w->s3_until_ms && sim_fault(w, w->mix.s3_away))
+		w->s3_until_ms = w->mono_ms + sim_between(w, 1, 120) * 1000;
+	away = w->mono_ms < w->s3_until_ms;
+	sim_at(w, sim_between(w, 1000, 8000), watch_store, *arg);
+	if (w->d.gen == 0 || sim_fault(w, w->mix.lose))
+		return;
+	if (!away)
+		w->s3_told_ms = 0;
+	else if (w->s3_told_ms == 0)
+		w->s3_told_ms = w->mono_ms;
+	core_dependency(w->d.core, sim_now(w), "s3", !away, "connection refused");
+	shell_drain(w);
+}
+
 void
 clients_start(struct world *w)
 {
 	static const enum execution executions[] = {EXEC_ANY, EXEC_ANY, EXEC_ANY, EXEC_WARM, EXEC_JOB};
 
 	sim_at(w, 1000, operate, (struct arg){0});
+	sim_at(w, 1000, watch_store, (struct arg){0});
 	w->n_clients = (size_t)sim_between(w, 3, MAX_RUNS - 8);
 	for (size_t i = 0; i < w->n_clients; i++) {
 		struct client_run *c = &w->clients[i];

@@ -164,6 +164,13 @@ check_paused(struct world *w, const struct run_row *leased)
 }
 
 static void
+check_store(struct world *w, const struct run_row *leased)
+{
+	if (w->s3_told_ms != 0 && w->mono_ms - w->s3_told_ms > 10000 && !leased->adopted)
+		sim_fail(w, "%s is leased, and the store is away", leased->id);
+}
+
+static void
 write_pause(struct world *w, const struct pause_row *row, bool put)
 {
 	size_t i = 0;
@@ -201,6 +208,7 @@ write_run(struct world *w, const struct run_row *next)
 		check_key(w, next);
 		check_weight(w, next);
 		check_paused(w, next);
+		check_store(w, next);
 	}
 	if (next->attempt == have->row.attempt && !fence_equal(next->fence, have->row.fence))
 		sim_fail(w, "%s: fence changed without an attempt", next->id);

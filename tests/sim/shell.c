@@ -387,6 +387,7 @@ shell_start(struct world *w)
 	};
 	sim_log(w, "dispatcher: starts, epoch %llu", (unsigned long long)w->epoch);
 	w->d.core = core_new(&w->d.config);
+	w->s3_told_ms = 0;
 	for (int i = 0; i < w->verticals; i++) {
 		struct core_vertical v = {.window = w->window};
 

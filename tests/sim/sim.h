@@ -113,7 +113,7 @@ struct call { /* a request of someone to the dispatcher */
 
 struct fault_mix { /* chances in 1/1000, drawn per seed so that seeds differ in kind */
 	unsigned lose, dup, crash, commit_fail, commit_unknown, worker_crash, cut, operator_stop, alloc_stop, node_loss, purge_by_hand,
-	    blocked, refused, lose_event, nomad_away, clock_jump, disk_full, depose, scaler_crash, hand_scale, pause;
+	    blocked, refused, lose_event, nomad_away, clock_jump, disk_full, depose, scaler_crash, hand_scale, pause, s3_away;
 };
 
 struct member { /* an allocation of a group */
@@ -165,6 +165,7 @@ struct world {
 	struct scaler scalers[VERTICALS];
 	int serials;
 	size_t scaled;           /* times */
+	int64_t s3_until_ms, s3_told_ms; /* away until; since when the dispatcher knows, 0: it does not */
 	unsigned key_share;      /* of runs that have a key, in 1/1000 */
 	struct pause_row pauses[8];
 	int64_t paused_ms[8];    /* when that was written */

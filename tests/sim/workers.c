@@ -276,6 +276,10 @@ step_held(struct world *w, int proc)
 	for (size_t i = 0; i < p->n_held; i++) {
 		struct held_run *h = &p->held[i];
 
+		if (!h->ended && w->mono_ms >= h->ends_ms && w->mono_ms < w->s3_until_ms && h->outcome != RUN_QUEUED) {
+			h->outcome = RUN_FAILED;
+			h->fail = FAIL_INFRA;
+		}
 		h->ended = h->ended || w->mono_ms >= h->ends_ms;
 		give_up(w, &h->report, h->report_ms);
 		if (h->ended && h->report == 0)

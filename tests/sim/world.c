@@ -176,6 +176,7 @@ mix_make(struct world *w)
 	m->scaler_crash = mix_draw(w, 30);
 	m->hand_scale = mix_draw(w, 30);
 	m->pause = mix_draw(w, 60);
+	m->s3_away = mix_draw(w, 40);
 }
 
 static void
@@ -186,7 +187,7 @@ heal(struct world *w, struct arg *arg)
 	w->faults = false;
 	for (size_t i = 0; i < w->n_procs; i++)
 		w->procs[i].cut_until_ms = 0;
-	w->disk_full_until_ms = 0;
+	w->disk_full_until_ms = w->s3_until_ms = 0;
 	shell_old_ends(w);
 	nomad_heal(w);
 	groups_heal(w);
