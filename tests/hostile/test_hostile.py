@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import stat
 import subprocess
 import tempfile
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from archives import CASES, cases_formats
-from blocks import DIRECTORY
+from blocks import DIRECTORY, entry, tar
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(os.environ.get("DROVER_BUILD", ROOT / "build")) / "tests" / "extract_driver"
@@ -142,3 +144,84 @@ def test_cut_off(label, nest):
             assert verdict["code"] == "invalid", (at, verdict)
             refused += 1
     assert refused > len(cuts(data)) * 0.6
+
+
+# --- deaths and full disks ---
+
+DYING = ["extract.confined", "extract.entry", "extract.entry:3", "extract.data", "extract.data:5", "extract.links", "extract.walked"]
+
+
+@pytest.mark.parametrize("place", DYING)
+def test_helper_killed_at(place, nest, monkeypatch):
+    """Killed anywhere, the helper leaves nothing, and the same archive may be tried again."""
+    top, root = nest
+    archive = top / "archive"
+    archive.write_bytes(cases_formats.WHOLES["gzip"]())
+    monkeypatch.setenv("DROVER_FAULT", place)
+    assert extract(archive, root)["code"] == "retry"
+    monkeypatch.delenv("DROVER_FAULT")
+    assert extract(archive, root)["code"] == "ok"
+
+
+@pytest.mark.parametrize("place", ["extract.started", "extract.ended"])
+def test_parent_killed_at(place, nest, monkeypatch):
+    """Killed anywhere, the parent leaves no helper behind; what is in the directory is for the next start to sweep."""
+    top, root = nest
+    archive = top / "archive"
+    archive.write_bytes(cases_formats.WHOLES["gzip"]())
+    monkeypatch.setenv("DROVER_FAULT", place)
+    done = subprocess.run([DRIVER, archive, root], capture_output=True, timeout=LONGEST_S, check=False)
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + LONGEST_S
+    while helpers_in(root) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not helpers_in(root)
+    check_safe(root)
+
+
+def helpers_in(root: Path) -> list[str]:
+    """Processes that have the directory open."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.path.realpath(f"/proc/{pid}/fd/3") == str(root):
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture(params=["size=1m", "nr_inodes=40"])
+def small_disk(request, nest):
+    """The root on a file system that is too small."""
+    top, root = nest
+    options = f"{request.param},uid=12345,gid=12345,mode=755"
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", root], capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("mounting needs root")
+    yield top, root
+    subprocess.run(["umount", root], check=True)
+
+
+def test_disk_full(small_disk):
+    top, root = small_disk
+    archive = top / "archive"
+    archive.write_bytes(tar(*[entry(f"d/f{i}", bytes([i]) * 50000) for i in range(50)]))
+    verdict = extract(archive, root)
+    assert verdict["code"] == "retry", verdict
+    assert "No space left" in verdict["msg"] and "CACHE_DIR" in verdict["hint"], verdict
+    archive.write_bytes(tar(entry("small", b"x")))
+    assert extract(archive, root)["code"] == "ok"
+
+
+def test_a_plain_user_may_extract(nest):
+    """With the guards that need no root; test_extract_helper.c tells which."""
+    top, root = nest
+    if os.geteuid() != 0:
+        pytest.skip("the other tests show it")
+    (top / "archive").write_bytes(cases_formats.WHOLES["zip"]())
+    as_user = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
+    driver = shutil.copy(DRIVER, top)  # the build may be where only root may look
+    done = subprocess.run([*as_user, driver, top / "archive", root], capture_output=True, timeout=LONGEST_S, check=False)
+    assert json.loads(done.stdout)["code"] == "ok", done
+    assert {name: content(root, name) for name in everything_below(root)} == cases_formats.MANY

@@ -1,22 +1,5 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "extract_rig.h"
 
-#include <cmocka.h>
-
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "base/buf.h"
-#include "base/file.h"
-#include "base/mem.h"
-#include "storage/extract.h"
 #include "storage/extract_parts.h"
 #include "storage/extract_settings.h"
 
@@ -121,88 +104,6 @@ quoted_names_cannot_move_a_terminal(void **state)
 	assert_true(strlen(extract_quote(repeat("\n", 5000), q)) < EXTRACT_QUOTE_LEN);
 }
 
-/* --- archives, made here byte by byte; tests/hostile has the long list --- */
-
-struct place {
-	char dir[64];
-	int dir_fd;
-	struct buf tar;
-};
-
-static void
-tar_entry(struct place *p, const char *name, char type, const char *link, const char *data, unsigned mode)
-{
-	char h[512] = {0};
-	unsigned sum = 0;
-	unsigned len = data != NULL ? (unsigned)strlen(data) & 0777 : 0;
-
-	snprintf(h, 100, "%s", name);
-	snprintf(h + 100, 8, "%07o", mode);
-	snprintf(h + 124, 12, "%011o", len);
-	snprintf(h + 136, 12, "%011o", 1000000000u);
-	memset(h + 148, ' ', 8);
-	h[156] = type;
-	snprintf(h + 157, 100, "%s", link != NULL ? link : "");
-	memcpy(h + 257, "ustar\00000", 8);
-	for (size_t i = 0; i < sizeof(h); i++)
-		sum += (unsigned char)h[i];
-	snprintf(h + 148, 8, "%06o", sum);
-	assert_int_equal(buf_add(&p->tar, h, sizeof(h)), 0);
-	if (len > 0) {
-		memset(h, 0, sizeof(h));
-		memcpy(h, data, len);
-		assert_int_equal(buf_add(&p->tar, h, sizeof(h)), 0);
-	}
-}
-
-static void
-tar_end(struct place *p)
-{
-	static const char zeros[1024];
-
-	assert_int_equal(buf_add(&p->tar, zeros, sizeof(zeros)), 0);
-}
-
-static int
-unpack(struct place *p, const struct extract_limits *l, const atomic_bool *stop, struct extract_result *r, struct err *e)
-{
-	struct extract_limits limits = l != NULL ? *l : extract_limits_default();
-	int fd = memfd_create("archive", MFD_CLOEXEC), rc;
-
-	*e = (struct err){0};
-	assert_int_equal(file_write_all(fd, p->tar.data, p->tar.len, NULL), 0);
-	rc = extract_archive(fd, p->dir_fd, 12345, 12345, &limits, NULL, stop, r, e);
-	close(fd);
-	return rc;
-}
-
-static int
-setup(void **state)
-{
-	struct place *p = xcalloc(1, sizeof(*p));
-
-	p->tar = buf_make(4 << 20);
-	if (file_temp_dir("extract", p->dir, sizeof(p->dir), NULL) != 0)
-		return -1;
-	p->dir_fd = open(p->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (geteuid() == 0 && fchown(p->dir_fd, 12345, 12345) != 0)
-		return -1;
-	*state = p;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	struct place *p = *state;
-
-	close(p->dir_fd);
-	(void)file_remove_tree(AT_FDCWD, p->dir, NULL);
-	buf_release(&p->tar);
-	free(p);
-	return 0;
-}
-
 static void
 a_tree_comes_out_with_safe_modes(void **state)
 {
@@ -227,7 +128,7 @@ a_tree_comes_out_with_safe_modes(void **state)
 	assert_int_equal(fstatat(p->dir_fd, "d/file", &st, 0), 0);
 	assert_int_equal(st.st_mode, S_IFREG | 0755);
 	assert_int_equal(st.st_mtime, 1000000000);
-	assert_int_equal(st.st_uid, geteuid() == 0 ? 12345 : geteuid());
+	assert_int_equal(st.st_uid, geteuid() == 0 ? PLACE_UID : geteuid());
 	assert_int_equal(fstatat(p->dir_fd, "hard", &linked, 0), 0);
 	assert_int_equal(linked.st_ino, st.st_ino);
 	assert_int_equal(fstatat(p->dir_fd, "new/deep/file", &st, 0), 0);
@@ -281,7 +182,7 @@ refusals_name_entry_and_rule(void **state)
 		snprintf(dir, sizeof(dir), "%zu", i);
 		assert_int_equal(mkdirat(top, dir, 0755), 0);
 		p->dir_fd = openat(top, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		assert_true(geteuid() != 0 || fchown(p->dir_fd, 12345, 12345) == 0);
+		assert_true(geteuid() != 0 || fchown(p->dir_fd, PLACE_UID, PLACE_UID) == 0);
 		buf_clear(&p->tar);
 		tar_entry(p, "first", '0', NULL, "x", 0644);
 		tar_entry(p, "dir/self", '2', "../dir", NULL, 0777);
@@ -344,7 +245,7 @@ limits_are_kept(void **state)
 		snprintf(dir, sizeof(dir), "%zu", i);
 		assert_int_equal(mkdirat(top, dir, 0755), 0);
 		p->dir_fd = openat(top, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		assert_true(geteuid() != 0 || fchown(p->dir_fd, 12345, 12345) == 0);
+		assert_true(geteuid() != 0 || fchown(p->dir_fd, PLACE_UID, PLACE_UID) == 0);
 		*value = cases[i / 2].least - (int64_t)(i % 2);
 		if (cases[i / 2].offset == offsetof(struct extract_limits, max_depth) && i % 2 == 1)
 			*value = 0; /* no limit at all is an error of the caller */
@@ -444,13 +345,13 @@ main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(names_are_cleaned_or_refused), cmocka_unit_test(names_have_limits),
 		cmocka_unit_test(links_stay_inside), cmocka_unit_test(quoted_names_cannot_move_a_terminal),
-		cmocka_unit_test_setup_teardown(a_tree_comes_out_with_safe_modes, setup, teardown),
-		cmocka_unit_test_setup_teardown(an_empty_archive_is_an_empty_tree, setup, teardown),
-		cmocka_unit_test_setup_teardown(refusals_name_entry_and_rule, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_link_through_a_link_that_leaves_is_found, setup, teardown),
-		cmocka_unit_test_setup_teardown(limits_are_kept, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_cut_archive_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_cancel_ends_the_helper, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_tree_comes_out_with_safe_modes, place_setup, place_teardown),
+		cmocka_unit_test_setup_teardown(an_empty_archive_is_an_empty_tree, place_setup, place_teardown),
+		cmocka_unit_test_setup_teardown(refusals_name_entry_and_rule, place_setup, place_teardown),
+		cmocka_unit_test_setup_teardown(a_link_through_a_link_that_leaves_is_found, place_setup, place_teardown),
+		cmocka_unit_test_setup_teardown(limits_are_kept, place_setup, place_teardown),
+		cmocka_unit_test_setup_teardown(a_cut_archive_is_refused, place_setup, place_teardown),
+		cmocka_unit_test_setup_teardown(a_cancel_ends_the_helper, place_setup, place_teardown),
 		cmocka_unit_test(kinds_are_told_by_content), cmocka_unit_test(settings_and_defaults_agree),
 	};
 	int helper = extract_helper_main(argc, argv);
