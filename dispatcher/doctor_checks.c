@@ -150,7 +150,7 @@ tell_claim(struct dispatcher *d, struct doctor *h, const char *bucket, const str
 	if (c->other[0] != '\0')
 		doctor_say(h, "owner", bucket, DOCTOR_FINDING, "give each dispatcher buckets of its own; until then nothing is removed for want of a row",
 		    "ledger %s uses it too (%s ago)", c->other, num_format_duration(clock_real_ms() - c->other_real_ms, age, sizeof(age)));
-	else if (!buckets_claim_holds(d->buckets, c, clock_real_ms()))
+	else if (c->since_real_ms != 0 && !buckets_claim_holds(d->buckets, c, clock_real_ms()))
 		doctor_say(h, "owner", bucket, DOCTOR_OK, NULL, "new to this ledger: objects without a row are left alone for now (ORPHAN_GRACE)");
 }
 
@@ -243,7 +243,7 @@ check_one_needed(struct dispatcher *d, struct doctor *h, const struct ledger_tar
 		    (long long)info.size_bytes, (long long)t->size_bytes);
 	else if (lifecycle_rule_fires_real_ms(info.modified_real_ms, rule_days) - clock_real_ms() >= LIFECYCLE_DAY_MS)
 		return;
-	else if (h->repair && store_copy(d->brief, bucket, key, key, NULL, 0, &e) == 0)
+	else if (h->repair && buckets_redate_target(d->buckets, t->id, &e) == 0)
 		doctor_say(h, "needed", bucket, DOCTOR_REPAIRED, NULL, "target %s was dated anew", t->id);
 	else
 		doctor_say(h, "needed", bucket, DOCTOR_FINDING, REPAIR_HINT, "target %s, which a live run needs, would be removed within a day",

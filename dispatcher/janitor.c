@@ -78,17 +78,14 @@ found_clear(struct found *f)
 
 /* --- thread: what is due --- */
 
-/* Keeps the object of a target that a live run needs: a copy onto itself is new for the bucket's rule. */
+/* Keeps the object of a target that a live run needs. */
 static int
 redate(struct janitor *j, struct doomed *x)
 {
-	const char *bucket = buckets_name(j->d->buckets, BUCKET_TARGETS);
-	char key[1200];
 	int rc;
 
 	fault_point("janitor.redate");
-	key_target(x->target.id, key, sizeof(key));
-	rc = store_copy(j->d->brief, bucket, key, key, NULL, 0, &j->err);
+	rc = buckets_redate_target(j->d->buckets, x->target.id, &j->err);
 	x->lost = rc == ERR_NOTFOUND;
 	if (x->lost)
 		log_warn(x->target.id, "a run needs this target, but its object is not in the store any more");

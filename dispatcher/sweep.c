@@ -21,8 +21,7 @@ struct sweep {
 	enum bucket_role at;            /* BUCKETS: at the rows */
 	char after[STORE_KEY_MAX];      /* last key that was judged */
 	char after_row[TARGET_ID_MAX];
-	bool began;                     /* the bucket's claim and uploads have been looked at */
-	bool may_remove;                /* the claim holds */
+	bool began;                     /* the bucket's uploads have been looked at */
 	struct map *bundles;            /* sha256 -> itself; while in the toolbox */
 	char owner[RUN_ID_MAX];         /* whose results were judged last, and how: keys come sorted */
 	bool owner_lives;
@@ -128,11 +127,22 @@ remove_orphan(struct sweep *s, const char *key, int64_t modified_real_ms, bool *
 	return buckets_remove_target(s->d->buckets, id, ret_gone, s->e);
 }
 
+/* The bucket is claimed where something of ours is, in it or in the rows; an empty one is left empty. */
+static int
+claimed(struct sweep *s, enum bucket_role role, bool *ret_may_remove)
+{
+	struct bucket_claim *claim = &s->totals.buckets[role].claim;
+	int rc = claim->since_real_ms != 0 ? 0 : buckets_claim(s->d->buckets, role, claim, s->e);
+
+	*ret_may_remove = rc == 0 && !s->l->dry && buckets_claim_holds(s->d->buckets, claim, s->now_real_ms);
+	return rc;
+}
+
 static int
 judge(struct sweep *s, const char *key, const struct object_info *info)
 {
 	struct sweep_bucket *b = &s->totals.buckets[s->at];
-	bool gone;
+	bool gone, may_remove;
 	int rc;
 
 	b->objects++;
@@ -141,11 +151,13 @@ judge(struct sweep *s, const char *key, const struct object_info *info)
 		b->foreign++;
 		return 0;
 	}
+	if ((rc = claimed(s, s->at, &may_remove)) != 0)
+		return rc;
 	if (!lifecycle_orphaned(s->now_real_ms, info->modified_real_ms, s->d->config->orphan_grace_ms) || lives(s, key))
 		return 0;
 	b->orphans++;
 	b->orphan_bytes += info->size_bytes;
-	if (s->l->dry || !s->may_remove)
+	if (!may_remove)
 		return 0;
 	fault_point("sweep.remove");
 	rc = remove_orphan(s, key, info->modified_real_ms, &gone);
@@ -186,11 +198,8 @@ static int
 bucket_begin(struct sweep *s)
 {
 	struct sweep_bucket *b = &s->totals.buckets[s->at];
-	int rc = buckets_claim(s->d->buckets, s->at, &b->claim, s->e);
+	int rc;
 
-	if (rc != 0)
-		return rc;
-	s->may_remove = buckets_claim_holds(s->d->buckets, &b->claim, s->now_real_ms);
 	s->owner[0] = '\0';
 	if (s->at == BUCKET_TOOLBOX) {
 		map_free(s->bundles);
@@ -236,12 +245,13 @@ row_judge(struct sweep *s, const struct ledger_target *t)
 {
 	struct object_info info;
 	char key[1200];
-	int rc;
+	bool may_remove;
+	int rc = claimed(s, BUCKET_TARGETS, &may_remove);
 
 	s->totals.rows++;
-	if (!lifecycle_orphaned(s->now_real_ms, t->dated_real_ms, s->d->config->orphan_grace_ms) ||
-	    !(s->l->dry || buckets_claim_holds(s->d->buckets, &s->totals.buckets[BUCKET_TARGETS].claim, s->now_real_ms)))
-		return 0;
+	if (rc != 0 || !lifecycle_orphaned(s->now_real_ms, t->dated_real_ms, s->d->config->orphan_grace_ms) ||
+	    !(s->l->dry || may_remove))
+		return rc;
 	rc = store_head(s->d->brief, buckets_name(s->d->buckets, BUCKET_TARGETS), key_target(t->id, key, sizeof(key)), &info, s->e);
 	if (rc == ERR_NOTFOUND)
 		s->l->missing(s->l->arg, t);
