@@ -30,6 +30,7 @@ struct s3_server;
 struct s3_program {
 	const char *name;   /* of the program */
 	const char *binary; /* in the folder of servers */
+	const char *scheme;
 	void (*exec)(const struct s3_server *m, const char *binary); /* returns only if it fails */
 	const char *unfinished; /* shell: prints a line for each multipart upload below the data directory $1 */
 };
@@ -65,9 +66,9 @@ exec_versitygw(const struct s3_server *m, const char *binary)
 	execl(binary, binary, "--quiet", "--keep-alive", "--port", m->address, "posix", "--sidecar", sidecar, m->data, (char *)NULL);
 }
 
-static const struct s3_program minio_program = {"MinIO", "minio-20260212", exec_minio,
+static const struct s3_program minio_program = {"MinIO", "minio-20260212", "http", exec_minio,
     "find \"$1/.minio.sys/multipart\" -name xl.meta"};
-static const struct s3_program versitygw_program = {"versitygw", "versitygw-1.7.0", exec_versitygw,
+static const struct s3_program versitygw_program = {"versitygw", "versitygw-1.7.0", "http", exec_versitygw,
     "find \"$1\"/*/.sgwtmp/multipart -mindepth 2 -maxdepth 2 -type d 2>/dev/null"};
 
 static inline int
@@ -159,7 +160,7 @@ server_start(struct s3_server *m, const struct s3_program *program)
 	random_bytes(random, sizeof(random));
 	hex_encode(random, sizeof(random), m->password);
 	snprintf(m->address, sizeof(m->address), "127.0.0.1:%d", free_port());
-	snprintf(m->url, sizeof(m->url), "http://%s", m->address);
+	snprintf(m->url, sizeof(m->url), "%s://%s", program->scheme, m->address);
 	server_spawn(m);
 	return true;
 }
