@@ -7,7 +7,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -113,9 +112,9 @@ static int
 start(int fd, int dir_fd, int reply_fd, struct extract_wire_args *a, struct proc *ret_proc, struct err *e)
 {
 	int64_t *const fields[] = EXTRACT_WIRE_FIELDS(a);
-	char text[EXTRACT_WIRE_N_FIELDS][24], fault[128];
+	char text[EXTRACT_WIRE_N_FIELDS][24];
 	const char *argv[EXTRACT_WIRE_N_FIELDS + 3] = {"/proc/self/exe", EXTRACT_WIRE_FLAG};
-	const char *env[2] = {NULL}, *armed = getenv("DROVER_FAULT");
+	const char *env[2] = {fault_environment(), NULL};
 	struct proc_spec spec = {
 		/* What a helper that was taken over writes must not get into our log. */
 		.argv = argv, .env = env, .fds = {fd, reply_fd, EXTRACT_SANITIZED ? STDERR_FILENO : -1, dir_fd}, .new_group = true,
@@ -127,8 +126,6 @@ start(int fd, int dir_fd, int reply_fd, struct extract_wire_args *a, struct proc
 		snprintf(text[i], sizeof(text[i]), "%lld", (long long)*fields[i]);
 		argv[i + 2] = text[i];
 	}
-	if (armed != NULL && snprintf(fault, sizeof(fault), "DROVER_FAULT=%s", armed) < (int)sizeof(fault))
-		env[0] = fault;
 	return proc_start(&spec, ret_proc, e);
 }
 

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 static pthread_once_t read_once = PTHREAD_ONCE_INIT;
 static bool armed;
 static char armed_name[NAME_BYTES];
+static char environment[2 * NAME_BYTES];
 static atomic_llong passes_left; /* of the armed place; the one that takes it to 0 dies */
 
 /* A fault that is named wrongly must not let a test pass in silence: the program says so and stops. */
@@ -41,6 +43,7 @@ read_environment(void)
 	    (spec[len] == ':' && num_int(spec + len + 1, 1, INT32_MAX, &count, NULL) != 0))
 		refuse(spec);
 	memcpy(armed_name, spec, len);
+	(void)snprintf(environment, sizeof(environment), "DROVER_FAULT=%s", spec);
 	atomic_store(&passes_left, count);
 	armed = true;
 }
@@ -53,4 +56,11 @@ fault_point(const char *name)
 		return;
 	if (atomic_fetch_sub(&passes_left, 1) == 1)
 		raise(SIGKILL); /* not kill(): confined processes may not */
+}
+
+const char *
+fault_environment(void)
+{
+	pthread_once(&read_once, read_environment);
+	return armed ? environment : NULL;
 }

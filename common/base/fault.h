@@ -9,4 +9,7 @@
 /* Marks a place. name is a literal such as "pump.before_dispatch"; docs for tests list them by `grep -r fault_point`. */
 void fault_point(const char *name);
 
+/* What a child's environment needs for the same fault: "DROVER_FAULT=…" as it was given to us, NULL without one. Static. */
+const char *fault_environment(void);
+
 #endif
