@@ -522,11 +522,15 @@ check_done(void *arg, bool began)
 	j->checking = false;
 	if (!began)
 		return;
+	/* Runs are held back from the second failed look on: a hiccup is none of their business. */
+	if (j->store_rc == 0 || (!d->store_up && d->store_why[0] != '\0'))
+		core_dependency(d->core, clock_now(), "the object store", j->store_rc == 0, j->store_err.msg);
 	if (d->store_up != (j->store_rc == 0))
 		log_at(j->store_rc == 0 ? LOG_INFO : LOG_ERROR, "store", "%s", j->store_rc == 0 ? "answers" : j->store_err.msg);
 	d->store_up = j->store_rc == 0;
 	snprintf(d->store_why, sizeof(d->store_why), "%.255s", j->store_rc == 0 ? "" : j->store_err.msg);
 	metrics_set(METER_STORE_UP, NULL, d->store_up);
+	dispatcher_pump(d);
 	loop_timer_set(d->loop, &j->check_timer, clock_mono_ms() + (d->store_up ? CHECK_MS : CHECK_DOWN_MS), janitor_check, j);
 }
 
