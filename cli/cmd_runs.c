@@ -166,6 +166,9 @@ print_place(struct cli *c, const json_t *run)
 	cli_print_field(c, "Allocation", json_text(run, "alloc_id"), NULL);
 	snprintf(text, sizeof(text), "rung %lld", (long long)json_number(sandbox, "rung"));
 	cli_print_field(c, "Sandbox", json_is_object(sandbox) ? text : "", NULL);
+	snprintf(text, sizeof(text), "%s by %s", json_text(json_object_get(sandbox, "workspace"), "mode"),
+	    json_text(json_object_get(sandbox, "workspace"), "method"));
+	cli_print_field(c, "Workspace", json_is_object(json_object_get(sandbox, "workspace")) ? text : "", NULL);
 }
 
 static void

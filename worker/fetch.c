@@ -132,11 +132,15 @@ job_make_workspace(struct job *j, struct err *e)
 	const struct worker *w = j->worker;
 	struct workspace_want want = {.target_id = j->terms.target_id, .run_id = j->terms.run, .pin = j->target, .file_name = j->terms.target_name,
 	    .mode = j->terms.isolation, .uid = (uint32_t)w->config.uid_base + 1 + j->slot, .gid = (uint32_t)w->config.uid_base};
+	int64_t began_mono_ms = clock_mono_ms();
+	char took[32];
 	int rc = workspace_open(w->spaces, &want, &j->ws, e);
 
 	if (rc != 0)
 		return err_prefix(e, rc, "workspace");
 	j->has_ws = true;
+	run_log_say(j->log, "workspace: %s by %s in %s", workspace_mode_word(j->ws.mode), workspace_method_word(j->ws.method),
+	    num_format_duration(clock_mono_ms() - began_mono_ms, took, sizeof(took)));
 	return write_params(j, e);
 }
 

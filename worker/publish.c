@@ -234,7 +234,7 @@ summary(struct job *j)
 	    j->terms.run, "fence", j->terms.fence, "workflow", j->terms.workflow, "workflow_version", j->terms.workflow_version, "attempt",
 	    (json_int_t)j->terms.attempt, "target", "id", j->terms.target_id, "name", j->terms.target_name, "sha256", j->terms.target.sha256,
 	    "params", j->terms.params, "outcome", report_outcome(j), "fail_class", fail_class_word(j->fail), "reason", j->reason, "partial",
-	    j->partial, "findings", report_findings(j), "steps", job_steps_json(j), "sandbox", sandbox_json(&j->worker->caps), "worker",
+	    j->partial, "findings", report_findings(j), "steps", job_steps_json(j), "sandbox", report_sandbox(j), "worker",
 	    j->worker->id, "node", j->worker->node, "started_at", clock_text(j->started_real_ms, began), "finished_at",
 	    clock_text(clock_real_ms(), ended));
 }

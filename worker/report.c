@@ -28,13 +28,24 @@ report_findings(const struct job *j)
 	    (json_int_t)j->counts.note, "total", (json_int_t)j->counts.total);
 }
 
+json_t *
+report_sandbox(const struct job *j)
+{
+	json_t *o = sandbox_json(&j->worker->caps);
+
+	if (j->ws.run_dir[0] != '\0')
+		json_object_set_new(o, "workspace", json_pack("{s:s, s:s}", "mode", workspace_mode_word(j->ws.mode), "method",
+		    workspace_method_word(j->ws.method)));
+	return o;
+}
+
 static json_t *
 report_body(struct job *j)
 {
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:o, s:b, s:o, s:s, s:o}", "worker", j->worker->id, "run", j->terms.run,
 	    "fence", j->terms.fence, "outcome", report_outcome(j), "fail_class", fail_class_word(j->fail), "reason", j->reason, "leaving",
 	    (int)j->leaving, "findings", report_findings(j), "partial", (int)j->partial, "steps", job_steps_json(j), "manifest_sha256",
-	    j->manifest_sha256, "sandbox", sandbox_json(&j->worker->caps));
+	    j->manifest_sha256, "sandbox", report_sandbox(j));
 }
 
 /* Waits a moment, or until the job is told to stop; a wake-up that came before does not count twice. */

@@ -12,4 +12,7 @@ const char *report_outcome(const struct job *j);
 /* {"error","warning","note","total"}, or null where no step has left a report (new reference). */
 json_t *report_findings(const struct job *j);
 
+/* How the tools were confined, and how their target was given to them: sandbox_json with "workspace": {"mode","method"} (new reference). */
+json_t *report_sandbox(const struct job *j);
+
 #endif

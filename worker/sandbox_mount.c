@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/mount.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -182,19 +184,30 @@ move_target(const struct box *b, struct err *e)
 	return 0;
 }
 
-/* The target: one file, a directory, a mount of the worker's, or an overlay. */
+/* A folder of the host, or what the worker has mounted on it. */
+static int
+bind_target(const struct box *b, struct err *e)
+{
+	struct statfs fs;
+	int rc = b->fds[BOX_TARGET] >= 0 ? move_target(b, e) :
+	    bind_at(b->paths.target, SANDBOX_TARGET, b->paths.target_read_only ? READ_ONLY : WRITABLE, e);
+
+	/* What lies under an overlay is an empty folder: a tool would find nothing there and call it clean. */
+	if (rc == 0 && b->paths.upper[0] != '\0' && (statfs(SANDBOX_TARGET, &fs) != 0 || fs.f_type != OVERLAYFS_SUPER_MAGIC))
+		return err_set(e, ERR_IO, "sandbox: the worker's overlay at %s is not in sight", b->paths.target);
+	return rc;
+}
+
+/* The target: an overlay, a folder, or one file. */
 static int
 mount_target(const struct box *b, struct err *e)
 {
 	char at[1024];
 
-	if (b->fds[BOX_TARGET] >= 0)
-		return move_target(b, e);
-
 	if (b->paths.lower[0] != '\0')
 		return mount_overlay(b, e);
 	if (b->paths.file[0] == '\0')
-		return bind_at(b->paths.target, SANDBOX_TARGET, b->paths.target_read_only ? READ_ONLY : WRITABLE, e);
+		return bind_target(b, e);
 	if (snprintf(at, sizeof(at), SANDBOX_TARGET "/%s", b->paths.file_name) >= (int)sizeof(at))
 		return err_set(e, ERR_IO, "sandbox: the target's name is too long");
 	return bind_at(b->paths.file, at, READ_ONLY, e);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -22,6 +23,8 @@
 #define AFTER_STOP_MS 15000 /* the sandbox itself is slow to end: the machine is in trouble */
 #define OPEN_FILES 4096
 #define WAIT_SLICE_MS 200
+#define FULL_BYTES (1024 * 1024) /* less is left: a disk is full */
+#define FULL_INODES 16
 
 static const char *const state_words[] = {
 	[STEP_PENDING] = "pending", [STEP_RUNNING] = "running", [STEP_OK] = "ok", [STEP_FOUND] = "findings", [STEP_FAILED] = "failed",
@@ -243,6 +246,16 @@ step_failed(struct running *r, enum step_state state, enum fail_class fail, cons
 	job_fail(j, fail == FAIL_TIMEOUT ? RUN_TIMED_OUT : RUN_FAILED, fail, "step %s: %s", r->step->name, why);
 }
 
+/* Whether the disk of the run is full now: then a tool that failed says nothing about its target. */
+static bool
+disk_is_full(const struct job *j)
+{
+	struct statvfs v;
+
+	return statvfs(j->ws.run_dir, &v) == 0 &&
+	    ((uint64_t)v.f_bavail * v.f_frsize < FULL_BYTES || (v.f_files > 0 && v.f_favail < FULL_INODES));
+}
+
 static void
 judge(struct running *r)
 {
@@ -265,6 +278,8 @@ judge(struct running *r)
 		(void)snprintf(why, sizeof(why), "wrote more than its limit of %s to disk (resources.disk)",
 		    num_format_size(r->job->terms.disk_bytes, limit, sizeof(limit)));
 		step_failed(r, STEP_FAILED, FAIL_TOOL, why);
+	} else if (!well && disk_is_full(r->job)) {
+		step_failed(r, STEP_FAILED, FAIL_INFRA, "the disk of this node (CACHE_DIR) is full");
 	} else if (!well) {
 		step_failed(r, STEP_FAILED, FAIL_TOOL, why);
 	} else if (rc != 0) {
