@@ -431,11 +431,16 @@ void core_breakers(const struct core *c, struct now now, void (*each)(void *arg,
 
 struct core_wait { /* why a queued run waits */
 	char code[24];  /* "ready", "backoff" (not before its time), "breaker" (its vertical's, or a dependency is away), "paused", "key" (its
-	                 * concurrency key has no slot), "window", "capacity_requested", "placement", "starting", "warm_start" (looping
+	                 * concurrency key has no slot), "drain" (looping workers are being taken away), "window", "capacity_requested", "placement", "starting", "warm_start" (looping
 	                 * workers cannot start), "no_worker", "nomad_away", "ledger", "alone" (in a worker that crashed: waits for a worker
 	                 * without other runs) */
 	char text[REASON_MAX];
-	size_t position;  /* 1 = next in its vertical and class */
+	size_t position;  /* about how many leases until it is taken, 1 = next in its vertical and class; 0: it is not in line */
+	size_t ahead_own, ahead_others; /* of these, its tenant's own runs and those of others */
+	double share;     /* its tenant's part (0..1) of what was used of the vertical lately: who used less goes first */
+	int64_t estimate_ms; /* until it begins, as `basis` has it; -1: there is nothing to go by */
+	int64_t expires_ms; /* until it fails for its maximum wait; -1: never */
+	char basis[120];
 };
 /* The run's row while it is not final and its submission is durable; NULL otherwise. */
 const struct run_row *core_find(const struct core *c, const char *run);

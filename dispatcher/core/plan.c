@@ -30,3 +30,15 @@ plan_one_shots(const struct plan_input *in)
 	}
 	return out;
 }
+
+int64_t
+wait_estimate_ms(const struct wait_input *in)
+{
+	size_t before = in->place + in->busy > in->capacity ? in->place + in->busy - in->capacity : 0;
+	double rounds = before == 0 ? 0 : (double)before / (double)in->capacity;
+
+	/* Of the first round half is over already, on average. */
+	if (rounds > 0)
+		rounds = rounds < 1 ? rounds / 2 : rounds - 0.5;
+	return in->delay_ms + (int64_t)(rounds * (double)in->service_ms);
+}

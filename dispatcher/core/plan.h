@@ -1,4 +1,4 @@
-/* plan.h - how many one-shots to ask of Nomad now, for one vertical. Pure.
+/* plan.h - how many one-shots to ask of Nomad now, for one vertical, and how long a run will wait. Pure.
  *
  * The backlog is divided in this order: idle warm slots, warm slots that are starting, one-shots that were asked for and have not taken a run yet, then
  * new one-shots inside the window. A surplus is never taken back here: a one-shot that comes late takes the next run or ends.
@@ -7,6 +7,7 @@
 #define DISPATCHER_CORE_PLAN_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "proto/run.h"
 
@@ -30,5 +31,17 @@ struct plan_output {
 
 /* Divides. Where the window is short, the classes take turns, so that neither starves the other. */
 struct plan_output plan_one_shots(const struct plan_input *in);
+
+struct wait_input {        /* of one queued run */
+	size_t place;      /* it is taken with the place-th lease from now, >= 1 */
+	size_t busy;       /* attempts that are going on */
+	size_t capacity;   /* attempts that may go on at once, >= 1 */
+	int64_t service_ms; /* how long one takes; 0: unknown */
+	int64_t delay_ms;  /* not before */
+};
+
+/* About how long until it begins: as many attempts must end before as there are too many, `capacity` of them in each service time,
+ * and those that are going on are in the middle of theirs. */
+int64_t wait_estimate_ms(const struct wait_input *in);
 
 #endif

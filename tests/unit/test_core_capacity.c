@@ -57,7 +57,7 @@ a_drained_worker_gets_nothing_until_it_is_taken_back(void **state)
 	assert_string_equal(s.worker, "w0");
 	rig_submit(r, A, 0);
 	assert_null(rig_answer(r, poll));
-	rig_waits(r, A, "no_worker", "");
+	rig_waits(r, A, "drain", "are being taken away");
 	assert_int_equal(drain(r, "another", 0, 0, false, NULL), 0);
 	assert_null(rig_answer(r, poll));
 	assert_int_equal(drain(r, "scaler", 0, 0, false, NULL), 0);

@@ -203,6 +203,27 @@ the_plan_divides_the_backlog(void **state)
 	}
 }
 
+static void
+the_wait_is_estimated_from_what_is_before(void **state)
+{
+	static const struct {
+		struct wait_input in;
+		int64_t want_ms;
+	} cases[] = {
+		{{.place = 1, .capacity = 4, .service_ms = 1000}, 0},
+		{{.place = 1, .busy = 3, .capacity = 4, .service_ms = 1000}, 0},
+		{{.place = 1, .busy = 4, .capacity = 4, .service_ms = 1000}, 125},  /* one of four is halfway through, on average */
+		{{.place = 4, .busy = 4, .capacity = 4, .service_ms = 1000}, 500},
+		{{.place = 8, .busy = 4, .capacity = 4, .service_ms = 1000}, 1500},
+		{{.place = 100000, .busy = 10, .capacity = 10, .service_ms = 60000}, 599970000},
+		{{.place = 1, .capacity = 1, .delay_ms = 7000, .service_ms = 0}, 7000},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_int_equal(wait_estimate_ms(&cases[i].in), cases[i].want_ms);
+}
+
 int
 main(void)
 {
@@ -210,7 +231,7 @@ main(void)
 		cmocka_unit_test(waiting_makes_up_for_priority),     cmocka_unit_test(rank_comes_before_order),
 		cmocka_unit_test(a_worker_sees_only_its_kinds),      cmocka_unit_test(who_used_least_comes_first_and_the_oldest_is_known),
 		cmocka_unit_test(order_and_position_agree_for_many), cmocka_unit_test(looking_beside_stays_with_its_equals),
-		cmocka_unit_test(the_plan_divides_the_backlog),
+		cmocka_unit_test(the_plan_divides_the_backlog),      cmocka_unit_test(the_wait_is_estimated_from_what_is_before),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

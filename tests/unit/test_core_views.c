@@ -245,6 +245,44 @@ positions_follow_the_order(void **state)
 	rig_free(r);
 }
 
+/* Another tenant's runs count as far as they will be taken before, and the estimate says what it is made of. */
+static void
+what_is_ahead_is_told_apart_and_reckoned_up(void **state)
+{
+	struct rig *r = rig_new(false, 0);
+	struct core_wait w;
+	char id[RUN_ID_MAX];
+
+	(void)state;
+	rig_register(r, "w", 1, "", 0);
+	rig_submit(r, B, 0);
+	assert_non_null(rig_take(r, "w"));
+	rig_submit(r, A, 0);
+	assert_true(core_why(r->core, r->now, A, &w));
+	assert_true(w.estimate_ms == -1 && w.expires_ms == -1); /* nobody knows how long a run takes */
+	rig_advance(r, 10000);
+	rig_report(r, B, RUN_COMPLETED, FAIL_NONE);
+	assert_non_null(rig_take(r, "w"));
+	for (int i = 0; i < 6; i++) {
+		struct core_submission s = {.needs = {.vertical = RIG_VERTICAL, .timeout_ms = 1000, .max_wait_ms = 90000}, .spec = xstrdup("{}")};
+
+		snprintf(s.tenant, sizeof(s.tenant), i < 3 ? "red" : "blue");
+		snprintf(s.id, sizeof(s.id), "scan-%016x", i);
+		core_submit(r->core, r->now, ++r->caller, &s);
+		rig_pump(r);
+	}
+	snprintf(id, sizeof(id), "scan-%016x", 2);
+	assert_true(core_why(r->core, r->now, id, &w));
+	assert_true(w.ahead_own == 2 && w.ahead_others == 3 && w.position == 6); /* blue has used nothing yet */
+	assert_true(w.share > 0.99 && w.expires_ms == 90000);
+	assert_int_equal(w.estimate_ms, 55000);
+	assert_string_equal(w.basis, "5 ahead, 1 running, 1 at once, 10.0 s per run");
+	snprintf(id, sizeof(id), "scan-%016x", 3);
+	assert_true(core_why(r->core, r->now, id, &w));
+	assert_true(w.position == 1 && w.ahead_own == 0 && w.ahead_others == 0 && w.share < 0.01);
+	rig_free(r);
+}
+
 /* --- depths and workers --- */
 
 static void
@@ -308,7 +346,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_reason_has_its_word),   cmocka_unit_test(one_shots_that_die_explain_themselves),
-		cmocka_unit_test(only_what_is_queued_waits),
+		cmocka_unit_test(only_what_is_queued_waits),  cmocka_unit_test(what_is_ahead_is_told_apart_and_reckoned_up),
 		cmocka_unit_test(positions_follow_the_order), cmocka_unit_test(depths_count_what_is_there),
 		cmocka_unit_test(workers_show_what_they_do),
 	};
