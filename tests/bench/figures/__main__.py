@@ -14,7 +14,7 @@ import time
 
 from rig import binaries
 
-from . import demo, dispatch, memory, peak, queue, scale, transfer, upload, workspace
+from . import demo, dispatch, extract, memory, peak, queue, scale, transfer, upload, workspace
 from .rows import FIGURES, Rows
 from .world import QUICK, Sizes, World
 
@@ -66,6 +66,7 @@ PARTS = (
     ("upload", ("upload_",), None, lambda b: upload.measure(b.world, b.rows, b.drover)),
     ("transfer", ("fetch_", "put_"), None, lambda b: transfer.measure(b.world, b.rows)),
     ("workspace", ("workspace_",), None, lambda b: workspace.measure(b.world, b.rows)),
+    ("extract", ("extract_",), None, lambda b: extract.measure(b.world, b.rows)),
     ("peak", ("worker_mem_peak",), None, lambda b: peak.measure(b.world, b.rows, b.drover, b.toolbox)),
     ("scale", ("scale_", "burst_"), None, lambda b: scale.measure(b.world, b.rows)),
     (
