@@ -18,9 +18,9 @@
 #define QUEUE_RETRY_MS 1000
 #define LIST_MS 10000        /* between two listings of the groups */
 #define LIST_SOON_MS 1000    /* … while a vertical with work has none */
-#define ROUND_GAP_MS 200     /* between two rounds of a group */
-#define DRAIN_MS 500         /* … while a scale-in waits */
-#define TICK_MS 100
+#define ROUND_GAP_MS 100     /* between two rounds of a group */
+#define DRAIN_MS 250         /* … while a scale-in waits */
+#define TICK_MS 50
 
 struct watched { /* a group */
 	struct scaler *scaler;
@@ -72,7 +72,36 @@ struct scaler {
 /* --- the queue --- */
 
 static void read_queue(void *arg);
-static void kick(struct scaler *s);
+static void run_due(struct scaler *s, int64_t now);
+
+/* Whether anything that a policy looks at differs. */
+static bool
+moved(const struct backlog_vertical *a, const struct backlog_vertical *b)
+{
+	if (a == NULL || b == NULL)
+		return a != b;
+	return a->ready != b->ready || a->running != b->running || a->one_shots != b->one_shots || a->slots != b->slots ||
+	    a->n_workers != b->n_workers;
+}
+
+/* The queue was read: groups whose vertical has moved are looked at now. */
+static void
+take_snapshot(struct scaler *s, int64_t now)
+{
+	for (size_t i = 0; i < s->n_groups; i++) {
+		struct watched *w = s->groups[i];
+		const char *vertical = w->group.vertical;
+
+		w->wanted = w->wanted || moved(backlog_find(&s->now, vertical), backlog_find(&s->fresh, vertical));
+	}
+	backlog_snapshot_release(&s->now);
+	s->now = s->fresh;
+	s->fresh = (struct backlog_snapshot){0};
+	s->read_index = s->now.index;
+	s->queue_known = true;
+	s->queue_mono_ms = now;
+	run_due(s, now);
+}
 
 static void
 read_run(void *arg)
@@ -95,13 +124,7 @@ read_done(void *arg, bool began)
 		if (s->queue_told)
 			log_info("queue", "the dispatcher answers again");
 		s->queue_told = false;
-		backlog_snapshot_release(&s->now);
-		s->now = s->fresh;
-		s->fresh = (struct backlog_snapshot){0};
-		s->read_index = s->now.index;
-		s->queue_known = true;
-		s->queue_mono_ms = now;
-		kick(s);
+		take_snapshot(s, now);
 	} else if (s->read_rc != ERR_CANCELED && !s->queue_told) {
 		s->queue_told = true;
 		s->read_index = 0;
@@ -361,15 +384,6 @@ run_due(struct scaler *s, int64_t now)
 		if (!w->busy && (now >= w->due_mono_ms || (w->wanted && now >= w->began_mono_ms + ROUND_GAP_MS)))
 			start_round(w);
 	}
-}
-
-/* The queue has moved. */
-static void
-kick(struct scaler *s)
-{
-	for (size_t i = 0; i < s->n_groups; i++)
-		s->groups[i]->wanted = true;
-	run_due(s, clock_mono_ms());
 }
 
 static void

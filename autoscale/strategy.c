@@ -79,6 +79,10 @@ strategy_propose(const struct policy_check *c, const struct policy_facts *f, dou
 	p.backlog = f->ready > f->one_shots ? f->ready - f->one_shots : 0;
 	if (c->strategy == STRATEGY_DROVER) {
 		p.raw = drover_slots(c, f, rate, p.service_ms, p.backlog) / (double)p.slots;
+		/* Fewer would do, but while runs wait for a slot those that are there work it off first: what is known of a run's
+		 * length while a burst is on comes from the shortest ones. */
+		if (p.raw < (double)f->count && p.backlog > f->slots - f->running)
+			p.raw = (double)f->count;
 		p.count = round_up(p.raw);
 		p.in_band = f->count > 0 && p.count > 0 && fabs(p.raw / (double)f->count - 1) <= c->threshold;
 		return p;

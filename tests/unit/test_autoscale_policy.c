@@ -83,6 +83,22 @@ drover_spreads_the_backlog_over_its_objective(void **state)
 }
 
 static void
+drover_takes_nobody_away_while_runs_wait_for_a_slot(void **state)
+{
+	struct policy p = policy_of(STRATEGY_DROVER);
+	struct policy_facts f = facts_of(8, 20, 5);
+
+	(void)state;
+	f.service_ms = 1000; /* 5 + 20 × 1 ÷ 60: two workers would do */
+	f.slots = 5; /* the others are starting */
+	f.workers = 1;
+	assert_int_equal(decide_once(&p, &f).action, ACTION_HOLD);
+	f.slots = 40; /* there is room for all that wait: it is only being given out */
+	f.workers = 8;
+	assert_int_equal(decide_once(&p, &f).to, 2);
+}
+
+static void
 drover_keeps_the_slots_of_what_runs(void **state)
 {
 	struct policy p = policy_of(STRATEGY_DROVER);
@@ -435,6 +451,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(target_value_is_that_of_the_nomad_autoscaler),
 		cmocka_unit_test(drover_spreads_the_backlog_over_its_objective),
+		cmocka_unit_test(drover_takes_nobody_away_while_runs_wait_for_a_slot),
 		cmocka_unit_test(drover_keeps_the_slots_of_what_runs),
 		cmocka_unit_test(drover_counts_a_steady_stream_but_no_burst),
 		cmocka_unit_test(arrivals_that_are_counted_anew_are_no_arrivals),
