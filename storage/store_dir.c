@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/digest.h"
@@ -22,6 +23,7 @@
 #include "storage/dir_name.h"
 #include "storage/dir_object.h"
 #include "storage/object_store.h"
+#include "storage/store_upkeep.h"
 
 #define TMP_DIR ".tmp"
 #define COPY_BUFFER_BYTES (256u * 1024)
@@ -469,6 +471,21 @@ dir_check(struct object_store *s, struct err *e)
 	return faccessat(self(s)->root_fd, ".", R_OK | W_OK | X_OK, AT_EACCESS) == 0 ? 0 : err_errno(e, "store", "directory");
 }
 
+/* What a server would be asked for, a directory has or does not need. */
+static int
+dir_probe(struct object_store *s, const char *bucket, const char *key, struct store_probe *p, struct err *e)
+{
+	struct statvfs fs;
+
+	(void)bucket, (void)key, (void)e;
+	if (fstatvfs(self(s)->root_fd, &fs) == 0)
+		p->free_bytes = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
+	p->multipart_copy = p->checks_digests = true;
+	return 0;
+}
+
+static const struct store_upkeep_ops dir_upkeep = {.probe = dir_probe};
+
 static void
 dir_free(struct object_store *s)
 {
@@ -479,7 +496,7 @@ dir_free(struct object_store *s)
 static const struct object_store_ops dir_ops = {
 	.ensure_bucket = dir_ensure_bucket, .put = dir_put, .get = dir_get, .head = dir_head, .copy = dir_copy,
 	.list = dir_list, .remove = dir_remove, .presign = dir_presign, .lifecycle_merge = dir_lifecycle_merge,
-	.check = dir_check, .free = dir_free,
+	.check = dir_check, .upkeep = &dir_upkeep, .free = dir_free,
 };
 
 struct object_store *

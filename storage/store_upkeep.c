@@ -123,7 +123,7 @@ probe_object(struct object_store *s, const char *bucket, const char *key, struct
 		note(p, STORE_MAY_REMOVE, p->versioned ? store_remove_versions(s, bucket, key, &e) : store_remove(s, bucket, key, &e), &e);
 	}
 	buf_release(&back);
-	return rc;
+	return rc == ERR_RETRY ? rc : 0;
 }
 
 int

@@ -60,8 +60,8 @@ struct store_upkeep_ops { /* of a backend that has these things; NULL in object_
 int store_list_after(struct object_store *s, const char *bucket, const char *prefix, const char *after,
     int (*each)(void *arg, const char *key, const struct object_info *info), void *arg, struct err *e);
 
-/* Calls each for the bucket's unfinished uploads; each returns 0 to go on. MinIO tells none of them (it drops them by itself after
- * a day). What store_list returns. */
+/* Calls each for the bucket's unfinished uploads; each returns 0 to go on. MinIO tells those that were begun since
+ * it was started (and drops all by itself after a day). What store_list returns. */
 int store_uploads(struct object_store *s, const char *bucket, int (*each)(void *arg, const struct store_upload *u), void *arg,
     struct err *e);
 

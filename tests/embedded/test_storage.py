@@ -347,8 +347,11 @@ def test_the_object_really_is_dated_anew(begin):
 # --- uploads that nobody finishes ---
 
 
-def test_stale_uploads_are_dropped_and_those_in_flight_are_not(begin):
-    d = begin("versitygw", STALE_UPLOADS="1s")
+@SERVERS
+def test_stale_uploads_are_dropped_and_those_in_flight_are_not(begin, kind):
+    d = begin(kind, STALE_UPLOADS="1s")
+    for bucket in ("targets", "results"):
+        wait_for(lambda: d.store.request("GET", bucket, {"list-type": "2"}).status == 200)
 
     def begin_upload(bucket, key):
         answer = d.store.request("POST", bucket, {"uploads": ""}, key=key).expect(200)
