@@ -104,6 +104,12 @@ core_nomad_health(struct core *c, struct now now, bool reachable, const char *wh
 	snprintf(heard.away, sizeof(heard.away), "%s", why);
 }
 
+void
+core_warm(struct core *c, struct now now, const struct core_warm *w)
+{
+	(void)c, (void)now, (void)w;
+}
+
 static void
 changed(void *arg)
 {
@@ -224,6 +230,7 @@ bed_new(const char *vertical)
 	snprintf(b->gate, sizeof(b->gate), "%s/gate-%s", agent.dir, b->prefix);
 	b->env = json_pack("{s:s, s:s}", "GATE", b->gate, "QUOTED", "a \"b\" \\ ${x} %{y}");
 	snprintf(b->v.name, sizeof(b->v.name), "%s", vertical);
+	b->v.capacity = CAPACITY_JOB; /* one-shots alone; tests/cluster has the groups */
 	b->v.driver = "raw_exec";
 	b->v.cpu_millis[CLASS_NORMAL] = 100;
 	b->v.memory_bytes[CLASS_NORMAL] = 32 << 20;
