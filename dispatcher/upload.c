@@ -402,7 +402,7 @@ piece(struct http_req *r, const void *data, size_t len, void *arg)
 static int64_t
 memory_for(const struct upload *u, unsigned parallel)
 {
-	int64_t parts = (int64_t)(parallel + 1) * (int64_t)u->put.part_bytes;
+	int64_t parts = (int64_t)(parallel > 1 ? parallel : 2) * (int64_t)u->put.part_bytes;
 
 	return (u->declared_bytes >= 0 && u->declared_bytes < parts ? u->declared_bytes : parts) + RING_BYTES;
 }

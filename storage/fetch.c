@@ -368,6 +368,25 @@ follow(struct fetch *f, int64_t number, struct err *e)
 	return rc;
 }
 
+/* Without any transfer, where the store is on the same disk and its file system can. */
+static int
+share_blocks(struct fetch *f, bool *ret_done, struct err *e)
+{
+	struct range r = {.f = f};
+	int rc = 0;
+
+	*ret_done = false;
+	if (f->s->ops->clone == NULL)
+		return 0;
+	rc = f->s->ops->clone(f->s, f->bucket, f->key, f->fd, &r.info, ret_done, e);
+	if (rc == 0 && r.info.size_bytes != f->size_bytes)
+		rc = wrong_size(&r, e);
+	if (rc == 0 && *ret_done)
+		rc = hash_piece(f, 0, f->size_bytes, e);
+	f->info = r.info;
+	return rc;
+}
+
 /* Moves the front to the next range. Returns how many ranges from there are the calling thread's own, 0: a helper's. Without
  * helpers it asks for more and more at a time, because each request costs a turn; with them they shall find something to do. */
 static int64_t
@@ -404,6 +423,7 @@ fetch_once(struct fetch *f, uint8_t sha256[SHA256_LEN], struct err *e)
 {
 	pthread_condattr_t attr;
 	int64_t n, number = 0;
+	bool shared;
 	int rc = prepare_file(f, e);
 
 	if (rc != 0)
@@ -417,7 +437,8 @@ fetch_once(struct fetch *f, uint8_t sha256[SHA256_LEN], struct err *e)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&f->change, &attr);
 	pthread_condattr_destroy(&attr);
-	for (; number < f->n_ranges && rc == 0; number += n > 0 ? n : 1)
+	rc = share_blocks(f, &shared, e);
+	for (; !shared && number < f->n_ranges && rc == 0; number += n > 0 ? n : 1)
 		rc = (n = advance(f, number)) > 0 ? stream(f, number, n, e) : follow(f, number, e);
 	join_helpers(f, rc, e);
 	/* A helper's failure is what interrupted us; or its bytes were all there, but their answer ended otherwise than it began. */

@@ -112,7 +112,7 @@ void
 store_set_limits(struct object_store *s, const struct store_limits *l)
 {
 	/* Measured against MinIO on one machine: see docs/STORAGE.md. */
-	static const struct store_limits defaults = {4, 8u << 20, 3, 8u << 20};
+	static const struct store_limits defaults = {4, 8u << 20, 3, 5u << 20};
 
 	s->limits = (struct store_limits){
 		.fetch_parallel = l->fetch_parallel > 0 ? l->fetch_parallel : defaults.fetch_parallel,

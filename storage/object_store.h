@@ -47,7 +47,7 @@ struct put_options {
 	const char *sha256;             /* where the source leaves the hex digest of its bytes by the time it ends: what goes in one
 	                                 * request is then not hashed again to be signed. "" or NULL: nobody knows it */
 	size_t part_bytes;              /* multipart piece; 0: the store's (S3_PUT_PART) */
-	unsigned parallel;              /* parts in flight; 0: the store's (S3_PUT_PARALLEL). Memory: (parallel + 1) * part_bytes */
+	unsigned parallel;              /* parts in flight; 0: the store's (S3_PUT_PARALLEL). Memory: as many parts, at least 2 */
 };
 
 struct lifecycle_rule {
@@ -66,6 +66,9 @@ struct object_store_ops { /* one per backend; callers use the functions below */
 	int (*get)(struct object_store *s, const char *bucket, const char *key, int64_t offset, int64_t len, const char *if_match,
 	    int (*write)(void *arg, const void *data, size_t len), void *arg, struct object_info *ret_info,
 	    const atomic_bool *stop, struct err *e);
+	/* Has fd share the object's blocks, where the file system can; *ret_done tells whether all of it is there. NULL: never. */
+	int (*clone)(struct object_store *s, const char *bucket, const char *key, int fd, struct object_info *ret_info, bool *ret_done,
+	    struct err *e);
 	int (*head)(struct object_store *s, const char *bucket, const char *key, struct object_info *ret_info, struct err *e);
 	int (*copy)(struct object_store *s, const char *bucket, const char *from, const char *to,
 	    const struct object_meta *meta, size_t n_meta, struct err *e);

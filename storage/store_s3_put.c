@@ -49,7 +49,7 @@ struct put {
 
 	pthread_mutex_t lock;
 	pthread_cond_t change;   /* a slot's state, halt or done */
-	struct slot slots[STORE_PARALLEL_MAX + 1];
+	struct slot slots[STORE_PARALLEL_MAX];
 	size_t n_slots;
 	struct s3_part *parts;   /* etags by number - 1 */
 	size_t n_parts, cap_parts;
@@ -415,7 +415,8 @@ put_init(struct put *p)
 	p->max_threads = p->o->parallel > 0 ? p->o->parallel : p->s->base.limits.put_parallel;
 	if (p->max_threads > STORE_PARALLEL_MAX)
 		p->max_threads = STORE_PARALLEL_MAX;
-	p->n_slots = p->max_threads + 1;
+	/* Two at least: whether the first part is the only one shows when the next is read. */
+	p->n_slots = p->max_threads > 1 ? p->max_threads : 2;
 	uuid_text(p->token);
 }
 

@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "net/http_client.h"
+#include "storage/fetch.h"
 #include "store_rig.h"
 
 /* --- tests --- */
@@ -285,6 +286,44 @@ refuse_write(void *arg, const void *data, size_t len)
 	(void)data, (void)len;
 	++*(int *)arg;
 	return ERR_TOOBIG;
+}
+
+static void
+whole_objects_come_into_files(void **state)
+{
+	static const int64_t sizes[] = {0, 1, 4096, 65537, MIB, 5 * MIB + 17};
+	const struct put_options put = {.part_bytes = (size_t)(5 * MIB)};
+	const struct fetch_options o = {.parallel = 3, .range_bytes = (size_t)MIB, .durable = true};
+	uint8_t sum[SHA256_LEN], want[SHA256_LEN];
+	char dir[256];
+	struct err e;
+	int at, fd;
+
+	(void)state;
+	assert_int_equal(file_temp_dir("drover-fetch", dir, sizeof(dir), &e), 0);
+	assert_true((at = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0);
+	assert_true((fd = openat(at, "f", O_RDWR | O_CREAT | O_CLOEXEC, 0600)) >= 0);
+	for (uint8_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct object_info info;
+		struct buf b = buf_make((size_t)sizes[i] + 1);
+
+		assert_int_equal(put_pattern("fetch", sizes[i], true, &put, i), 0);
+		assert_int_equal(store_fetch(store, BUCKET, "fetch", fd, sizes[i], &o, sum, &info, NULL, &e), 0);
+		assert_int_equal(info.size_bytes, sizes[i]);
+		assert_int_equal(file_read(at, "f", &b, &e), 0); /* earlier ones leave nothing behind the end */
+		assert_int_equal(b.len, sizes[i]);
+		for (int64_t k = 0; k < sizes[i]; k++)
+			if ((uint8_t)b.data[k] != pattern_byte(k, i))
+				fail_msg("byte %lld of %lld", (long long)k, (long long)sizes[i]);
+		sha256_of(b.data, b.len, want);
+		assert_memory_equal(sum, want, SHA256_LEN);
+		assert_int_equal(store_fetch(store, BUCKET, "fetch", fd, sizes[i] + 1, &o, sum, NULL, NULL, &e), ERR_INVALID);
+		buf_release(&b);
+	}
+	assert_int_equal(store_fetch(store, BUCKET, "absent", fd, 1, NULL, sum, NULL, NULL, &e), ERR_NOTFOUND);
+	close(fd);
+	close(at);
+	file_remove_tree(AT_FDCWD, dir, NULL);
 }
 
 static void
@@ -649,7 +688,7 @@ static const struct CMUnitTest both_tests[] = {
 	cmocka_unit_test(odd_keys_come_back_in_order), cmocka_unit_test(a_key_may_begin_another),
 	cmocka_unit_test(bad_names_are_refused_before_anything_happens), cmocka_unit_test(metadata_comes_back),
 	cmocka_unit_test(of_many_that_want_to_be_first_one_is), cmocka_unit_test(a_source_that_fails_leaves_nothing),
-	cmocka_unit_test(ranges_give_just_their_bytes), cmocka_unit_test(reads_can_be_refused),
+	cmocka_unit_test(ranges_give_just_their_bytes), cmocka_unit_test(whole_objects_come_into_files), cmocka_unit_test(reads_can_be_refused),
 	cmocka_unit_test(long_lists_are_paged), cmocka_unit_test(copies_take_bytes_and_metadata),
 };
 
