@@ -109,7 +109,7 @@ $(TESTS)/sim: $(SIM_OBJ) $(BUILD)/libdrover-dispatcher.a $(LIBRARY)
 
 # Programs that the benchmarks time: each is one file, linked with the libraries it measures.
 DRIVERS  := $(patsubst tests/bench/drive_%.c,$(BUILD)/bench/drive_%,$(wildcard tests/bench/drive_*.c))
-$(BUILD)/bench/drive_%: $(OBJ)/tests/bench/drive_%.o $(LIBRARY)
+$(BUILD)/bench/drive_%: $(OBJ)/tests/bench/drive_%.o $(OBJ)/tests/bench/exchange.o $(LIBRARY)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)

@@ -74,10 +74,10 @@ out:
 
 /* The line that hands a worker job its secrets; the keys come from the environment of the shell that runs it. */
 static void
-print_variable(const char *vertical, const char *class, const char *token)
+print_variable(const char *kind, const char *vertical, const char *class, const char *token)
 {
-	printf("\n  nomad var put -force nomad/jobs/drover-run-%s%s \\\n      DROVER_TOKEN=%s \\\n"
-	       "      S3_ACCESS_KEY=\"$S3_ACCESS_KEY\" S3_SECRET_KEY=\"$S3_SECRET_KEY\"\n", vertical, class, token);
+	printf("\n  nomad var put -force nomad/jobs/drover-%s-%s%s \\\n      DROVER_TOKEN=%s \\\n"
+	       "      S3_ACCESS_KEY=\"$S3_ACCESS_KEY\" S3_SECRET_KEY=\"$S3_SECRET_KEY\"\n", kind, vertical, class, token);
 }
 
 /* The lines for each vertical of the toolbox; for a name to be filled in where there is no toolbox here. */
@@ -92,8 +92,9 @@ print_variables(const char *toolbox, const char *token)
 	printf("\nFor the workers that Nomad starts (S3_ACCESS_KEY and S3_SECRET_KEY as in your shell; in the dispatcher's namespace):\n");
 	for (int i = 0; i < n; i++) {
 		if (vertical_name_valid(found[i]->d_name)) {
-			print_variable(found[i]->d_name, "", token);
-			print_variable(found[i]->d_name, "-large", token);
+			print_variable("run", found[i]->d_name, "", token);
+			print_variable("run", found[i]->d_name, "-large", token);
+			print_variable("workers", found[i]->d_name, "", token);
 			any = true;
 		}
 		free(found[i]);
@@ -101,8 +102,8 @@ print_variables(const char *toolbox, const char *token)
 	free(found);
 	if (any)
 		return;
-	print_variable("VERTICAL", "", token);
-	printf("\nOnce for each vertical, and for drover-run-VERTICAL-large; -toolbox DIR prints them all.\n");
+	print_variable("run", "VERTICAL", "", token);
+	printf("\nOnce for each vertical, and for drover-run-VERTICAL-large and drover-workers-VERTICAL; -toolbox DIR prints them all.\n");
 }
 
 static void

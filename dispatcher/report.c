@@ -20,6 +20,9 @@ struct reporting {
 	bool leaving, partial;
 	struct core_report report;
 	struct ledger_run existing;
+	/* One of several in an exchange: hears the end in place of a client. NULL: it came alone. */
+	void (*over)(void *arg, const char *run, const struct err *e, enum run_state state);
+	void *arg;
 };
 
 #define P(field) offsetof(struct reporting, field)
@@ -135,6 +138,22 @@ reread(struct dispatcher *d, void *data, struct err *e)
 	return ledger_run_find(d->ledger, p->run, NULL, &p->existing, e);
 }
 
+/* The end of the call: e->code 0 with the run's state, or why its report was not taken. */
+static void
+report_over(struct call *c, const struct err *e, enum run_state state)
+{
+	struct reporting *p = c->data;
+
+	if (p->over != NULL) {
+		p->over(p->arg, p->run != NULL ? p->run : "", e, state);
+		call_end(c);
+	} else if (e->code != 0) {
+		call_reply_err(c, e);
+	} else {
+		call_reply(c, 200, json_pack("{s:s}", "state", run_state_word(state)));
+	}
+}
+
 static void
 report_reread(struct call *c)
 {
@@ -143,10 +162,7 @@ report_reread(struct call *c)
 
 	if (c->rc == 0 && !fence_equal(row->accepted, p->report.held.fence))
 		c->rc = err_set(&c->err, ERR_CONFLICT, "the lease of this attempt has ended; its result is ignored");
-	if (c->rc != 0)
-		call_reply_err(c, &c->err);
-	else
-		call_reply(c, 200, json_pack("{s:s}", "state", run_state_word(row->state)));
+	report_over(c, &c->err, row->state);
 }
 
 static void
@@ -155,31 +171,55 @@ report_answered(struct call *c, const struct answer *a)
 	/* The core forgets final runs: whether this is a repeated report is in the ledger. */
 	if (a->err.code == ERR_NOTFOUND)
 		call_work(c, c->d->reads, reread, report_reread);
-	else if (a->err.code != 0)
-		call_reply_err(c, &a->err);
 	else
-		call_reply(c, 200, json_pack("{s:s}", "state", run_state_word(a->state)));
+		report_over(c, &a->err, a->state);
 }
 
-void
-worker_report(struct http_req *r, void *ctx)
+/* Everything after the fields have been read. */
+static void
+report_go(struct call *c)
 {
-	struct call *c = call_new(ctx, r, sizeof(struct reporting), reporting_release);
 	struct reporting *p = c->data;
 	const struct fleet_worker *w;
 	struct err e = {0};
 
-	if (!worker_call_take(c, report_fields, COUNT(report_fields)))
-		return;
 	if (check_report(p, &e) != 0) {
-		call_reply_err(c, &e);
+		report_over(c, &e, RUN_QUEUED);
 		return;
 	}
 	w = fleet_worker(c->d->fleet, p->base.worker);
 	p->report.inquire = p->report.outcome == RUN_QUEUED && w != NULL && w->job_id[0] != '\0' && c->d->cluster != NULL;
 	note_detail(c->d, p);
 	core_report(c->d->core, clock_now(), call_core(c, report_answered), &p->report);
-	dispatcher_pump(c->d);
+}
+
+void
+report_part(const struct call *whole, json_t *body, void (*over)(void *arg, const char *run, const struct err *e, enum run_state state),
+    void *arg)
+{
+	struct call *c = call_part(whole, sizeof(struct reporting), reporting_release);
+	struct reporting *p = c->data;
+	struct err e = {0};
+
+	p->over = over;
+	p->arg = arg;
+	p->base.body = json_incref(body);
+	if (fields_read(body, report_fields, COUNT(report_fields), p, &e) != 0)
+		report_over(c, &e, RUN_QUEUED);
+	else
+		report_go(c);
+}
+
+void
+worker_report(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, sizeof(struct reporting), reporting_release);
+	struct dispatcher *d = c->d;
+
+	if (!worker_call_take(c, report_fields, COUNT(report_fields)))
+		return;
+	report_go(c);
+	dispatcher_pump(d);
 }
 
 /* --- a report that never came: what the attempt had published says the same --- */

@@ -78,6 +78,7 @@ static const struct http_route routes[] = {
 	POST("/v1/worker/lease", worker_lease, 64 * KIB, SCOPE_WORKER),
 	POST("/v1/worker/beat", worker_beat, 512 * KIB, SCOPE_WORKER),
 	POST("/v1/worker/report", worker_report, 256 * KIB, SCOPE_WORKER),
+	POST("/v1/worker/exchange", worker_exchange, 1024 * KIB, SCOPE_WORKER),
 	POST("/v1/worker/leave", worker_leave, 4 * KIB, SCOPE_WORKER),
 	POST("/v1/worker/adopt", worker_adopt, 256 * KIB, SCOPE_WORKER),
 	POST("/v1/worker/logs", worker_logs, 256 * KIB, SCOPE_WORKER),

@@ -178,11 +178,6 @@ worker_register(struct http_req *r, void *ctx)
 
 /* --- what a worker says it holds --- */
 
-struct held_list {
-	struct held held[CORE_LEASES_MAX];
-	size_t n;
-};
-
 int
 worker_held_parse(const char *run, const char *fence, struct held *ret, struct err *e)
 {
@@ -192,8 +187,8 @@ worker_held_parse(const char *run, const char *fence, struct held *ret, struct e
 	return 0;
 }
 
-static int
-parse_held_list(const json_t *list, struct held_list *ret, struct err *e)
+int
+worker_held_list(const json_t *list, struct held_list *ret, struct err *e)
 {
 	size_t i;
 	json_t *o;
@@ -256,19 +251,24 @@ lease_json(struct dispatcher *d, const struct lease *l)
 	return o;
 }
 
+json_t *
+worker_leases_json(struct dispatcher *d, const struct answer *a)
+{
+	json_t *leases = json_array();
+
+	for (size_t i = 0; i < a->n_leases; i++)
+		json_array_append_new(leases, lease_json(d, &a->leases[i]));
+	return leases;
+}
+
 static void
 lease_answered(struct call *c, const struct answer *a)
 {
-	json_t *leases;
-
 	if (a->err.code != 0) {
 		call_reply_err(c, &a->err);
 		return;
 	}
-	leases = json_array();
-	for (size_t i = 0; i < a->n_leases; i++)
-		json_array_append_new(leases, lease_json(c->d, &a->leases[i]));
-	call_reply(c, 200, json_pack("{s:o, s:b, s:b}", "leases", leases, "exit", a->exit, "drain", a->drain));
+	call_reply(c, 200, json_pack("{s:o, s:b, s:b}", "leases", worker_leases_json(c->d, a), "exit", a->exit, "drain", a->drain));
 }
 
 void
@@ -280,7 +280,7 @@ worker_lease(struct http_req *r, void *ctx)
 
 	if (!worker_call_take(c, lease_fields, COUNT(lease_fields)))
 		return;
-	if (parse_held_list(l->held_in, &l->held, &e) != 0) {
+	if (worker_held_list(l->held_in, &l->held, &e) != 0) {
 		call_reply_err(c, &e);
 		return;
 	}
@@ -361,7 +361,7 @@ worker_beat(struct http_req *r, void *ctx)
 
 	if (!worker_call_take(c, beat_fields, COUNT(beat_fields)))
 		return;
-	if (parse_held_list(b->held_in, &b->held, &e) != 0 ||
+	if (worker_held_list(b->held_in, &b->held, &e) != 0 ||
 	    (b->cache_in != NULL && fleet_cache_parse(b->cache_in, &b->cache, &e) != 0)) {
 		call_reply_err(c, &e);
 		return;

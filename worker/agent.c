@@ -1,5 +1,6 @@
 #include "worker/agent.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,7 +52,9 @@ struct agent {
 	struct loop *l;
 	struct call lease, beat; /* `lease` also registers, adopts, leaves */
 	struct health *health;
-	struct job *jobs[SLOTS_MAX];
+	struct job *jobs[SLOTS_MAX]; /* changed by the loop under `lock`, read by jobs under it */
+	bool full;                   /* no poll is out, and a next run is welcome: under `lock` */
+	pthread_mutex_t lock;
 	char only[RUN_ID_MAX];   /* the adopted run */
 	bool registered, ever_registered;
 	bool refused;            /* what was dispatched by hand makes no run */
@@ -71,6 +74,7 @@ static void next_lease(struct agent *a);
 static void next_beat(struct agent *a);
 static void lease_again(void *arg);
 static void check_end(struct agent *a);
+static void start_job(struct agent *a, const json_t *lease);
 
 /* --- calls --- */
 
@@ -181,16 +185,82 @@ stop_jobs(struct agent *a, enum job_stop why)
 	}
 }
 
+/* Whether a job may ask for the next run with its report. Under the lock. */
+static void
+note_full(struct agent *a)
+{
+	a->full = free_slots(a) == 0 && !a->leaving && !a->told_to_drain && !config_once(&a->w->config) && health_why(a->health)[0] == '\0';
+}
+
+static void
+set_job(struct agent *a, size_t slot, struct job *j)
+{
+	pthread_mutex_lock(&a->lock);
+	a->jobs[slot] = j;
+	note_full(a);
+	pthread_mutex_unlock(&a->lock);
+}
+
+/* It is to take nothing more, or may again. */
+static void
+renote_full(struct agent *a)
+{
+	pthread_mutex_lock(&a->lock);
+	note_full(a);
+	pthread_mutex_unlock(&a->lock);
+}
+
+/* A job's thread: while all slots are taken no poll is out, and the run that comes next may come with the answer to its report. */
+static json_t *
+poll_beside(void *arg, const struct job *j)
+{
+	struct agent *a = arg;
+	json_t *list;
+
+	pthread_mutex_lock(&a->lock);
+	if (!a->full) {
+		pthread_mutex_unlock(&a->lock);
+		return NULL;
+	}
+	a->full = false; /* one at a time: the dispatcher knows one poll of a worker */
+	list = json_array();
+	for (size_t i = 0; i < SLOTS_MAX; i++) {
+		if (a->jobs[i] != NULL && a->jobs[i] != j)
+			json_array_append_new(list, json_pack("{s:s, s:s}", "run", job_run(a->jobs[i]), "fence", job_fence(a->jobs[i])));
+	}
+	pthread_mutex_unlock(&a->lock);
+	return json_pack("{s:i, s:o}", "free", 1, "held", list);
+}
+
+static void
+start_leases(struct agent *a, const json_t *leases)
+{
+	json_t *lease;
+	size_t i;
+
+	json_array_foreach(leases, i, lease)
+	{
+		if (find_job(a, json_string_value(json_object_get(lease, "run"))) == NULL)
+			start_job(a, lease);
+	}
+	/* What comes in the moment of draining is taken as well and handed back in order: sooner than by waiting for its deadline. */
+	if (a->hand_back)
+		stop_jobs(a, JOB_HANDED_BACK);
+}
+
 static void
 job_ended(struct job *j, void *arg)
 {
 	struct agent *a = arg;
+	json_t *leases = job_take_leases(j);
 
 	for (size_t i = 0; i < SLOTS_MAX; i++) {
 		if (a->jobs[i] == j)
-			a->jobs[i] = NULL;
+			set_job(a, i, NULL);
 	}
 	job_free(j);
+	start_leases(a, leases);
+	json_decref(leases);
 	if (config_once(&a->w->config)) {
 		a->leaving = true;
 		a->stop_lease = true;
@@ -204,6 +274,7 @@ start_job(struct agent *a, const json_t *lease)
 {
 	bool once = config_once(&a->w->config);
 	unsigned slot = 0;
+	struct job *j;
 
 	while (slot < SLOTS_MAX && a->jobs[slot] != NULL)
 		slot++;
@@ -211,11 +282,13 @@ start_job(struct agent *a, const json_t *lease)
 		log_error(a->w->id, "a lease came although all slots are taken");
 		return;
 	}
-	a->jobs[slot] = job_start(a->w, a->l, lease, slot, once, job_ended, a);
-	if (a->jobs[slot] == NULL)
+	j = job_start(a->w, a->l, lease, slot, once, job_ended, poll_beside, a);
+	if (j == NULL) {
 		log_error(a->w->id, "a lease came without a readable run and fence");
-	else
-		a->had_run = true;
+		return;
+	}
+	a->had_run = true;
+	set_job(a, slot, j);
 }
 
 /* --- register, adopt --- */
@@ -300,10 +373,6 @@ registered(struct agent *a)
 static void
 leased(struct agent *a)
 {
-	const json_t *leases = json_object_get(a->lease.is.answer, "leases");
-	json_t *lease;
-	size_t i;
-
 	if (a->lease.is.rc == ERR_NOTFOUND) {
 		a->registered = false;
 		next_lease(a);
@@ -316,14 +385,7 @@ leased(struct agent *a)
 		loop_timer_set(a->l, &a->lease.timer, at_mono_ms, lease_again, a);
 	} else {
 		a->lease.failures = 0;
-		/* What comes in the moment of draining is taken as well and handed back in order: sooner than by waiting for its deadline. */
-		json_array_foreach(leases, i, lease)
-		{
-			if (find_job(a, json_string_value(json_object_get(lease, "run"))) == NULL)
-				start_job(a, lease);
-		}
-		if (a->hand_back)
-			stop_jobs(a, JOB_HANDED_BACK);
+		start_leases(a, json_object_get(a->lease.is.answer, "leases"));
 		a->told_to_drain = json_is_true(json_object_get(a->lease.is.answer, "drain"));
 		if (json_is_true(json_object_get(a->lease.is.answer, "exit")))
 			a->leaving = true;
@@ -352,6 +414,7 @@ health_changed(void *arg)
 	struct agent *a = arg;
 
 	a->stop_lease = true;
+	renote_full(a);
 	next_lease(a);
 }
 
@@ -416,6 +479,7 @@ beaten(struct agent *a)
 		stop_named(a, "lost", JOB_LOST);
 		a->told_to_drain = json_is_true(json_object_get(a->beat.is.answer, "drain"));
 		a->stop_lease = a->stop_lease || a->told_to_drain;
+		renote_full(a);
 	} else {
 		next_mono_ms = back_off(&a->beat);
 		cache_keeper_again(a->w->keeper);
@@ -493,6 +557,7 @@ agent_drain(struct agent *a)
 		a->leaving = true;
 		a->stop_lease = true;
 		health_leaving(a->health);
+		renote_full(a);
 		log_info(a->w->id, "draining: %zu runs may go on for %lld ms", running(a), (long long)a->w->config.drain_ms);
 		loop_timer_set(a->l, &a->grace, clock_mono_ms() + a->w->config.drain_ms, grace_over, a);
 	}
@@ -534,6 +599,7 @@ agent_new(struct worker *w, struct loop *l, struct err *e)
 	a->w = w;
 	a->l = l;
 	a->orphan_ms = ORPHAN_DEFAULT_MS;
+	pthread_mutex_init(&a->lock, NULL);
 	if (!call_open(a, &a->lease, "lease", e) || !call_open(a, &a->beat, "beat", e) ||
 	    (a->health = health_new(w, l, health_changed, a, e)) == NULL) {
 		agent_free(a);
@@ -559,5 +625,6 @@ agent_free(struct agent *a)
 	health_free(a->health);
 	link_line_free(a->lease.line);
 	link_line_free(a->beat.line);
+	pthread_mutex_destroy(&a->lock);
 	free(a);
 }

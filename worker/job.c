@@ -162,7 +162,7 @@ job_main(void *arg)
 
 struct job *
 job_start(struct worker *w, struct loop *l, const json_t *lease, unsigned slot, bool leaving,
-    void (*ended)(struct job *j, void *arg), void *arg)
+    void (*ended)(struct job *j, void *arg), job_wants *wants, void *arg)
 {
 	struct job *j = xcalloc(1, sizeof(*j));
 
@@ -177,6 +177,7 @@ job_start(struct worker *w, struct loop *l, const json_t *lease, unsigned slot, 
 	j->slot = slot;
 	j->leaving = leaving;
 	j->ended = ended;
+	j->wants = wants;
 	j->arg = arg;
 	j->outcome = RUN_FAILED;
 	j->steps = xcalloc(WORKFLOW_STEPS_MAX, sizeof(*j->steps));
@@ -231,6 +232,15 @@ job_held(struct job *j, bool all)
 	return o;
 }
 
+json_t *
+job_take_leases(struct job *j)
+{
+	json_t *leases = j->leases;
+
+	j->leases = NULL;
+	return leases;
+}
+
 void
 job_free(struct job *j)
 {
@@ -240,6 +250,7 @@ job_free(struct job *j)
 	free(j->steps);
 	json_decref(j->progress);
 	json_decref(j->sarif);
+	json_decref(j->leases);
 	workflow_free(j->workflow);
 	run_log_free(j->log);
 	lease_release(&j->terms);

@@ -31,7 +31,9 @@ struct job {
 	unsigned slot;
 	pthread_t thread;
 	void (*ended)(struct job *j, void *arg);
+	job_wants *wants;
 	void *arg;
+	json_t *leases;        /* what came with the answer to its report; the loop's once it has ended */
 
 	/* From the loop to the job. */
 	atomic_bool stop;      /* ends blocking calls */

@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/digest.h"
@@ -64,6 +65,49 @@ abandoned(const struct job *j)
 	return j->why == JOB_LOST || clock_mono_ms() >= j->worker->give_up_mono_ms;
 }
 
+/* What the dispatcher made of the one report in an exchange. Returns what /v1/worker/report would have. */
+static int
+read_result(struct job *j, json_t *answer, struct err *e)
+{
+	static const struct {
+		const char *word;
+		int code;
+	} words[] = {{"ok", 0}, {"conflict", ERR_CONFLICT}, {"not_found", ERR_NOTFOUND}, {"invalid", ERR_INVALID}};
+	const json_t *result = json_array_get(json_object_get(answer, "reports"), 0);
+	const char *word = json_string_value(json_object_get(result, "result"));
+
+	for (size_t i = 0; word != NULL && i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strcmp(words[i].word, word) != 0)
+			continue;
+		if (words[i].code == 0)
+			j->leases = json_incref(json_object_get(answer, "leases"));
+		else
+			err_set(e, words[i].code, "%s", json_string_value(json_object_get(result, "message")));
+		return words[i].code;
+	}
+	return err_set(e, ERR_RETRY, "the dispatcher could not take the report");
+}
+
+/* One attempt. With a full worker's report goes the wish for the next run. */
+static int
+report_once(struct job *j, struct link_line *line, struct err *e)
+{
+	json_t *body = report_body(j), *poll = j->wants(j->arg, j), *answer = NULL;
+	int rc;
+
+	if (poll != NULL) {
+		body = json_pack("{s:s, s:[o], s:o}", "worker", j->worker->id, "reports", body, "lease", poll);
+		rc = link_post(line, "/v1/worker/exchange", body, CALL_TIMEOUT_MS, NULL, &answer, e);
+		if (rc == 0)
+			rc = read_result(j, answer, e);
+	} else {
+		rc = link_post(line, "/v1/worker/report", body, CALL_TIMEOUT_MS, NULL, &answer, e);
+	}
+	json_decref(body);
+	json_decref(answer);
+	return rc;
+}
+
 void
 job_report(struct job *j)
 {
@@ -76,12 +120,9 @@ job_report(struct job *j)
 	fault_point("worker.before_report");
 	/* Also ERR_NOTFOUND is tried again: the loop registers at a dispatcher that does not know us. */
 	while (rc != 0 && rc != ERR_CONFLICT && rc != ERR_INVALID && !abandoned(j)) {
-		json_t *answer = NULL, *body = report_body(j);
 		uint64_t random;
 
-		rc = link_post(line, "/v1/worker/report", body, CALL_TIMEOUT_MS, NULL, &answer, &e);
-		json_decref(body);
-		json_decref(answer);
+		rc = report_once(j, line, &e);
 		random_bytes(&random, sizeof(random));
 		attempt = attempt < RETRY_MAX_ATTEMPTS - 1 ? attempt + 1 : attempt;
 		if (rc != 0 && rc != ERR_CONFLICT && rc != ERR_INVALID)

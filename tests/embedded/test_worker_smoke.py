@@ -78,7 +78,7 @@ def test_dispatch_by_hand_of_nonsense_is_a_failed_task(start):
 @pytest.mark.parametrize("settings,words", [
     ({"WORKER_VERTICAL": ""}, ["WORKER_VERTICAL"]),
     ({"STORE_DIR": ""}, ["S3_ENDPOINT", "STORE_DIR"]),
-    ({"MAX_CONCURRENT_ACTIVITIES": "65"}, ["MAX_CONCURRENT_ACTIVITIES", "64"]),
+    ({"MAX_CONCURRENT_ACTIVITIES": "33"}, ["MAX_CONCURRENT_ACTIVITIES", "32"]),
     ({"CACHE_DIR": "relative"}, ["CACHE_DIR"]),
     ({"DROVER_ADDR": "gopher://x"}, ["DROVER_ADDR"]),
 ], ids=lambda value: next(iter(value)))
