@@ -75,7 +75,6 @@ open_cache(struct worker *w, struct err *e)
 		return ERR_IO;
 	if (workspaces_swept(w->spaces) > 0)
 		log_info(w->id, "removed the workspaces of %d runs whose worker had died", workspaces_swept(w->spaces));
-	w->keeper = cache_keeper_new(w->cache, w->id, workspace_method_word(workspaces_method(w->spaces)), c->cache_sweep_ms);
 	return 0;
 }
 
@@ -153,6 +152,7 @@ worker_open(struct worker *w, struct err *e)
 	if (rc == 0) {
 		bound_slots(w);
 		workspaces_confined(w->spaces, w->caps.rung == RUNG_ROOT || w->caps.rung == RUNG_USER, w->caps.rung == RUNG_USER);
+		w->keeper = cache_keeper_new(w->cache, w->id, workspace_method_word(workspaces_method(w->spaces)), w->config.cache_sweep_ms);
 		if (!config_once(&w->config) && w->caps.rung != RUNG_NONE)
 			w->stock = sandbox_stock_new(&w->caps, w->tools.toolchain, STOCK);
 	}
