@@ -195,6 +195,48 @@ a_folder_opens(void **state)
 	assert_int_equal(access(path, R_OK), 0);
 }
 
+/* Each number is another one, so that a row that fills another's field is seen. */
+static void
+limits_reach_the_store(void **state)
+{
+	static const char *const refused[][2] = {{"S3_FETCH_PARALLEL", "0"}, {"S3_FETCH_PARALLEL", "17"}, {"S3_FETCH_RANGE", "1000"},
+	    {"S3_PUT_PART", "4MiB"}, {"S3_PUT_PARALLEL", "0"}, {"S3_STALL_TIMEOUT", "1ms"}, {"S3_MIN_SPEED", "0"}};
+	struct s3_endpoints none = {0};
+	struct object_store *s;
+	char *argv[] = {"t", NULL};
+
+	(void)state;
+	setenv("STORE_DIR", dir, 1);
+	setenv("S3_FETCH_PARALLEL", "5", 1);
+	setenv("S3_FETCH_RANGE", "3MiB", 1);
+	setenv("S3_PUT_PARALLEL", "6", 1);
+	setenv("S3_PUT_PART", "7MiB", 1);
+	setenv("S3_STALL_TIMEOUT", "8s", 1);
+	setenv("S3_MIN_SPEED", "9KiB", 1);
+	setenv("S3_RETRY_BUDGET", "10s", 1);
+	load();
+	assert_int_equal(p.store.stall_ms, 8000);
+	assert_int_equal(p.store.min_speed_bytes, 9216);
+	assert_int_equal(p.store.retry_ms, 10000);
+	assert_true(p.store.upload_md5);
+	assert_non_null(s = store_settings_open(&p.store, &none, &e));
+	assert_int_equal(s->limits.fetch_parallel, 5);
+	assert_int_equal(s->limits.fetch_range_bytes, 3 << 20);
+	assert_int_equal(s->limits.put_parallel, 6);
+	assert_int_equal(s->limits.put_part_bytes, 7 << 20);
+	store_free(s);
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		char was[64];
+
+		snprintf(was, sizeof(was), "%s", getenv(refused[i][0]));
+		setenv(refused[i][0], refused[i][1], 1);
+		settings_release(&table, &p);
+		assert_int_equal(settings_load(&table, &p, 1, argv, NULL, &e), ERR_INVALID);
+		assert_non_null(strstr(e.msg, refused[i][0]));
+		setenv(refused[i][0], was, 1);
+	}
+}
+
 int
 main(void)
 {
@@ -204,6 +246,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(token_file, fresh, done),
 		cmocka_unit_test_setup_teardown(one_store_with_its_keys, fresh, done),
 		cmocka_unit_test_setup_teardown(a_folder_opens, fresh, done),
+		cmocka_unit_test_setup_teardown(limits_reach_the_store, fresh, done),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
