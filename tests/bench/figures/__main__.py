@@ -14,7 +14,7 @@ import time
 
 from rig import binaries
 
-from . import demo, dispatch, extract, memory, peak, queue, scale, transfer, upload, workspace
+from . import demo, dispatch, extract, memory, peak, queue, scale, transfer, upload, warm, workspace
 from .rows import FIGURES, Rows
 from .world import QUICK, Sizes, World
 
@@ -68,6 +68,7 @@ PARTS = (
     ("workspace", ("workspace_",), None, lambda b: workspace.measure(b.world, b.rows)),
     ("extract", ("extract_",), None, lambda b: extract.measure(b.world, b.rows)),
     ("peak", ("worker_mem_peak",), None, lambda b: peak.measure(b.world, b.rows, b.drover, b.toolbox)),
+    ("warm", ("warm_", "real_", "leases_"), None, lambda b: warm.measure(b.world, b.rows)),
     ("scale", ("scale_", "burst_"), None, lambda b: scale.measure(b.world, b.rows)),
     (
         "queue", ("submit_", "children_", "mem_dispatcher_20k", "restart_"), None,
