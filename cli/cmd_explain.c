@@ -43,13 +43,21 @@ print_estimate(struct cli *c, const json_t *waiting)
 static void
 print_ahead(struct cli *c, const json_t *waiting)
 {
-	char text[200];
+	char text[200], left[32];
 
 	if (json_number(waiting, "position") <= 0)
 		return;
 	(void)snprintf(text, sizeof(text), "%lld; ahead are %lld of its own tenant and %lld of others", (long long)json_number(waiting, "position"),
 	    (long long)json_number(waiting, "ahead_own"), (long long)json_number(waiting, "ahead_others"));
 	cli_print_field(c, "Place", text, NULL);
+	(void)snprintf(text, sizeof(text), "%.0f %% of what the vertical gave lately went to its tenant",
+	    100 * json_number_value(json_object_get(waiting, "share")));
+	cli_print_field(c, "Share", text, NULL);
+	if (json_is_integer(json_object_get(waiting, "expires_ms"))) {
+		num_format_duration(json_number(waiting, "expires_ms") / 1000 * 1000, left, sizeof(left));
+		(void)snprintf(text, sizeof(text), "in %s, when its maximum wait is over", left);
+		cli_print_field(c, "Given up", text, NULL);
+	}
 }
 
 static void

@@ -158,6 +158,30 @@ print_pauses(struct cli *c, const json_t *pauses)
 	cli_print_table(c, t, "");
 }
 
+static void
+print_breakers(struct cli *c, const json_t *breakers)
+{
+	static const struct column columns[] = {{"BREAKER", 0, NULL}, {"NAME", 0, NULL}, {"STATE", 0, NULL}, {"FAILURES", TABLE_RIGHT, NULL},
+		{"TRIED AGAIN", TABLE_RIGHT, NULL}, {"WHY", TABLE_SHRINK, NULL}};
+	struct table *t;
+	char failures[24], in[32];
+	size_t i;
+	json_t *b;
+
+	if (json_array_size(breakers) == 0)
+		return;
+	t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
+	json_array_foreach(breakers, i, b)
+	{
+		snprintf(failures, sizeof(failures), "%lld", (long long)json_number(b, "failures"));
+		num_format_duration(json_number(b, "until_ms") / 1000 * 1000, in, sizeof(in));
+		table_add(t, (const char *const[]){json_text(b, "kind"), json_text(b, "name"), json_text(b, "state"), failures,
+		    json_number(b, "until_ms") > 0 ? in : "", json_text(b, "why")});
+	}
+	printf("\n");
+	cli_print_table(c, t, "");
+}
+
 static int
 show_queue(struct cli *c, const json_t *answer)
 {
@@ -167,6 +191,7 @@ show_queue(struct cli *c, const json_t *answer)
 
 	print_depths(c, json_object_get(answer, "verticals"));
 	print_pauses(c, json_object_get(answer, "paused"));
+	print_breakers(c, json_object_get(answer, "breakers"));
 	print_requests(c, json_object_get(answer, "requests"));
 	printf("\n");
 	cli_print_field(c, "Nomad", state, NULL);

@@ -23,6 +23,9 @@ void run_lookup_release(void *data);
 json_t *depth_json(const struct core_depth *q);
 json_t *request_json(const struct request_row *row);
 
+/* The circuit breakers, or only those that are not closed. */
+json_t *breakers_json(const struct core *core, bool tripped);
+
 /* Routes. */
 void runs_list(struct http_req *r, void *ctx);
 void run_show(struct http_req *r, void *ctx);
@@ -31,6 +34,7 @@ void run_events(struct http_req *r, void *ctx);
 void all_events(struct http_req *r, void *ctx);
 void workers_list(struct http_req *r, void *ctx);
 void queue_show(struct http_req *r, void *ctx);
+void breakers_list(struct http_req *r, void *ctx);
 void workflows_list(struct http_req *r, void *ctx);
 void workflow_show(struct http_req *r, void *ctx);
 void workflow_push(struct http_req *r, void *ctx);

@@ -66,6 +66,38 @@ add_request(void *arg, const struct request_row *row)
 	json_array_append_new(arg, request_json(row));
 }
 
+struct breaker_list {
+	json_t *list;
+	bool tripped;
+};
+
+static void
+add_breaker(void *arg, const struct core_breaker *b)
+{
+	struct breaker_list *l = arg;
+
+	if (!l->tripped || b->state != BREAKER_CLOSED)
+		json_array_append_new(l->list, json_pack("{s:s, s:s, s:s, s:i, s:I, s:s}", "kind", b->kind, "name", b->name, "state",
+		    breaker_state_word(b->state), "failures", (int)b->failures, "until_ms", (json_int_t)b->until_ms, "why", b->why));
+}
+
+json_t *
+breakers_json(const struct core *core, bool tripped)
+{
+	struct breaker_list l = {json_array(), tripped};
+
+	core_breakers(core, clock_now(), add_breaker, &l);
+	return l.list;
+}
+
+void
+breakers_list(struct http_req *r, void *ctx)
+{
+	struct call *c = call_new(ctx, r, 0, NULL);
+
+	call_reply_indexed(c, 200, json_pack("{s:o}", "breakers", breakers_json(c->d->core, false)));
+}
+
 void
 queue_show(struct http_req *r, void *ctx)
 {
@@ -83,7 +115,8 @@ queue_show(struct http_req *r, void *ctx)
 		json_array_append_new(list, depth_json(&depths[i]));
 	core_requests(d->core, add_request, requests);
 	free(depths);
-	call_reply_indexed(c, 200, json_pack("{s:o, s:o, s:{s:s, s:s}, s:o}", "verticals", list, "paused", pauses_json(d->core), "nomad", "state",
+	call_reply_indexed(c, 200, json_pack("{s:o, s:o, s:o, s:{s:s, s:s}, s:o}", "verticals", list, "paused",
+	    pauses_json(d->core), "breakers", breakers_json(d->core, true), "nomad", "state",
 	    d->cluster == NULL ? "off" : up ? "ok" : "away", "reason", up || d->cluster == NULL ? "" : nomad, "requests",
 	    requests));
 }

@@ -61,6 +61,7 @@ static const struct http_route routes[] = {
 	GET("/v1/storage/doctor", doctor_look, SCOPE_MANAGE),
 	POST("/v1/storage/doctor", doctor_repair, 4 * KIB, SCOPE_MANAGE),
 
+	GET("/v1/breakers", breakers_list, SCOPE_READ),
 	GET("/v1/pauses", pauses_list, SCOPE_READ),
 	{"PUT", "/v1/pause/:kind/:name", pause_put, 4 * KIB, SCOPE_MANAGE, 0},
 	{"DELETE", "/v1/pause/:kind/:name", pause_remove, 0, SCOPE_MANAGE, 0},

@@ -76,3 +76,41 @@ def test_pauses_and_keys_are_named(d):
     x = explain(d, second)
     assert x["waiting"]["code"] == "paused" and "audit" in x["summary"] and x["paused"][0]["kind"] == "tenant"
     assert first != second
+
+
+def test_who_is_ahead_and_how_long_it_takes(d):
+    d.register(slots=1)
+    target = d.upload()
+    for _ in range(3):
+        d.submit(target)
+        d.report(d.take())
+    runs = [d.submit(target)["id"] for _ in range(3)]
+    d.take()
+    w = explain(d, runs[2])["waiting"]
+    assert (w["ahead_own"], w["ahead_others"], w["position"]) == (1, 0, 2)
+    assert w["share"] == 1 and w["estimate_ms"] >= 0 and w["basis"] != "" and w["expires_ms"] is None
+    late = d.submit(target, max_wait_ms=3600000)["id"]
+    assert 0 < explain(d, late)["waiting"]["expires_ms"] <= 3600000
+
+
+def test_a_breaker_holds_back_what_would_fail_as_well(d):
+    """Runs that fail one after the other for want of a disk: the others wait instead of using up their attempts."""
+    d.register(slots=8)
+    target = d.upload()
+    runs = [d.submit(target)["id"] for _ in range(12)]
+    leases = d.lease(free=5).json["leases"]
+    assert len(leases) == 5
+    for lease in leases:
+        d.report(lease, "failed", fail_class="infra", reason="no space left on /var/cache")
+    waiting = [r for r in runs if d.run(r)["attempt"] == 0]
+    x = explain(d, waiting[0])
+    assert x["waiting"]["code"] == "breaker" and "no space left" in x["summary"]
+    assert [(b["kind"], b["name"], b["state"]) for b in x["breakers"]] == [("vertical", "python", "open")]
+    assert d.call("GET", "/v1/queue").json["breakers"][0]["failures"] >= 5
+    assert d.lease(wait_ms=50).json["leases"] == []
+    # After a while one of them is tried, and its success lets all go on.
+    probe = d.take(wait_ms=20000)
+    assert d.lease(wait_ms=50, held=[d.held(probe)]).json["leases"] == []
+    d.report(probe)
+    assert len(d.lease(free=4, wait_ms=5000).json["leases"]) >= 1
+    assert {b["state"] for b in d.call("GET", "/v1/breakers").json["breakers"] if b["kind"] == "vertical"} == {"closed"}
