@@ -33,6 +33,7 @@ struct request;
 #define FRESH_MS 1000          /* a warm worker between two polls counts as idle for this long */
 #define SUSPECT_WAIT_MS 10000  /* for a worker to fall empty by itself, before one is kept free for a suspect */
 #define AFFINITY_SLACK_MS 5000 /* runs of ranks so close are of equal standing: the one whose target is there goes first */
+#define PROBE_WAIT_MS 1000     /* until the probe of the dispatch calls may have ended */
 #define LONG_RUN_MS 3600000    /* runs that may take longer go to one-shots where there are any */
 #define SHARE_STEP_MS 5000     /* charges of running leases are corrected at most so often */
 #define SERVICE_GUESS_MS 60000 /* what a run takes, as long as nothing was learnt */
@@ -154,6 +155,7 @@ struct core {
 	struct effect_node *effects, **effects_end;
 	bool listing;
 	struct run_row *scratch; /* of core_find */
+	struct breaker dispatching; /* of dispatch calls to Nomad; tokens are requests' numbers */
 	struct dependency dependencies[DEPENDENCIES_MAX];
 	size_t n_dependencies;
 	struct link pauses;

@@ -87,6 +87,15 @@ gate_drop(struct core *c, const struct run *run)
 void
 core_breakers(const struct core *c, struct now now, void (*each)(void *arg, const struct core_breaker *b), void *arg)
 {
+	struct core_breaker nomad = {.kind = "dependency", .name = "Nomad", .state = c->dispatching.state, .failures = c->dispatching.failures};
+
+	if (!c->nomad)
+		nomad.state = BREAKER_OPEN;
+	else if (nomad.state == BREAKER_OPEN && c->dispatching.until_mono > now.mono_ms)
+		nomad.until_ms = c->dispatching.until_mono - now.mono_ms;
+	snprintf(nomad.why, sizeof(nomad.why), "%s", c->nomad ? c->dispatching.why : c->nomad_why);
+	if (c->config.cluster)
+		each(arg, &nomad);
 	for (size_t i = 0; i < c->n_dependencies; i++) {
 		const struct dependency *d = &c->dependencies[i];
 		struct core_breaker b = {.kind = "dependency", .state = d->ok ? BREAKER_CLOSED : BREAKER_OPEN};

@@ -71,6 +71,7 @@ request_free(struct core *c, struct request *r)
 	char key[24];
 
 	assert(r->grants == 0);
+	breaker_drop(&c->dispatching, r->row.seq);
 	if (r->reserved != NULL)
 		run_unreserve(r->reserved);
 	timer_set(c, &r->timer, NEVER);
@@ -217,10 +218,16 @@ call(struct core *c, struct now now, struct request *r, enum effect_kind kind)
 {
 	if (r->calling || !c->nomad)
 		return false;
+	if (kind == EFF_DISPATCH && !breaker_allows(&c->dispatching, now.mono_ms)) {
+		timer_set(c, &r->timer, c->dispatching.state == BREAKER_OPEN ? c->dispatching.until_mono : now.mono_ms + PROBE_WAIT_MS);
+		return false;
+	}
 	if (now.mono_ms < r->next_call_mono) {
 		timer_set(c, &r->timer, r->next_call_mono);
 		return false;
 	}
+	if (kind == EFF_DISPATCH)
+		breaker_try(&c->dispatching, r->row.seq);
 	r->calling = kind != EFF_STOP;
 	core_emit(c, kind)->req = r->row;
 	return true;
@@ -333,6 +340,10 @@ core_dispatched(struct core *c, struct now now, uint64_t seq, enum dispatch_resu
 	if (r == NULL)
 		return;
 	r->calling = false;
+	if (result == DISPATCH_RETRY)
+		breaker_fail(&c->dispatching, seq, now.mono_ms, core_random(c), why == NULL ? "" : why);
+	else
+		breaker_ok(&c->dispatching, seq); /* refused is answered as well */
 	if (result == DISPATCH_OK) {
 		request_set_child(c, r, child);
 		r->ttl_mono = now.mono_ms + c->config.request_ttl_ms;

@@ -165,6 +165,8 @@ core_nomad_health(struct core *c, struct now now, bool reachable, const char *wh
 	bool back = reachable && !c->nomad;
 
 	c->nomad = reachable;
+	if (back)
+		c->dispatching = (struct breaker){.state = BREAKER_CLOSED};
 	snprintf(c->nomad_why, sizeof(c->nomad_why), "%s", reachable || why == NULL ? "" : why);
 	if (back)
 		everything_dirty(c, now);

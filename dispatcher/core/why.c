@@ -57,6 +57,11 @@ why_cluster(const struct core *c, struct now now, const struct run *run, const s
 
 	if (!c->nomad)
 		return say(ret, "nomad_away", c->nomad_why[0] != '\0' ? c->nomad_why : "Nomad cannot be reached");
+	if (c->dispatching.state != BREAKER_CLOSED) {
+		say(ret, "nomad_away", "");
+		snprintf(ret->text, sizeof(ret->text), "calls to Nomad fail one after the other; the last one: %.200s", c->dispatching.why);
+		return true;
+	}
 	if (why_one_shots(c, lane, ret)) {
 		say_trouble(v, ret);
 		return true;

@@ -89,7 +89,7 @@ group_scale(struct world *w, int v, int to, bool by_scaler)
 
 		if (!m->there)
 			continue;
-		m->there = false;
+		m->there = m->stopping = false;
 		if (p == NULL || !p->alive)
 			continue;
 		for (size_t n = 0; n < w->n_runs && by_scaler; n++) {

@@ -151,8 +151,10 @@ take_leases(struct world *w, struct proc *p, const struct answer *a)
 		h->held.fence = l->fence;
 		p->acked_ms = w->mono_ms;
 		h->ends_ms = w->mono_ms + sim_between(w, 20, sim_chance(w, 200) ? 90000 : 8000);
-		if (client_of(w, l->run)->poison)
+		if (client_of(w, l->run)->poison) {
 			h->kills_ms = w->mono_ms + sim_between(w, 20, 3000);
+			h->ends_ms = h->kills_ms + 60000;
+		}
 		sim_log(w, "%s: runs %s attempt %u", p->id, l->run, l->attempt);
 	}
 }

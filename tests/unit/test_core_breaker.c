@@ -66,7 +66,7 @@ one_probe_at_a_time_decides(void **state)
 static void
 each(void *arg, const struct core_breaker *b)
 {
-	if (((struct core_breaker *)arg)->kind == NULL) /* dependencies come first */
+	if (((struct core_breaker *)arg)->state == BREAKER_CLOSED) /* the first that is not */
 		*(struct core_breaker *)arg = *b;
 }
 
@@ -168,6 +168,43 @@ nothing_is_leased_while_a_dependency_is_away(void **state)
 	rig_free(r);
 }
 
+/* Calls to Nomad that fail one after the other are not made by every request: one asks, the others wait for what it hears. */
+static void
+failing_dispatch_calls_are_made_one_at_a_time(void **state)
+{
+	struct rig *r = rig_new(true, 7);
+	const struct effect *e;
+	char id[RUN_ID_MAX];
+	size_t calls = 0;
+
+	(void)state;
+	for (int i = 0; i < 7; i++) {
+		snprintf(id, sizeof(id), "scan-%016x", i);
+		rig_submit(r, id, 0);
+	}
+	while ((e = rig_effect(r, EFF_DISPATCH)) != NULL && ++calls <= 20) {
+		core_dispatched(r->core, r->now, e->req.seq, DISPATCH_RETRY, "", "leader is missing");
+		rig_pump(r);
+	}
+	assert_int_equal(calls, 7);
+	rig_waits(r, id, "nomad_away", "leader is missing");
+	assert_true(breaker_of(r).state == BREAKER_OPEN && breaker_of(r).until_ms > 0);
+	rig_advance(r, 2000);
+	assert_null(rig_effect(r, EFF_DISPATCH));
+	rig_advance(r, BREAKER_BASE_MS);
+	e = rig_effect(r, EFF_DISPATCH);
+	assert_non_null(e);
+	assert_null(rig_effect(r, EFF_DISPATCH));
+	core_dispatched(r->core, r->now, e->req.seq, DISPATCH_OK, "child-1", "");
+	rig_pump(r);
+	for (int i = 0; i < 60; i++)
+		rig_advance(r, 1000);
+	for (calls = 0; rig_effect(r, EFF_DISPATCH) != NULL;)
+		calls++;
+	assert_int_equal(calls, 6);
+	rig_free(r);
+}
+
 int
 main(void)
 {
@@ -175,7 +212,7 @@ main(void)
 		cmocka_unit_test(it_opens_after_failures_in_a_row_of_different_ones), cmocka_unit_test(one_probe_at_a_time_decides),
 		cmocka_unit_test(a_vertical_that_fails_is_tried_with_one_run_at_a_time),
 		cmocka_unit_test(a_probe_that_tells_nothing_is_followed_by_another),
-		cmocka_unit_test(nothing_is_leased_while_a_dependency_is_away),
+		cmocka_unit_test(nothing_is_leased_while_a_dependency_is_away), cmocka_unit_test(failing_dispatch_calls_are_made_one_at_a_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
