@@ -5,9 +5,10 @@ Reaction: runs are submitted at moments that have nothing to do with either cloc
 large to be placed, so that nothing but the count moves; from before the first submission to the time of Nomad's scaling event.
 
 Burst: the same runs under each autoscaler, one after the other, from an empty group until it is empty again. Worker-seconds
-are the count over time, as Nomad's scaling events tell it.
+are those of the workers' processes, from their start to their end as Nomad saw it; both may scale in every second.
 """
 
+import datetime
 import random
 import time
 
@@ -72,7 +73,7 @@ def reactions(drover, jumps):
 
 
 def measure_reaction(world, rows):
-    jumps = 4 if world.quick else 16
+    jumps = 4 if world.quick else 12
     warm = {"max": 50, "memory": "100GiB", "drain": "1s"}
     ours, peer = dispatcher(world, "scale-ours", **warm), dispatcher(world, "scale-peer", **warm)
     block = world.rig.nomad.job("drover-workers-story", ours.namespace)["TaskGroups"][0]["Scaling"]["Policy"]["check"]
@@ -99,52 +100,70 @@ def measure_reaction(world, rows):
 # Burst ---------------------------------------------------------------------------------------------------------------
 
 
-def worker_seconds(changes, end_ns):
-    total, count_now, since = 0.0, 0, 0
-    for at, number in [*changes, (end_ns, 0)]:
-        total += count_now * (at - since) / 1e9
-        count_now, since = number, at
+def instant(text):
+    """Seconds of a time as Nomad writes it: nine digits of fraction, or none."""
+    head, _, fraction = text.rstrip("Z").partition(".")
+    return datetime.datetime.fromisoformat(head + "+00:00").timestamp() + float(f"0.{fraction or 0}")
+
+
+def worker_seconds(drover, known):
+    """Of all workers that there were but those that are known; None while one of them has not ended."""
+    total = 0.0
+    for alloc in drover.rig.nomad.allocs("drover-workers-story", drover.namespace):
+        if alloc["ID"] in known:
+            continue
+        for task in (alloc["TaskStates"] or {}).values():
+            if not task["FinishedAt"] or task["FinishedAt"].startswith("0001"):
+                return None
+            total += instant(task["FinishedAt"]) - instant(task["StartedAt"])
     return total
 
 
 def burst(drover, runs):
     """(seconds to drain, worker-seconds, runs that did not end in their first attempt, changes of the count)."""
     target = drover.upload(TARGET)
-    known = len(scaled(drover))
+    known = {alloc["ID"] for alloc in drover.rig.nomad.allocs("drover-workers-story", drover.namespace)}
+    changes = len(scaled(drover))
     began = time.time()
     ids = [drover.submit(f"work{LENGTHS_S[i % len(LENGTHS_S)]}", target)["id"] for i in range(runs)]
     ended = [drover.wait_run(each, timeout_s=300) for each in ids]
     drained_s = time.time() - began
     wait.until("the group to be empty again", lambda: count(drover.rig.nomad, drover.namespace) == 0, 120)
-    changes = scaled(drover)
-    # Nomad keeps the last 20 events of a group.
-    assert known == 0 and len(changes) < 20, f"{len(changes)} changes: not all of them are known any more"
+    spent_s = wait.until("the workers to end", lambda: worker_seconds(drover, known), 60)
     disturbed = [run for run in ended if run["state"] != "completed" or run["attempt"] > 1]
-    return drained_s, worker_seconds(changes, changes[-1][0]), len(disturbed), len(changes)
+    return drained_s, spent_s, len(disturbed), len(scaled(drover)) - changes
+
+
+def contestants(world):
+    """A dispatcher and an autoscaler of each kind, with the same bounds; both may scale in every second."""
+    ours, peer = (dispatcher(world, f"burst-{name}", min=0, max=MOST, drain="10s") for name in ("ours", "peer"))
+    tune(world.rig.nomad, ours.namespace, stabilization_down="0s", cooldown="1s", evaluation_interval="1s")
+    yield ours, Autoscaler(ours, LOG_LEVEL="info", AUTOSCALE_DRAIN_PATIENCE="0s")
+    shrink = {'"1m"': '"1s"', "max_scale_down = 1 ": f"max_scale_down = {MOST} "}
+    set_scaling(world.rig.nomad, peer.namespace, stock_block(world, MOST, **shrink))
+    yield peer, StockAutoscaler(peer, **STOCK_SECOND)
 
 
 def measure_burst(world, rows):
-    runs = 24 if world.quick else 90
-    results = {}
-    for name in ("ours", "peer"):
-        drover = dispatcher(world, f"burst-{name}", min=0, max=MOST, drain="10s")
-        if name == "ours":
-            tune(world.rig.nomad, drover.namespace, stabilization_down="3s", evaluation_interval="1s")
-            scaler = Autoscaler(drover, LOG_LEVEL="info").start()
-        else:
-            set_scaling(world.rig.nomad, drover.namespace, stock_block(world, MOST, **{'"1m"': '"3s"', "max_scale_down = 1 ": f"max_scale_down = {MOST} "}))
-            scaler = StockAutoscaler(drover, **STOCK_SECOND).start()
-        try:
-            results[name] = burst(drover, runs)
-        finally:
-            scaler.stop()
-        drover.stop()
-    ours, peer = results["ours"], results["peer"]
-    how = f"{runs} runs of {min(LENGTHS_S)} to {max(LENGTHS_S)} s at once, {MOST} workers of {JUMP_RUNS} slots at most; peer: Nomad Autoscaler, 1 s interval, 3 s cooldown"
-    beside = {"ours_changes": ours[3], "peer_changes": peer[3]}
-    rows.set("burst_drain_ratio", ours[0], how, peer=peer[0], **beside)
-    rows.set("burst_worker_seconds_ratio", ours[1], how, peer=peer[1], **beside)
-    rows.set("burst_killed", ours[2], f"runs not completed in their first attempt; {how}", peer=peer[2])
+    runs, turns = (24, 1) if world.quick else (90, 2)
+    (ours, scaler), (peer, stock) = contestants(world)
+    mine, others = [], []
+    for _ in range(turns):
+        for drover, autoscaler, results in ((ours, scaler, mine), (peer, stock, others)):
+            autoscaler.start()
+            try:
+                results.append(burst(drover, runs))
+            finally:
+                autoscaler.stop()
+    how = (
+        f"{turns} × {runs} runs of {min(LENGTHS_S)} to {max(LENGTHS_S)} s at once, {MOST} workers of {JUMP_RUNS} slots at most, turn by turn; "
+        "peer: Nomad Autoscaler, interval and cooldown 1 s"
+    )
+    totals = [[sum(result[i] for result in results) for i in range(4)] for results in (mine, others)]
+    beside = {"ours_changes": totals[0][3], "peer_changes": totals[1][3]}
+    rows.set("burst_drain_ratio", totals[0][0], how, peer=totals[1][0], noise=noise([one[0] for one in mine]), **beside)
+    rows.set("burst_worker_seconds_ratio", totals[0][1], how, peer=totals[1][1], noise=noise([one[1] for one in mine]), **beside)
+    rows.set("burst_killed", totals[0][2], f"runs not completed in their first attempt; {how}", peer=totals[1][2])
 
 
 def measure(world, rows):
