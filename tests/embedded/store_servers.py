@@ -1,13 +1,17 @@
 """The stores that a dispatcher may have, each in a private folder, with a look past the dispatcher at what is in them."""
 
+import http.client
+import http.server
 import os
 import subprocess
+import threading
+import urllib.parse
 
 from alone import Folder, wait_for
 from rig import binaries
 from test_on_minio import Buckets, Minio
 
-__all__ = ["Minio", "ServerStore", "Stores", "Versity", "in_folder"]
+__all__ = ["Denying", "Minio", "ServerStore", "Stores", "Versity", "in_folder"]
 
 
 class Versity(Minio):
@@ -63,3 +67,60 @@ class Stores:
 def in_folder(server, bucket, key):
     """The file of an object of versitygw."""
     return server.folder.joinpath("data", bucket, *key.split("/"))
+
+
+class Denying:
+    """A gate in front of a server: what `denies(method, path, query)` names is answered 403, everything else is passed on as it is."""
+
+    def __init__(self, server, denies):
+        self.server, self.denies = server, denies
+        self.access_key, self.secret_key, self.folder = server.access_key, server.secret_key, server.folder
+        gate = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one_request(self):
+                self.raw_requestline = self.rfile.readline(65537)
+                if not self.raw_requestline or not self.parse_request():
+                    self.close_connection = True
+                    return
+                gate.serve(self)
+
+            def log_message(self, *_):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def serve(self, request):
+        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        at = urllib.parse.urlsplit(request.path)
+        if self.denies(request.command, at.path, urllib.parse.parse_qs(at.query, keep_blank_values=True)):
+            status, headers, data = 403, {}, b"<Error><Code>AccessDenied</Code><Message>not with this key</Message></Error>"
+        else:
+            behind = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+            behind.putrequest(request.command, request.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in request.headers.items():
+                behind.putheader(name, value)
+            behind.endheaders(body)
+            answer = behind.getresponse()
+            status, headers, data = answer.status, dict(answer.getheaders()), answer.read()
+            behind.close()
+        request.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in ("transfer-encoding", "connection"):
+                request.send_header(name, value)
+        if "Content-Length" not in headers:
+            request.send_header("Content-Length", str(len(data)))
+        request.end_headers()
+        request.wfile.write(data)
+
+    def client(self):
+        return self.server.client()
+
+    def close(self):
+        self.http.shutdown()
+        self.http.server_close()

@@ -12,7 +12,8 @@ import time
 import pytest
 
 from alone import BIN, Dispatcher, sha256, wait_for
-from store_servers import Minio, ServerStore, Stores, in_folder
+from store_servers import Denying, Minio, ServerStore, Stores, in_folder
+from rig.toolbox import REPORT
 from stories import look
 
 DAY_S = 24 * 3600
@@ -330,7 +331,24 @@ def test_a_waiting_run_keeps_its_target(begin, kind):
     assert d.report(d.take()).json == {"state": "completed"} and d.run(run["id"])["state"] == "completed"
 
 
-def test_the_object_really_is_dated_anew(begin):
+def test_minio_takes_a_copy_onto_itself_for_a_new_date(begin):
+    d = begin("minio")
+    target = d.upload(b"x")
+    d.submit(target)
+
+    def date():
+        return d.store.minio.client().head(d.store.name("targets"), f"{target['id']}/target")["last-modified"]
+
+    first = date()
+    d.stop()
+    alter(d, "UPDATE targets SET expires = ?", ms(0.5))
+    wait_for(lambda: time.time() > os.stat(d.root / "log").st_mtime + 1.1)  # dates have whole seconds
+    d.start()
+    wait_for(lambda: date() != first)
+    assert d.store.minio.client().head(d.store.name("targets"), f"{target['id']}/target")["x-amz-meta-sha256"] == target["sha256"]
+
+
+def test_versitygw_does_not_and_is_made_to(begin):
     d = begin("versitygw")
     target = d.upload(b"x")
     d.submit(target)
@@ -342,6 +360,17 @@ def test_the_object_really_is_dated_anew(begin):
     d.start()
     wait_for(lambda: os.stat(path).st_mtime > time.time() - 60)
     assert sha256(path.read_bytes()) == target["sha256"]
+
+
+def test_a_run_whose_target_is_gone_says_so(system, toolbox):
+    toolbox.add("finds", REPORT)
+    drover_ = system.drover
+    target = drover_.upload(b"soon gone", filename="a.bin")
+    store = drover_.settings["STORE_DIR"]
+    os.unlink(next(os.path.join(store, path) for path in look.files(store) if target["id"] in path))
+    run = drover_.wait_run(drover_.submit("finds", target=target, kind="file")["id"], "failed")
+    assert run["fail_class"] == "invalid" and "not in the store any more" in run["reason"] and "expired" in run["reason"]
+    assert run["attempt"] == 1, "another attempt would not find it either"
 
 
 # --- uploads that nobody finishes ---
@@ -560,7 +589,53 @@ def test_the_doctor_finds_and_repairs(begin, kind):
     assert shown.returncode == 1 and "other bytes" in shown.stdout
 
 
-def test_the_doctor_says_which_right_is_missing(begin):
+@pytest.fixture(name="gate")
+def gate_fixture(stores):
+    """gate(denies): a store on MinIO whose credentials lack what denies(method, path, query) names."""
+    made = []
+
+    def gate(denies):
+        made.append(Denying(stores.server("minio"), denies))
+        return ServerStore(made[-1])
+
+    yield gate
+    for one in made:
+        one.close()
+
+
+def test_without_the_right_to_rules_the_janitor_does_it_alone(begin, gate):
+    d = begin("minio", gate(lambda method, path, query: "lifecycle" in query))
+    wait_for(lambda: metric(d, 'drover_lifecycle_ok{bucket="targets"}') == 0)
+    health = d.call("GET", "/v1/agent/health").json
+    assert health["status"] == "degraded" and "AccessDenied" in health["components"]["lifecycle"]
+    plant(d, "targets", f"{NOBODY}/target")
+    wait_for(lambda: d.store.keys("targets") == set())
+    assert {"rule", "rights"} <= found(doctor(d))
+
+
+@pytest.mark.parametrize("method, right", [("PUT", "write"), ("DELETE", "delete"), ("GET", "read")])
+def test_the_doctor_names_the_right_that_is_missing(begin, gate, method, right):
+    d = begin("minio", gate(lambda m, path, query: m == method and "/drover/probe/" in path))
+    report = doctor(d)
+    # What it could not remove lies there as an orphan from now on.
+    assert found(report) - {"orphans"} == {"rights"}
+    assert {row["text"].split(":")[0] for row in report["checks"] if row["check"] == "rights" and row["state"] != "ok"
+            } == {f"cannot {right}"}
+
+
+def test_versions_that_may_not_be_removed_are_told(begin, gate):
+    d = begin("minio", gate(lambda method, path, query: method == "DELETE" and "versionId" in query))
+    target = d.upload(b"stays as an old version")
+    versioning = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+    d.store.request("PUT", "targets", {"versioning": ""}, versioning).expect(200)
+    wait_for(lambda: doctor(d)["server"]["features"]["versioning"])
+    walked = metric(d, 'drover_bucket_objects{bucket="toolbox"}')
+    wait_for(lambda: metric(d, 'drover_bucket_objects{bucket="toolbox"}') not in (None, walked) or walked is not None)
+    assert d.call("DELETE", f"/v1/target/{target['id']}").json == {"object": "removed"}
+    assert d.store.keys("targets") == set() and b"old versions of removed objects stay" in (d.root / "log").read_bytes()
+
+
+def test_the_doctor_says_when_the_keys_are_wrong(begin):
     d = begin("minio")
     wait_for(lambda: metric(d, 'drover_bucket_objects{bucket="toolbox"}') is not None)
     d.stop()
