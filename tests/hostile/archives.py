@@ -19,4 +19,4 @@ __all__ = ["CASES", "cases_formats", "cases_links", "cases_names", "cases_sizes"
 if __name__ == "__main__":
     for each in CASES:
         if all(word in each.name for word in sys.argv[2:]):
-            Path(sys.argv[1], each.name.replace("/", "_")).write_bytes(each.make())
+            Path(sys.argv[1], each.name).write_bytes(each.make())

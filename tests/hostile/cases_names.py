@@ -39,16 +39,16 @@ WINDOWS = ["..\\evil", "C:\\evil", "\\\\host\\share", "CON", "aux.c", "dot.", "s
 for number, raw in enumerate(WINDOWS):
     case(f"tar_windows_{number}", "ok", tree={raw: b"x"})(lambda raw=raw: tar(entry(raw, b"x")))
 # Old tools of Windows write backslashes for slashes; in a zip of Unix they are part of a name.
-for label, host, verdict, rule, tree in [
-    ("..\\evil", 0, "invalid", '".."', None),
-    ("\\\\host\\share", 0, "invalid", "absolute", None),
-    ("C:\\evil", 10, "ok", "", {"C:": DIRECTORY, "C:/evil": b"x"}),
-    ("d\\", 0, "ok", "", {"d": DIRECTORY}),
-    ("a/..\\..\\evil", 0, "ok", "", {"a": DIRECTORY, "a/..\\..\\evil": b"x"}),
-    ("..\\evil", 3, "ok", "", {"..\\evil": b"x"}),
+for label, raw, host, verdict, rule, tree in [
+    ("dotdot", "..\\evil", 0, "invalid", '".."', None),
+    ("share", "\\\\host\\share", 0, "invalid", "absolute", None),
+    ("drive", "C:\\evil", 10, "ok", "", {"C:": DIRECTORY, "C:/evil": b"x"}),
+    ("directory", "d\\", 0, "ok", "", {"d": DIRECTORY}),
+    ("beside_slash", "a/..\\..\\evil", 0, "ok", "", {"a": DIRECTORY, "a/..\\..\\evil": b"x"}),
+    ("of_unix", "..\\evil", 3, "ok", "", {"..\\evil": b"x"}),
 ]:
-    case(f"zip_backslash_{label}_{host}", verdict, rule, tree)(
-        lambda label=label, host=host: raw_zip(Member(label.encode(), b"" if label.endswith("\\") else b"x", host=host))
+    case(f"zip_backslash_{label}", verdict, rule, tree)(
+        lambda raw=raw, host=host: raw_zip(Member(raw.encode(), b"" if raw.endswith("\\") else b"x", host=host))
     )
 case("zip_device_name", "ok", tree={"CON": b"x"})(lambda: raw_zip(Member(b"CON")))
 

@@ -88,7 +88,7 @@ def check_safe(root: Path):
             assert stat.S_ISDIR(info.st_mode) or 0 <= info.st_mtime <= 4102444800, path
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace("/", "_"))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_verdict(case, nest):
     if SANITIZED and case.name in NEED_MEMORY_LIMIT:
         pytest.skip("no memory limit in a sanitizer build")
