@@ -426,9 +426,12 @@ cache_sweep_if_due(struct cache *c, int64_t every_ms, struct err *e)
 
 	if (rc != 0)
 		return rc;
-	if (sums.swept_real_ms <= now_real_ms && now_real_ms - sums.swept_real_ms < every_ms)
-		return cache_empty_trash(c, e);
-	return cache_sweep(c, e);
+	if (sums.swept_real_ms > now_real_ms || now_real_ms - sums.swept_real_ms >= every_ms)
+		return cache_sweep(c, e);
+	/* Who used it last could not remove it: its overlay was still mounted. */
+	if (sums.transient_bytes > 0)
+		return make_room(c, 0, false, INT64_MIN, e);
+	return cache_empty_trash(c, e);
 }
 
 void

@@ -115,9 +115,8 @@ scan_entry(struct cache *c, const char *name, void *arg)
 	struct index_item *item;
 	char path[CACHE_NAME_LEN];
 	struct stat st;
-	bool tree;
 
-	if (!cache_entry_valid(name, &tree) || fstatat(c->dir_fd, cache_entry_path(name, "", path), &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+	if (!cache_entry_valid(name, NULL) || fstatat(c->dir_fd, cache_entry_path(name, "", path), &st, AT_SYMLINK_NOFOLLOW) != 0 ||
 	    !S_ISDIR(st.st_mode))
 		return 0;
 	item = add(s, name);
@@ -125,8 +124,8 @@ scan_entry(struct cache *c, const char *name, void *arg)
 	item->used_real_ms = st.st_mtim.tv_sec * 1000LL;
 	if (fstatat(c->dir_fd, cache_entry_path(name, "mark", path), &st, AT_SYMLINK_NOFOLLOW) == 0)
 		item->used_real_ms = st.st_mtim.tv_sec * 1000LL + st.st_mtim.tv_nsec / 1000000;
-	/* Walking every tree would take as long as making it: what it was charged is on its mark. */
-	if (tree && cache_read_mark(c, name, &mark)) {
+	/* Walking every tree would take as long as making it: what it was measured to be is on its mark. */
+	if (cache_read_mark(c, name, &mark)) {
 		sum.bytes = mark.bytes;
 		sum.inodes = mark.inodes;
 	} else {

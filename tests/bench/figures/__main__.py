@@ -14,7 +14,7 @@ import time
 
 from rig import binaries
 
-from . import demo, dispatch, extract, memory, peak, queue, scale, transfer, upload, warm, workspace
+from . import cache, demo, dispatch, extract, memory, peak, queue, scale, transfer, upload, warm, workspace
 from .rows import FIGURES, Rows
 from .world import QUICK, Sizes, World
 
@@ -67,6 +67,7 @@ PARTS = (
     ("transfer", ("fetch_", "put_"), None, lambda b: transfer.measure(b.world, b.rows)),
     ("workspace", ("workspace_",), None, lambda b: workspace.measure(b.world, b.rows)),
     ("extract", ("extract_",), None, lambda b: extract.measure(b.world, b.rows)),
+    ("cache", ("single_flight_", "evict_"), None, lambda b: cache.measure(b.world, b.rows)),
     ("peak", ("worker_mem_peak",), None, lambda b: peak.measure(b.world, b.rows, b.drover, b.toolbox)),
     ("warm", ("warm_", "real_", "leases_"), None, lambda b: warm.measure(b.world, b.rows)),
     ("scale", ("scale_", "burst_"), None, lambda b: scale.measure(b.world, b.rows)),
