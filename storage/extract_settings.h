@@ -26,7 +26,7 @@
 	    "How many times the archive's size the files may have, above 64 MiB."), \
 	EXTRACT_SETTING("EXTRACT_MAX_DEPTH", INT, program, at.max_depth, "64", 1, 256, "Directories below each other."), \
 	EXTRACT_SETTING("EXTRACT_MAX_NAME", INT, program, at.max_name_bytes, "4096", 16, 4096, "Bytes of a path in an archive."), \
-	EXTRACT_SETTING("EXTRACT_MEMORY", SIZE, program, at.max_memory_bytes, "512MiB", INT64_C(32) << 20, INT64_C(1) << 40, \
+	EXTRACT_SETTING("EXTRACT_MEMORY", SIZE, program, at.max_memory_bytes, "512MiB", INT64_C(256) << 20, INT64_C(1) << 40, \
 	    "Address space of the helper that unpacks."), \
 	EXTRACT_SETTING("EXTRACT_CPU_TIME", DURATION, program, at.max_cpu_ms, "20m", 1000, 7 * 24 * 3600000LL, \
 	    "Processor time of it, in whole seconds."), \
