@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/digest.h"
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -19,6 +20,7 @@
 #include "storage/workspace_names.h"
 #include "storage/workspace_parts.h"
 
+#define PROBE "probe"
 #define TRIES 8 /* against a sweep that removes the same directory at the same time */
 
 static const char *const mode_words[] = {
@@ -61,31 +63,6 @@ probe_copy(const char *cache_dir)
 	if (fd >= 0)
 		close(fd);
 	return reflink ? WORKSPACE_REFLINK : WORKSPACE_COPY;
-}
-
-static enum workspace_method
-probe(const char *cache_dir, enum workspace_method first)
-{
-	if (first <= WORKSPACE_OVERLAY && overlay_works(cache_dir))
-		return WORKSPACE_OVERLAY;
-	if (first <= WORKSPACE_OVERLAY_USERNS && geteuid() != 0 && overlay_userns_works(cache_dir))
-		return WORKSPACE_OVERLAY_USERNS;
-	return first <= WORKSPACE_REFLINK ? probe_copy(cache_dir) : WORKSPACE_COPY;
-}
-
-struct workspaces *
-workspaces_open(const char *cache_dir, enum workspace_method first, struct err *e)
-{
-	struct workspaces *w = xcalloc(1, sizeof(*w));
-
-	w->cache_dir = xstrdup(cache_dir);
-	w->ending = ending_new(cache_dir, e);
-	if (w->ending == NULL || (w->swept = ending_sweep(w->ending, cache_dir, e)) < 0) {
-		workspaces_close(w, 0);
-		return NULL;
-	}
-	w->method = probe(cache_dir, first);
-	return w;
 }
 
 void
@@ -373,4 +350,51 @@ workspace_check(struct workspaces *w, const struct workspace *ws, struct err *e)
 	if (n > 0)
 		return err_set(e, ERR_RETRY, "another tool made parts of the shared target unreadable meanwhile");
 	return n;
+}
+
+/* --- finding the method --- */
+
+/* Tries it in a directory that is taken for a run's: who dies over it leaves it to the sweep. */
+static bool
+works(struct workspaces *w, bool (*mounts)(const char *dir))
+{
+	char dir[512], id[37];
+	struct err e = {0};
+	bool ok = false;
+	int fd;
+
+	uuid_text(id);
+	if (snprintf(dir, sizeof(dir), "%s/" PROBE "/%s", w->cache_dir, id) >= (int)sizeof(dir) || (fd = lock_run(dir, &e)) < 0)
+		return false;
+	ok = mkdir(dir, 0700) == 0 && mounts(dir);
+	if (ending_take_now(dir, -1, &e) == 0)
+		ending_drop_lock(dir, fd);
+	else
+		close(fd);
+	return ok;
+}
+
+static enum workspace_method
+probe(struct workspaces *w, enum workspace_method first)
+{
+	if (first <= WORKSPACE_OVERLAY && geteuid() == 0 && works(w, overlay_works))
+		return WORKSPACE_OVERLAY;
+	if (first <= WORKSPACE_OVERLAY_USERNS && geteuid() != 0 && works(w, overlay_userns_works))
+		return WORKSPACE_OVERLAY_USERNS;
+	return first <= WORKSPACE_REFLINK ? probe_copy(w->cache_dir) : WORKSPACE_COPY;
+}
+
+struct workspaces *
+workspaces_open(const char *cache_dir, enum workspace_method first, struct err *e)
+{
+	struct workspaces *w = xcalloc(1, sizeof(*w));
+
+	w->cache_dir = xstrdup(cache_dir);
+	w->ending = ending_new(cache_dir, e);
+	if (w->ending == NULL || (w->swept = ending_sweep(w->ending, cache_dir, e)) < 0) {
+		workspaces_close(w, 0);
+		return NULL;
+	}
+	w->method = probe(w, first);
+	return w;
 }

@@ -171,9 +171,8 @@ announce(struct ending *n, const struct ended *t)
 
 /* --- taking away --- */
 
-/* Where renaming fails (it needs a name's worth of disk). */
-static int
-take_here(const char *run_dir, int pin_fd, struct err *e)
+int
+ending_take_now(const char *run_dir, int pin_fd, struct err *e)
 {
 	int rc = unmount_run(run_dir, e);
 
@@ -194,7 +193,7 @@ ending_take(struct ending *n, const char *run_dir, int pin_fd, struct err *e)
 	/* Locked before it can be seen there: other workers see no mount of ours, and would delete what is under it. */
 	if (t.lock_fd < 0 || flock(t.lock_fd, LOCK_EX | LOCK_NB) != 0 || renameat(AT_FDCWD, run_dir, n->dir_fd, t.id) != 0) {
 		close_fd(t.lock_fd);
-		return take_here(run_dir, pin_fd, e);
+		return ending_take_now(run_dir, pin_fd, e); /* renaming needs a name's worth of disk */
 	}
 	fault_point("workspace.taken");
 	if (!announce(n, &t))

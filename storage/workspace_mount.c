@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/file.h"
+#include "base/fault.h"
 #include "storage/workspace_parts.h"
 
 #define UNMOUNTS_MAX 16
@@ -149,8 +149,11 @@ overlay_mount(const char *lower, const char *lower_mount, const char *upper, con
 	mapped = st.st_uid != uid || st.st_gid != gid;
 	if (mapped && idmap_mount(lower, lower_mount, &st, uid, gid) != 0)
 		return err_set(e, ERR_IO, "map %s to uid %u: %s", lower, uid, strerror(errno));
-	if (mount_layers(mapped ? lower_mount : lower, upper, work, tree, "") == 0)
+	fault_point("workspace.mapped");
+	if (mount_layers(mapped ? lower_mount : lower, upper, work, tree, "") == 0) {
+		fault_point("workspace.mounted");
 		return 0;
+	}
 	err_set(e, ERR_IO, "mount an overlay at %s: %s", tree, strerror(errno));
 	if (mapped)
 		unmount_all(lower_mount);
@@ -174,81 +177,54 @@ unmount_all(const char *path)
 
 /* --- probing --- */
 
-static const char *const probe_parts[] = {"l", "m", "u", "w", "t"};
+static const char *const probe_parts[] = {"source", "lower", "upper", "work", "workspace"};
 
 #define N_PROBE_PARTS (sizeof(probe_parts) / sizeof(probe_parts[0]))
 
-/* dir/probe-<pid> with its parts; paths in parts. */
 static bool
-make_probe(const char *dir, char *top, char parts[N_PROBE_PARTS][PATH_BYTES])
+make_parts(const char *dir, char parts[N_PROBE_PARTS][PATH_BYTES])
 {
-	snprintf(top, PATH_BYTES, "%.600s/probe-XXXXXX", dir);
-	if (mkdtemp(top) == NULL)
-		return false;
 	for (size_t i = 0; i < N_PROBE_PARTS; i++) {
-		snprintf(parts[i], PATH_BYTES, "%.660s/%s", top, probe_parts[i]);
+		snprintf(parts[i], PATH_BYTES, "%.660s/%s", dir, probe_parts[i]);
 		if (mkdir(parts[i], 0755) != 0)
 			return false;
 	}
 	return true;
 }
 
-static void
-remove_probe(const char *dir, const char *top)
-{
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	(void)file_remove_tree(fd, strrchr(top, '/') + 1, NULL);
-	close(fd);
-}
-
 bool
 overlay_works(const char *dir)
 {
-	char top[PATH_BYTES], p[N_PROBE_PARTS][PATH_BYTES];
-	bool ok = false;
+	char p[N_PROBE_PARTS][PATH_BYTES];
 
-	if (geteuid() != 0)
-		return false;
-	if (make_probe(dir, top, p)) {
-		/* Another uid than the owner's, so that the mapping is tried as well. */
-		ok = overlay_mount(p[0], p[1], p[2], p[3], p[4], geteuid() + 1, getegid() + 1, NULL) == 0;
-		unmount_all(p[4]);
-		unmount_all(p[1]);
-	}
-	remove_probe(dir, top);
-	return ok;
+	/* Another uid than the owner's, so that the mapping is tried as well. */
+	return make_parts(dir, p) && overlay_mount(p[0], p[1], p[2], p[3], p[4], geteuid() + 1, getegid() + 1, NULL) == 0;
 }
 
 bool
 overlay_userns_works(const char *dir)
 {
-	char top[PATH_BYTES], p[N_PROBE_PARTS][PATH_BYTES];
+	char p[N_PROBE_PARTS][PATH_BYTES];
 	int status = -1;
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
 	pid_t pid;
 
-	if (make_probe(dir, top, p)) {
-		uid_t uid = geteuid();
-		gid_t gid = getegid();
+	if (!make_parts(dir, p))
+		return false;
+	/* Dumpable for its moment, or its maps would belong to root. Who could look into it (a tool that is our user, in our pid namespace)
+	 * is only there where user namespaces are not. */
+	pid = fork();
+	if (pid == 0) {
+		bool ok = unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && prctl(PR_SET_DUMPABLE, 1) == 0;
+		int deny = ok ? open("/proc/self/setgroups", O_WRONLY | O_CLOEXEC) : -1;
 
-		/* Dumpable for its moment, or its maps would belong to root. Who could look into it (a tool that is our user, in our pid
-		 * namespace) is only there where user namespaces are not. */
-		pid = fork();
-		if (pid == 0) {
-			bool ok = unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && prctl(PR_SET_DUMPABLE, 1) == 0;
-			int deny = ok ? open("/proc/self/setgroups", O_WRONLY | O_CLOEXEC) : -1;
-
-			ok = ok && deny >= 0 && write(deny, "deny", 4) == 4 && write_map(getpid(), "uid_map", uid, uid) == 0 &&
-			    write_map(getpid(), "gid_map", gid, gid) == 0 &&
-			    mount_layers(p[0], p[2], p[3], p[4], ",userxattr") == 0;
-			_exit(ok ? 0 : 1);
-		}
-		if (pid > 0)
-			while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-				;
+		ok = ok && deny >= 0 && write(deny, "deny", 4) == 4 && write_map(getpid(), "uid_map", uid, uid) == 0 &&
+		    write_map(getpid(), "gid_map", gid, gid) == 0 && mount_layers(p[0], p[2], p[3], p[4], ",userxattr") == 0;
+		_exit(ok ? 0 : 1);
 	}
-	remove_probe(dir, top);
+	if (pid > 0)
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }

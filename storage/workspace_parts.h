@@ -36,6 +36,9 @@ void ending_free(struct ending *n, int64_t deadline_mono_ms);
  * holds the run's lock. Returns 0 or ERR_IO. */
 int ending_take(struct ending *n, const char *run_dir, int pin_fd, struct err *e);
 
+/* The same in the foreground, without the rename. Closes pin_fd. */
+int ending_take_now(const char *run_dir, int pin_fd, struct err *e);
+
 /* The end of a run's lock, and of the target's directory if it was the last. */
 void ending_drop_lock(const char *run_dir, int lock_fd);
 
@@ -76,7 +79,8 @@ int overlay_mount(const char *lower, const char *lower_mount, const char *upper,
 /* Unmounts whatever is mounted at path, as often as something is. False if it is still in the way. */
 bool unmount_all(const char *path);
 
-/* Whether overlays can be mounted in dir: by us, or in a user namespace of our own (tried in a child). */
+/* Whether overlays can be mounted in the empty directory dir of a run: by us (as root; the caller unmounts), or in a user namespace of our
+ * own (tried in a child). */
 bool overlay_works(const char *dir);
 bool overlay_userns_works(const char *dir);
 

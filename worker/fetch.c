@@ -28,6 +28,11 @@ job_check_tools(struct job *j, struct err *e)
 		(void)err_hint(e, "SANDBOX=best-effort runs them with what protection there is");
 		return ERR_IO;
 	}
+	if (w->caps.rung == RUNG_NONE && j->terms.isolation == WORKSPACE_SHARED && strcmp(w->config.sandbox, "none") != 0) {
+		(void)err_set(e, ERR_IO, "a shared target cannot be kept from being changed on this worker: %.200s", w->caps.why);
+		(void)err_hint(e, "workspace_isolation: isolated");
+		return ERR_IO;
+	}
 	if (json_array_size(w->tools.missing) == 0)
 		return 0;
 	json_array_foreach(w->tools.missing, i, name)

@@ -632,17 +632,23 @@ static void
 what_a_dead_process_left_is_swept(void **state)
 {
 	static const char *const faults[] = {"workspace.locked", "workspace.made", "workspace.name_remembered", "workspace.filled",
-	    "workspace.unmounted", "workspace.taken", "workspace.deleting"};
+	    "workspace.unmounted", "workspace.taken", "workspace.deleting", "workspace.mapped", "workspace.mounted", "workspace.mapped:2",
+	    "workspace.mounted:2"}; /* the first time it is a trial */
 	static const char *const methods[] = {"overlay", "copy"};
 	struct place *p = *state;
+	bool overlays = possible(p, WORKSPACE_OVERLAY);
 	struct workspace live;
 	struct err e = {0};
 
 	assert_int_equal(open_run(p, "live", NULL, WORKSPACE_ISOLATED, WORKSPACE_COPY, &live, &e), 0);
 	for (size_t i = 0; i < 2 * sizeof(faults) / sizeof(faults[0]); i++) {
 		const char *method = methods[i % 2], *fault = faults[i / 2];
-		int dir = open(p->cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		bool mounting = strstr(fault, "mapped") != NULL || strstr(fault, "mounted") == fault + strlen("workspace.");
+		int dir;
 
+		if (mounting && (i % 2 == 1 || !overlays))
+			continue; /* copies mount nothing */
+		dir = open(p->cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		(void)unlink(under(p->cache_dir, "target/shared"));
 		die_at(p, fault, method);
 		workspaces_close(p->spaces, clock_mono_ms() + WAIT_MS);
