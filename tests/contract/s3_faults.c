@@ -292,6 +292,95 @@ a_lost_answer_is_not_taken_for_success(void **state)
 	end();
 }
 
+#define CREATED {.expect = "POST /bucket/x?uploads=", .status = 200, \
+	.body = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"}
+#define PART(n) {.expect = "partNumber=" n "&uploadId=u", .status = 200, .headers = "ETag: \"p" n "\"\r\n"}
+#define COMPLETED {.expect = "POST /bucket/x?uploadId=u", .status = 200, \
+	.body = "<CompleteMultipartUploadResult><ETag>\"e\"</ETag></CompleteMultipartUploadResult>"}
+
+/* Parts that fail are sent again, and no others; an end that carries an error is no end. */
+static void
+only_the_broken_part_is_sent_again(void **state)
+{
+	static const struct peer_step steps[] = {
+		CREATED, PART("1"), {.expect = "partNumber=2&", .status = 503, .body = SLOW_DOWN}, {.expect = "partNumber=2&", .status = 0},
+		{.expect = "partNumber=2&", .status = 400, .body = "<Error><Code>BadDigest</Code></Error>"}, PART("2"),
+		{.expect = "POST /bucket/x?uploadId=u", .status = 200, .body = " \n<Error><Code>InternalError</Code></Error>"}, COMPLETED,
+	};
+	const struct put_options o = {.part_bytes = 5u << 20, .parallel = 1};
+	char *data = xcalloc(1, 6000000);
+
+	(void)state;
+	begin(steps, N(steps));
+	assert_int_equal(store_put_bytes(store, "bucket", "x", data, 6000000, &o, NULL), 0);
+	end();
+	free(data);
+}
+
+/* What cannot be finished is aborted, so that nobody pays for parts. */
+static void
+an_upload_that_fails_is_aborted(void **state)
+{
+	static const struct peer_step steps[] = {
+		CREATED, PART("1"), {.expect = "partNumber=2&", .status = 403, .body = "<Error><Code>AccessDenied</Code></Error>"},
+		{.expect = "DELETE /bucket/x?uploadId=u", .status = 204},
+		{.expect = "DELETE /bucket/x?uploadId=u", .status = 404, .body = "<Error><Code>NoSuchUpload</Code></Error>"},
+	};
+	const struct put_options o = {.part_bytes = 5u << 20, .parallel = 1};
+	char *data = xcalloc(1, 6000000);
+
+	(void)state;
+	begin(steps, N(steps));
+	assert_int_equal(store_put_bytes(store, "bucket", "x", data, 6000000, &o, NULL), ERR_DENIED);
+	end();
+	free(data);
+}
+
+/* The server checks it against the bytes; a made-up one shows that nobody hashed them here. */
+static void
+a_digest_that_the_source_knows_is_signed(void **state)
+{
+#define MADE_UP "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+	static const struct peer_step known[] = {{.expect = "x-amz-content-sha256: " MADE_UP, .status = 200, .headers = "ETag: \"e\"\r\n"}};
+	static const struct peer_step unknown[] = {
+	    {.expect = "x-amz-content-sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", .status = 200,
+	    .headers = "ETag: \"e\"\r\n"}};
+	const struct put_options made_up = {.sha256 = MADE_UP}, empty = {.sha256 = ""};
+
+	(void)state;
+	begin(known, N(known));
+	assert_int_equal(put_x(&made_up, NULL), 0);
+	end();
+	begin(unknown, N(unknown));
+	assert_int_equal(put_x(&empty, NULL), 0);
+	end();
+}
+
+/* Onto itself means a new date; a server that keeps the old one is given a new object. */
+static void
+a_copy_onto_itself_gets_a_new_date(void **state)
+{
+#define OLD "ETag: \"v1\"\r\nLast-Modified: Sat, 21 Nov 2020 11:51:09 GMT\r\nx-amz-meta-color: red\r\n"
+#define HEAD(h) {.expect = "HEAD /bucket/x", .status = 200, .headers = h, .length = 5}
+#define COPIED {.expect = "x-amz-copy-source: /bucket/x", .status = 200, .body = "<CopyObjectResult><ETag>\"v1\"</ETag></CopyObjectResult>"}
+	static const struct peer_step good[] = {HEAD(OLD), COPIED, HEAD("ETag: \"v1\"\r\nLast-Modified: Sun, 22 Nov 2020 11:51:09 GMT\r\n")};
+	static const struct peer_step other[] = {
+		HEAD(OLD), COPIED, HEAD(OLD),
+		{.expect = "x-amz-meta-color: red", .status = 200,
+		    .body = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"},
+		{.expect = "x-amz-copy-source-range: bytes=0-4", .status = 200, .body = "<CopyPartResult><ETag>\"p\"</ETag></CopyPartResult>"},
+		COMPLETED,
+	};
+
+	(void)state;
+	begin(good, N(good));
+	assert_int_equal(store_copy(store, "bucket", "x", "x", NULL, 0, NULL), 0);
+	end();
+	begin(other, N(other));
+	assert_int_equal(store_copy(store, "bucket", "x", "x", NULL, 0, NULL), 0);
+	end();
+}
+
 static void
 servers_without_lifecycle_are_told_apart(void **state)
 {
@@ -348,7 +437,9 @@ main(void)
 		cmocka_unit_test(an_object_that_changes_under_way_is_noticed),
 		cmocka_unit_test(a_server_that_ignores_ranges_is_noticed), cmocka_unit_test(an_error_behind_a_200_is_an_error),
 		cmocka_unit_test(a_clock_that_is_off_is_corrected), cmocka_unit_test(a_lost_answer_is_not_taken_for_success),
-		cmocka_unit_test(a_lost_answer_is_asked_for),
+		cmocka_unit_test(a_lost_answer_is_asked_for), cmocka_unit_test(only_the_broken_part_is_sent_again),
+		cmocka_unit_test(an_upload_that_fails_is_aborted), cmocka_unit_test(a_digest_that_the_source_knows_is_signed),
+		cmocka_unit_test(a_copy_onto_itself_gets_a_new_date),
 		cmocka_unit_test(servers_without_lifecycle_are_told_apart), cmocka_unit_test(lists_follow_tokens_but_not_in_circles),
 	};
 
