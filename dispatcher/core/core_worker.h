@@ -10,6 +10,7 @@ struct poll {
 	char only[RUN_ID_MAX];
 	struct held *held;
 	size_t n_held;
+	bool missing;    /* a lease in force is not among them */
 	struct timer timer;
 };
 
@@ -83,6 +84,9 @@ size_t worker_idle(const struct core *c, const struct worker *w, struct now now)
 
 /* Gives every worker that waits in the lane what it may take. */
 void lane_match(struct core *c, struct now now, struct lane *lane);
+
+/* Notes whether the poll that was just opened misses a lease. */
+void lease_listed(struct worker *w);
 
 /* Gives the worker's open poll what it may take: lost offers first, then the best runs. A one-shot without a run is dismissed. */
 void lease_serve(struct core *c, struct now now, struct worker *w);

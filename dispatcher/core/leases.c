@@ -273,11 +273,12 @@ take_only(struct core *c, struct now now, struct txn *t, struct worker *w)
 static void
 serve(struct core *c, struct now now, struct worker *w, bool here_only)
 {
+	bool plain = !w->who.once && w->poll.only[0] == '\0' && !w->poll.missing && !w->over && !w->leaving;
 	struct request *r = worker_request(c, w);
 	bool hopeless = false;
 	struct txn *t;
 
-	if (w->poll.caller == 0 || w->committing > 0)
+	if (w->poll.caller == 0 || w->committing > 0 || (plain && queue_len(&w->lane->ready, QUEUE_ALL) == 0))
 		return;
 	if (unwanted(c, w)) {
 		poll_answer_empty(c, w, true, 0, "");
@@ -308,6 +309,14 @@ serve(struct core *c, struct now now, struct worker *w, bool here_only)
 			r->dismissed = true;
 		poll_answer_empty(c, w, true, 0, "");
 	}
+}
+
+void
+lease_listed(struct worker *w)
+{
+	w->poll.missing = false;
+	list_each(&w->grants, l, after)
+		w->poll.missing = w->poll.missing || !holds(&w->poll, container_of(l, struct grant, of_worker)->run);
 }
 
 void

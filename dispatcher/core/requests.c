@@ -39,6 +39,9 @@ request_set_child(struct core *c, struct request *r, const char *child)
 {
 	if (child[0] == '\0' || r->row.child[0] != '\0' || request_of_child(c, child) != NULL)
 		return;
+	/* A late copy of a call made it, after a listing had said that there is none, and before that was written. */
+	if (r->txn == NULL)
+		r->refused = r->doubt = false;
 	snprintf(r->row.child, sizeof(r->row.child), "%s", child);
 	map_put(c->request_by_child, r->row.child, r);
 }

@@ -292,6 +292,7 @@ core_lease(struct core *c, struct now now, uint64_t caller, const char *id, unsi
 	w->poll.free = free_slots;
 	snprintf(w->poll.only, sizeof(w->poll.only), "%s", only == NULL ? "" : only);
 	renew(c, now, w, held, n_held);
+	lease_listed(w);
 	wait_in_line(w);
 	lease_serve(c, now, w);
 	core_settle(c, now);

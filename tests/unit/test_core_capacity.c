@@ -279,6 +279,35 @@ a_warm_vertical_asks_for_no_one_shots(void **state)
 	rig_free(r);
 }
 
+/* Nomad refused the second call, a listing had nothing of the first: before that could be written, a late copy of it arrived. */
+static void
+a_child_that_comes_late_is_not_forgotten(void **state)
+{
+	struct rig *r = rig_new(true, 1);
+	struct core_child fact = {.state = CHILD_RUNNING};
+	const struct effect *e;
+
+	(void)state;
+	rig_submit(r, A, 0);
+	e = rig_effect(r, EFF_DISPATCH);
+	core_dispatched(r->core, r->now, e->req.seq, DISPATCH_RETRY, "", "timeout");
+	rig_advance(r, 5000);
+	e = rig_effect(r, EFF_DISPATCH);
+	assert_non_null(e);
+	core_dispatched(r->core, r->now, e->req.seq, DISPATCH_REFUSED, "", "no such job");
+	r->ledger = RIG_FAILS;
+	core_listing_begin(r->core, r->now);
+	core_listing_end(r->core, r->now);
+	rig_pump(r);
+	fact.seq = e->req.seq;
+	rig_child(r, fact, "drover-run-python/dispatch-1");
+	r->ledger = RIG_WRITES;
+	rig_advance(r, 3000);
+	assert_int_equal(rig_request(r, fact.seq)->state, REQ_DISPATCHED);
+	assert_string_equal(rig_request(r, fact.seq)->child, "drover-run-python/dispatch-1");
+	rig_free(r);
+}
+
 /* --- learnt times --- */
 
 static void
@@ -337,6 +366,7 @@ main(void)
 		cmocka_unit_test(after_a_start_workers_in_allocations_wait), cmocka_unit_test(the_lowest_allocation_index_is_served_first),
 		cmocka_unit_test(the_scale_view_counts_what_looping_workers_are_for),
 		cmocka_unit_test(starting_slots_are_waited_for), cmocka_unit_test(a_warm_vertical_asks_for_no_one_shots),
+		cmocka_unit_test(a_child_that_comes_late_is_not_forgotten),
 		cmocka_unit_test(the_mean_and_the_tail_are_those_of_what_was_learnt),
 		cmocka_unit_test(what_is_cut_short_does_not_make_times_look_short), cmocka_unit_test(what_is_old_fades),
 	};
