@@ -2,6 +2,8 @@
  * and versitygw.
  * DROVER_STORE=dir, =s3 or =versitygw runs it on one of them only. */
 #include <pthread.h>
+#include <sys/mount.h>
+#include <sys/statvfs.h>
 
 #include "net/http_client.h"
 #include "storage/fetch.h"
@@ -671,11 +673,71 @@ s3_may_move_in_the_middle_of_a_put(void **state)
 	store_free(s);
 }
 
+/* On a file system of its own, because the test machine's may not share blocks. */
+static bool
+mount_xfs(const char *dir)
+{
+	char cmd[1200];
+
+	snprintf(cmd, sizeof(cmd), "cd '%s' && truncate -s 320M image && mkfs.xfs -q -m reflink=1 image && mkdir fs && mount -o loop image fs",
+	    dir);
+	return geteuid() == 0 && system(cmd) == 0;
+}
+
+static void
+dir_shares_blocks_where_it_can(void **state)
+{
+	const int64_t size = 9 * MIB + 4097;
+	struct object_store *global = store, *mine;
+	char dir[256], root[300], file[300];
+	uint8_t sum[SHA256_LEN], want[SHA256_LEN];
+	struct statvfs before, after;
+	struct err e;
+	uint8_t *data;
+	int fd;
+
+	(void)state;
+	assert_int_equal(file_temp_dir("drover-reflink", dir, sizeof(dir), &e), 0);
+	if (!mount_xfs(dir)) {
+		file_remove_tree(AT_FDCWD, dir, NULL);
+		skip();
+	}
+	snprintf(root, sizeof(root), "%s/fs/store", dir);
+	snprintf(file, sizeof(file), "%s/fs/file", dir);
+	assert_non_null(mine = store = store_dir_new(root, &e));
+	assert_int_equal(store_ensure_bucket(mine, BUCKET, &e), 0);
+	assert_int_equal(put_pattern("shared", size, true, NULL, 3), 0);
+	store = global;
+	assert_true((fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600)) >= 0);
+	sync();
+	/* From here on it lives as long as what is open in it, whatever fails. */
+	snprintf(file, sizeof(file), "%s/fs", dir);
+	assert_int_equal(umount2(file, MNT_DETACH), 0);
+	assert_int_equal(fstatvfs(fd, &before), 0);
+	assert_int_equal(store_fetch(mine, BUCKET, "shared", fd, size, NULL, sum, NULL, NULL, &e), 0);
+	assert_int_equal(fsync(fd), 0);
+	sync();
+	assert_int_equal(fstatvfs(fd, &after), 0);
+	assert_true((int64_t)((before.f_bfree - after.f_bfree) * after.f_frsize) < size / 4);
+	data = malloc((size_t)size);
+	assert_non_null(data);
+	assert_int_equal(pread(fd, data, (size_t)size, 0), size);
+	for (int64_t i = 0; i < size; i++)
+		if (data[i] != pattern_byte(i, 3))
+			fail_msg("byte %lld", (long long)i);
+	sha256_of(data, (size_t)size, want);
+	assert_memory_equal(sum, want, SHA256_LEN);
+	free(data);
+	close(fd);
+	store_free(mine);
+	file_remove_tree(AT_FDCWD, dir, NULL);
+}
+
 /* --- both runs --- */
 
 static const struct CMUnitTest dir_tests[] = {
 	cmocka_unit_test(dir_sweeps_what_a_crash_left), cmocka_unit_test(dir_refuses_what_it_cannot),
-	cmocka_unit_test(dir_orders_keys_that_are_cut),
+	cmocka_unit_test(dir_orders_keys_that_are_cut), cmocka_unit_test(dir_shares_blocks_where_it_can),
 };
 static const struct CMUnitTest s3_tests[] = {
 	cmocka_unit_test(s3_urls_need_no_credentials), cmocka_unit_test(s3_lifecycle_leaves_foreign_rules_alone),
