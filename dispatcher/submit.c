@@ -178,13 +178,26 @@ reply_existing(struct call *c)
 	call_reply_indexed(c, 200, json_pack("{s:o}", "run", run_json(c->d, &s->existing, false)));
 }
 
+/* Whether the key stands for a run already was left to the ledger. Now that the run was refused, that comes first: a repeated
+ * submission has its answer also where no new one is taken. */
+static void
+looked_up_late(struct call *c)
+{
+	struct submission *s = c->data;
+
+	if (c->rc == 0 && s->key_used && c->r != NULL)
+		reply_existing(c);
+	else
+		finish_err(c, &s->refusal);
+}
+
 static void
 refused(struct call *c, const struct answer *a)
 {
 	struct submission *s = c->data;
 	struct err e = a->err;
 
-	if (c->duplicate && s->key != NULL) { /* committed by an earlier submission whose client had left */
+	if (c->duplicate && s->key != NULL) { /* committed by an earlier submission */
 		s->id[0] = '\0';
 		call_work(c, c->d->reads, look_up, looked_up);
 		return;
@@ -196,7 +209,11 @@ refused(struct call *c, const struct answer *a)
 	}
 	if (e.code == ERR_RETRY && !c->d->ledger_writable)
 		err_hint(&e, "nothing that was answered before is lost; GET /v1/agent/health tells why, and when it can be tried again");
-	finish_err(c, &e);
+	s->refusal = e;
+	if (s->key != NULL && s->unasked)
+		call_work(c, c->d->reads, look_up, looked_up_late);
+	else
+		finish_err(c, &e);
 }
 
 static void
@@ -323,7 +340,9 @@ begin(struct call *c)
 	s->target_known = known != NULL && strcmp(known->tenant, s->tenant) == 0;
 	if (s->target_known)
 		s->target = *known;
-	if (s->target_known && s->key == NULL)
+	/* Nearly every key is new: whether it is, the ledger says when it writes, and needs not be asked before. */
+	s->unasked = s->key != NULL && s->target_known && s->reuse == REUSE_NEVER;
+	if (s->target_known && (s->key == NULL || s->unasked))
 		target_ready(c);
 	else
 		call_work(c, c->d->reads, look_up, looked_up);

@@ -29,6 +29,8 @@ struct submission {
 	json_t *spec;
 	struct ledger_target target;
 	bool target_known, key_used;
+	bool unasked;            /* whether the key is used was left to the ledger */
+	struct err refusal;      /* why the run was not taken, while the key is looked up after all */
 	char id[RUN_ID_MAX];                  /* of the run: new, derived (adopted), or the one under the key */
 	char key_digest[SHA256_HEX_LEN];
 	char child[CORE_CHILD_MAX];           /* adopted: the hand-made child, else "" */

@@ -1,5 +1,6 @@
 #include "worker/link.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,12 +12,16 @@
 #define PICK_WAIT_MS 2000
 #define CONNECT_TIMEOUT_MS 3000
 #define URL_MAX 256
+#define SPARE_MAX 8
 
 struct link {
 	struct discover *discover;
 	char *auth; /* the whole header, NULL without a token */
 	char *ca_cert;
 	_Atomic int64_t heard_mono_ms;
+	pthread_mutex_t lock;              /* of the two below */
+	struct link_line *spare[SPARE_MAX];
+	size_t n_spare;
 };
 
 struct link_line {
@@ -35,6 +40,7 @@ link_new(struct discover *d, const char *token, const char *ca_cert)
 	l->auth = token[0] != '\0' ? xasprintf("Authorization: Bearer %s", token) : NULL;
 	l->ca_cert = xstrdup(ca_cert);
 	l->heard_mono_ms = clock_mono_ms();
+	pthread_mutex_init(&l->lock, NULL);
 	return l;
 }
 
@@ -43,6 +49,9 @@ link_free(struct link *l)
 {
 	if (l == NULL)
 		return;
+	while (l->n_spare > 0)
+		link_line_free(l->spare[--l->n_spare]);
+	pthread_mutex_destroy(&l->lock);
 	if (l->auth != NULL)
 		mem_wipe(l->auth, strlen(l->auth));
 	free(l->auth);
@@ -73,6 +82,33 @@ link_line_free(struct link_line *c)
 		return;
 	http_client_free(c->client);
 	free(c);
+}
+
+struct link_line *
+link_line_borrow(struct link *l)
+{
+	struct link_line *c = NULL;
+
+	pthread_mutex_lock(&l->lock);
+	if (l->n_spare > 0)
+		c = l->spare[--l->n_spare];
+	pthread_mutex_unlock(&l->lock);
+	return c != NULL ? c : link_line_new(l);
+}
+
+void
+link_line_return(struct link_line *c)
+{
+	struct link *l = c->link;
+	bool kept;
+
+	pthread_mutex_lock(&l->lock);
+	kept = l->n_spare < SPARE_MAX;
+	if (kept)
+		l->spare[l->n_spare++] = c;
+	pthread_mutex_unlock(&l->lock);
+	if (!kept)
+		link_line_free(c);
 }
 
 /* Status and body to what the callers work with. */

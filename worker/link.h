@@ -29,6 +29,10 @@ int64_t link_heard_mono_ms(const struct link *l);
 struct link_line *link_line_new(struct link *l);
 void link_line_free(struct link_line *c);
 
+/* The same from a few that are kept open for threads that come and go; the caller gives it back, and uses it alone until then. */
+struct link_line *link_line_borrow(struct link *l);
+void link_line_return(struct link_line *c);
+
 /* POSTs a JSON body (borrowed) to path and parses the answer into *ret (new reference). stop may be NULL. Makes one attempt; after
  * one that did not reach the dispatcher, the next goes to another instance. Returns 0, ERR_NOTFOUND (404: register again),
  * ERR_CONFLICT (409), ERR_RETRY, ERR_TIMEOUT, ERR_IO, ERR_CANCELED, or what http_status_err says. */

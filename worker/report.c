@@ -112,7 +112,7 @@ void
 job_report(struct job *j)
 {
 	const struct retry_policy policy = {.max_attempts = RETRY_MAX_ATTEMPTS, .base_ms = RETRY_BASE_MS, .cap_ms = RETRY_CAP_MS};
-	struct link_line *line = link_line_new(j->worker->link);
+	struct link_line *line = link_line_borrow(j->worker->link);
 	struct err e = {0};
 	uint32_t attempt = 0;
 	int rc = ERR_RETRY;
@@ -133,5 +133,5 @@ job_report(struct job *j)
 	else
 		log_warn(j->terms.run, "the outcome (%s) was not taken: %s", report_outcome(j), e.msg);
 	fault_point("worker.after_report");
-	link_line_free(line);
+	link_line_return(line);
 }
