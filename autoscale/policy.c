@@ -399,10 +399,8 @@ policy_decide(const struct policy *p, struct policy_state *s, const struct polic
 	(target > f->count ? decide_up : decide_down)(p, s, f, now, target, d);
 	if (d->action == ACTION_HOLD)
 		return;
+	/* A step cap must not keep the count outside of its bounds: Nomad would refuse it. */
 	d->to = clamp(d->to, p->min, p->max);
-	/* A step cap inside bounds may still leave nothing to do. */
-	if (d->to == f->count)
-		hold(d, HOLD_STEADY, 0, "%lld wanted", (long long)d->wanted);
-	else
-		explain(p, f, d);
+	assert(d->to != f->count);
+	explain(p, f, d);
 }

@@ -60,7 +60,7 @@ def wait_count(drover, what, wanted, timeout_s=90):
 def assert_each_ran_once(drover, runs):
     """Completed in the first attempt: none was killed, handed back or retried."""
     for run_id in runs:
-        run = drover.wait_run(run_id, "completed", timeout_s=120)
+        run = drover.wait_run(run_id, "completed", timeout_s=300)
         assert run["attempt"] == 1, run
 
 
@@ -94,11 +94,13 @@ def draining(scaler):
     return group if group and group["result"] == "draining" else None
 
 
-def test_burst_from_nothing_to_all_and_back(warm, rig, scalers):
+@pytest.mark.timeout(600)
+def test_burst_of_500_from_nothing_to_all_and_back(warm, rig, toolbox, scalers):
+    toolbox.add("instant", REPORT)
     scaler = start(scalers, warm)
     assert count(rig.nomad, warm.namespace) == 0
-    runs = submit(warm, "short", 120)
-    wait_count(warm, "workers to be wanted", lambda n: n > 0, 20)
+    runs = submit(warm, "instant", 500)
+    wait_count(warm, "all workers to be wanted", lambda n: n == MOST, 20)
     assert_each_ran_once(warm, runs)
     wait_count(warm, "the group to be empty again", lambda n: n == 0)
     events = scaling_events(rig.nomad, warm.namespace)

@@ -208,7 +208,8 @@ static const char *const allocs_text =
     "{\"ID\":\"a2\",\"Name\":\"j.workers[2]\",\"TaskGroup\":\"workers\",\"NodeID\":\"n2\",\"ClientStatus\":\"failed\","
     "\"DesiredStatus\":\"run\",\"CreateTime\":300,\"NextAllocation\":\"a3\"},"
     "{\"ID\":\"a3\",\"Name\":\"j.workers[2]\",\"TaskGroup\":\"workers\",\"NodeID\":\"n1\",\"ClientStatus\":\"running\","
-    "\"DesiredStatus\":\"run\",\"CreateTime\":50,\"DesiredTransition\":{\"Migrate\":null}},"
+    "\"DesiredStatus\":\"run\",\"CreateTime\":50,\"DesiredTransition\":{\"Migrate\":null},"
+    "\"TaskStates\":{\"worker\":{\"Restarts\":5}}},"
     "{\"ID\":\"x\",\"Name\":\"j.other[9]\",\"TaskGroup\":\"other\",\"ClientStatus\":\"running\",\"DesiredStatus\":\"run\"}]";
 
 static void
