@@ -253,11 +253,15 @@ probe(struct fetch *f)
 {
 	int64_t now_mono_ms, idle;
 	sigset_t all, before;
+	bool more;
 
 	if (f->n_helpers == f->max_helpers || (now_mono_ms = clock_mono_ms()) - f->probed_mono_ms < PROBE_MS)
 		return;
 	idle = idle_ns();
-	if (f->probed_mono_ms != 0 && f->next < f->n_ranges &&
+	pthread_mutex_lock(&f->lock);
+	more = f->next < f->n_ranges;
+	pthread_mutex_unlock(&f->lock);
+	if (f->probed_mono_ms != 0 && more &&
 	    (idle - f->idle_ns) * 100 > (now_mono_ms - f->probed_mono_ms) * 1000000 * BLOCKED_PERCENT) {
 		/* Signals are for the program's own threads. Without another thread it goes on as it did. */
 		sigfillset(&all);
@@ -304,7 +308,7 @@ stream(struct fetch *f, int64_t number, int64_t n, struct err *e)
 	struct range r = {.f = f, .number = number, .offset = number * f->range_bytes, .len = range_len(f, number, n)};
 	int rc = get_range(&r, take_front, f->stop, e);
 
-	if (rc == 0 && number == 0)
+	if (rc == 0 && r.len == 0) /* nothing came that would have told before */
 		f->info = r.info;
 	begin_writeback(f, r.offset, r.len);
 	return rc;

@@ -129,6 +129,7 @@ what_is_small_is_one_request(void **state)
 	for (size_t i = 0; i < N(sizes); i++) {
 		begin(sizes[i], NULL, 0);
 		assert_fetches(4);
+		object_peer_end(&peer);
 		assert_int_equal(peer.n_log, 1);
 		assert_int_equal(peer.log[0].end, -1);
 		end();
@@ -141,6 +142,7 @@ a_fast_line_needs_one_connection(void **state)
 	(void)state;
 	begin(12 * MIB + 345, NULL, 0);
 	assert_fetches(1);
+	object_peer_end(&peer);
 	assert_int_equal(peer.n_threads, 1);
 	assert_int_equal(asked_bytes(), peer.size);
 	for (size_t i = 1; i < peer.n_log; i++)
@@ -156,6 +158,7 @@ a_slow_line_gets_company(void **state)
 	begin(16 * MIB + 345, NULL, 0);
 	peer.pause_ms = 5;
 	assert_fetches(4);
+	object_peer_end(&peer);
 	assert_in_range(peer.open_max, 2, 4);
 	assert_in_range(peer.n_threads, 2, 4); /* connections are kept */
 	assert_int_equal(asked_bytes(), peer.size);
@@ -256,6 +259,7 @@ what_does_not_end_is_given_up(void **state)
 		peer.pause_ms = 3;
 		assert_int_equal(fetch(peer.size, 4, sum), ERR_RETRY);
 		assert_in_range(clock_mono_ms() - start_mono_ms, BUDGET_MS / 4, 3 * BUDGET_MS);
+		object_peer_end(&peer);
 		assert_true(peer.n_log < 400);
 		end();
 	}
@@ -307,6 +311,7 @@ a_replaced_object_is_begun_anew(void **state)
 			assert_fetches(4);
 		else
 			assert_int_equal(fetch(peer.size, 4, sum), cases[i].rc);
+		object_peer_end(&peer);
 		for (size_t k = 0; k < peer.n_log; k++)
 			begun += peer.log[k].offset == 0;
 		assert_int_equal(begun, cases[i].rc == 0 ? cases[i].times + 1 : 1 + FETCH_RESTARTS);
@@ -369,7 +374,7 @@ who_stops_is_heard(void **state)
 static void
 memory_does_not_grow_with_the_object(void **state)
 {
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	(void)state;
 	skip(); /* its shadow counts too */
 #else
