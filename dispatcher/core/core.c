@@ -1,6 +1,5 @@
 /* core.c - the core's life, its queue of effects, its callers and its timers. */
 #include <assert.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,41 +175,47 @@ core_effect_release(struct effect *e)
 
 /* --- callers --- */
 
-static const char *
-caller_key(uint64_t caller, char out[24])
+const char *
+number_key(uint64_t n, char out[NUMBER_KEY_LEN])
 {
-	snprintf(out, 24, "%" PRIx64, caller);
-	return out;
+	char *at = out + NUMBER_KEY_LEN - 1;
+
+	*at = '\0';
+	do {
+		*--at = "0123456789abcdef"[n % 16];
+		n /= 16;
+	} while (n != 0);
+	return at;
 }
 
 void
 caller_open(struct core *c, uint64_t caller, struct worker *worker)
 {
 	struct caller *k;
-	char key[24];
+	char key[NUMBER_KEY_LEN];
 
 	if (caller == 0)
 		return;
 	k = xcalloc(1, sizeof(*k));
 	k->id = caller;
 	k->worker = worker;
-	k = map_put(c->callers, caller_key(caller, key), k);
+	k = map_put(c->callers, number_key(caller, key), k);
 	assert(k == NULL);
 }
 
 bool
 caller_is_open(const struct core *c, uint64_t caller)
 {
-	char key[24];
+	char key[NUMBER_KEY_LEN];
 
-	return caller != 0 && map_get(c->callers, caller_key(caller, key)) != NULL;
+	return caller != 0 && map_get(c->callers, number_key(caller, key)) != NULL;
 }
 
 void
 caller_part(struct core *c, uint64_t caller)
 {
-	char key[24];
-	struct caller *k = map_get(c->callers, caller_key(caller, key));
+	char key[NUMBER_KEY_LEN];
+	struct caller *k = map_get(c->callers, number_key(caller, key));
 
 	if (k != NULL)
 		k->worker = NULL;
@@ -221,10 +226,10 @@ core_answer(struct core *c, uint64_t caller, struct answer *a)
 {
 	struct effect *e;
 	struct caller *k = NULL;
-	char key[24];
+	char key[NUMBER_KEY_LEN];
 
 	if (caller != 0)
-		k = map_remove(c->callers, caller_key(caller, key));
+		k = map_remove(c->callers, number_key(caller, key));
 	if (k == NULL) {
 		struct effect unsent = {.answer = a};
 
@@ -262,8 +267,8 @@ core_answer_state(struct core *c, uint64_t caller, enum answer_kind kind, const 
 void
 core_caller_gone(struct core *c, struct now now, uint64_t caller)
 {
-	char key[24];
-	struct caller *k = map_remove(c->callers, caller_key(caller, key));
+	char key[NUMBER_KEY_LEN];
+	struct caller *k = map_remove(c->callers, number_key(caller, key));
 
 	if (k != NULL && k->worker != NULL) {
 		if (k->worker->poll.caller == caller)

@@ -186,6 +186,10 @@ void core_answer(struct core *c, uint64_t caller, struct answer *a);
 void core_answer_err(struct core *c, uint64_t caller, enum answer_kind kind, const char *run, int code, const char *text);
 void core_answer_state(struct core *c, uint64_t caller, enum answer_kind kind, const char *run, enum run_state state);
 
+/* The number as a key of a map: cheaper than printf, which is felt at thousands of calls a second. */
+#define NUMBER_KEY_LEN 17
+const char *number_key(uint64_t n, char out[NUMBER_KEY_LEN]);
+
 /* A timer that is not armed. Before what contains it is freed, it must be disarmed. */
 void timer_init(struct timer *t, enum timer_kind kind);
 

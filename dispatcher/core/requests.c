@@ -4,7 +4,6 @@
  * have, else make the call that it needs, else wait. It may be called at any time and as often as one likes.
  */
 #include <assert.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,19 +12,12 @@
 #include "dispatcher/core/core_run.h"
 #include "dispatcher/core/core_worker.h"
 
-static const char *
-seq_key(uint64_t seq, char out[24])
-{
-	snprintf(out, 24, "%" PRIx64, seq);
-	return out;
-}
-
 struct request *
 request_get(const struct core *c, uint64_t seq)
 {
-	char key[24];
+	char key[NUMBER_KEY_LEN];
 
-	return seq == 0 ? NULL : map_get(c->request_by_seq, seq_key(seq, key));
+	return seq == 0 ? NULL : map_get(c->request_by_seq, number_key(seq, key));
 }
 
 struct request *
@@ -50,7 +42,7 @@ struct request *
 request_new(struct core *c, const struct request_row *row)
 {
 	struct request *r = xcalloc(1, sizeof(*r));
-	char key[24];
+	char key[NUMBER_KEY_LEN];
 
 	r->row = *row;
 	r->row.child[0] = '\0';
@@ -61,7 +53,7 @@ request_new(struct core *c, const struct request_row *row)
 	r->ttl_mono = NEVER;
 	timer_init(&r->timer, TIMER_REQUEST);
 	list_add(&c->requests, &r->all);
-	map_put(c->request_by_seq, seq_key(row->seq, key), r);
+	map_put(c->request_by_seq, number_key(row->seq, key), r);
 	request_set_child(c, r, row->child);
 	if (!r->stray && !row->adopted)
 		r->vertical->requests++;
@@ -71,7 +63,7 @@ request_new(struct core *c, const struct request_row *row)
 void
 request_free(struct core *c, struct request *r)
 {
-	char key[24];
+	char key[NUMBER_KEY_LEN];
 
 	assert(r->grants == 0);
 	breaker_drop(&c->dispatching, r->row.seq);
@@ -79,7 +71,7 @@ request_free(struct core *c, struct request *r)
 		run_unreserve(r->reserved);
 	timer_set(c, &r->timer, NEVER);
 	list_remove(&r->all);
-	map_remove(c->request_by_seq, seq_key(r->row.seq, key));
+	map_remove(c->request_by_seq, number_key(r->row.seq, key));
 	if (r->row.child[0] != '\0')
 		map_remove(c->request_by_child, r->row.child);
 	if (!r->stray && !r->row.adopted)
