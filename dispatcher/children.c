@@ -206,13 +206,21 @@ add_counts(struct buf *b, const json_t *map, const char *suffix)
 	}
 }
 
+/* Whether it was turned down by every node that was looked at for what the node is, not for what runs there. */
+static bool
+fits_nowhere(const json_t *metric)
+{
+	return json_integer_value(json_object_get(metric, "NodesEvaluated")) == json_integer_value(json_object_get(metric, "NodesFiltered"));
+}
+
 bool
-placement_text(const json_t *eval, char *out, size_t out_len)
+placement_text(const json_t *eval, char *out, size_t out_len, bool *ret_never)
 {
 	struct buf b = buf_make(1024);
 	json_t *groups = json_object_get(eval, "FailedTGAllocs"), *metric;
 	const char *group;
 
+	*ret_never = false;
 	json_object_foreach(groups, group, metric) {
 		const json_t *quotas = json_object_get(metric, "QuotaExhausted");
 
@@ -220,6 +228,7 @@ placement_text(const json_t *eval, char *out, size_t out_len)
 		add_counts(&b, json_object_get(metric, "DimensionExhausted"), " exhausted");
 		for (size_t i = 0; i < json_array_size(quotas); i++)
 			buf_addf(&b, "%squota: %.100s", b.len > 0 ? "; " : "", json_string_value(json_array_get(quotas, i)));
+		*ret_never = *ret_never || (json_array_size(quotas) == 0 && fits_nowhere(metric));
 		if (b.len == 0 && json_integer_value(json_object_get(metric, "NodesEvaluated")) == 0)
 			buf_adds(&b, "no node is eligible in these datacenters and this node pool");
 		if (b.len == 0)

@@ -147,6 +147,7 @@ struct look { /* one child as Nomad has it */
 	size_t n_allocs;                           /* the latest ones, oldest first */
 	struct alloc_fact allocs[LOOK_ALLOCS_MAX];
 	char placement[CORE_CAUSE_MAX];            /* why it has no allocation */
+	bool never;                                /* … and no node could take it */
 };
 
 /* Reads allocations (and, without any, evaluations) of l->job. */

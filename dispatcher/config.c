@@ -52,6 +52,7 @@ static const struct setting rows[] = {
 	NUMBER("QUEUE_MAX", INT, queue_max, "100000", 1, 10000000, "Queued runs; further submissions are refused."),
 	NUMBER("PRIORITY_AGE", DURATION, priority_age_ms, "1m", 1000, DAY_MS, "Waiting so long makes up for one point of priority."),
 	NUMBER("SHARE_HALF_LIFE", DURATION, share_half_ms, "10m", 1000, 30 * DAY_MS, "After this, what a tenant has used counts half when shares are compared."),
+	NUMBER("UNPLACEABLE_LIMIT", DURATION, unplaceable_ms, "0", 0, 30 * DAY_MS, "Runs that no node can serve fail after this time; 0: they wait for a node to come."),
 	NUMBER("MAX_LOST", INT, max_lost, "5", 1, 100, "Lost attempts before a run is dead."),
 	NUMBER("MAX_CRASHES", INT, max_crashes, "3", 1, 100, "Worker crashes with a run inside before it is dead."),
 	NUMBER("MAX_INFRA", INT, max_infra, "8", 1, 100, "Attempts that infrastructure may spoil before a run is dead."),

@@ -20,7 +20,7 @@ struct config {
 	char *datacenters, *driver, *worker_command, *cache_volume, *docker_network, *worker_env_file, *worker_service, *job_prefix;
 	int64_t nomad_connections, reconcile_ms, request_ttl_ms, window, start_limit_ms, roll_limit_ms;
 	int64_t lease_ttl_ms, orphan_ms, queue_max, max_lost, max_crashes, max_infra, backoff_base_ms, backoff_cap_ms;
-	int64_t priority_age_ms, share_half_ms;
+	int64_t priority_age_ms, share_half_ms, unplaceable_ms;
 	int64_t run_retention_ms, target_retention_ms, result_retention_ms, retention_max_ms, janitor_ms, orphan_grace_ms, stale_uploads_ms;
 	char *workflow_retention;
 	int64_t upload_max_bytes, upload_memory_bytes, log_tail_bytes;

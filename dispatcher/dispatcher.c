@@ -106,6 +106,7 @@ make_core(const struct dispatcher *d)
 		.max_lost = (unsigned)c->max_lost, .max_crashes = (unsigned)c->max_crashes, .max_infra = (unsigned)c->max_infra,
 		.backoff_base_ms = c->backoff_base_ms, .backoff_cap_ms = c->backoff_cap_ms, .manifests = true,
 		.scale_hold_ms = SCALE_HOLD_MS, .priority_age_ms = c->priority_age_ms, .share_half_ms = c->share_half_ms,
+		.unplaceable_ms = c->unplaceable_ms,
 	};
 
 	random_bytes(&cc.seed, sizeof(cc.seed));

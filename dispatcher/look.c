@@ -36,10 +36,12 @@ look_evals(struct nomad *n, struct look *l, struct err *e)
 	json_array_foreach(evals, i, eval) {
 		int64_t index = json_integer_value(json_object_get(eval, "ModifyIndex"));
 		char why[sizeof(l->placement)];
+		bool never;
 
-		if (index <= latest || !placement_text(eval, why, sizeof(why)))
+		if (index <= latest || !placement_text(eval, why, sizeof(why), &never))
 			continue;
 		latest = index;
+		l->never = never;
 		memcpy(l->placement, why, sizeof(why));
 	}
 	json_decref(evals);

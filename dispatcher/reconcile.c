@@ -95,6 +95,7 @@ tell_alloc(struct cluster *c, struct child *ch, const struct alloc_fact *f, bool
 	t->crash = f->crash;
 	t->oom = f->oom;
 	t->alloc_stopped = f->unwanted && !ch->stopped;
+	t->never = false;
 	t->partial = !of_listing && !ch->stopped;
 	memcpy(t->alloc, f->id, sizeof(t->alloc));
 	memcpy(t->why, f->why, sizeof(t->why));
@@ -103,7 +104,7 @@ tell_alloc(struct cluster *c, struct child *ch, const struct alloc_fact *f, bool
 
 /* It has no allocation: it waits for room, or was stopped before it got any. */
 static void
-tell_unplaced(struct cluster *c, struct child *ch, bool dead, const char *why, bool partial)
+tell_unplaced(struct cluster *c, struct child *ch, bool dead, const char *why, bool never, bool partial)
 {
 	struct core_child *t = &ch->told;
 
@@ -112,6 +113,7 @@ tell_unplaced(struct cluster *c, struct child *ch, bool dead, const char *why, b
 	t->stopped = ch->stopped;
 	t->crash = t->oom = t->alloc_stopped = false;
 	t->partial = partial;
+	t->never = never && !dead;
 	t->alloc[0] = '\0';
 	snprintf(t->why, sizeof(t->why), "%s", why);
 	tell(c, ch);
@@ -153,7 +155,7 @@ reconcile_looked(struct cluster *c, const struct look *l)
 	for (size_t i = 0; i < l->n_allocs; i++)
 		tell_alloc(c, ch, &l->allocs[i], true);
 	if (l->n_allocs == 0)
-		tell_unplaced(c, ch, l->job.dead || l->job.stopped, l->placement, false); /* stopped: it never gets one */
+		tell_unplaced(c, ch, l->job.dead || l->job.stopped, l->placement, l->never, false); /* stopped: it never gets one */
 	ch->over = l->job.dead && ch->told.state == CHILD_ENDED;
 }
 
@@ -185,12 +187,13 @@ look_placement(struct nomad *n, struct group_look *g, struct err *e)
 	json_t *evals = NULL, *eval;
 	json_int_t latest = -1;
 	size_t i;
+	bool never;
 	int rc = nomad_job_evals(n, g->id, &evals, e);
 
 	json_array_foreach(evals, i, eval) {
 		json_int_t index = json_integer_value(json_object_get(eval, "ModifyIndex"));
 
-		if (index > latest && placement_text(eval, g->placement, sizeof(g->placement)))
+		if (index > latest && placement_text(eval, g->placement, sizeof(g->placement), &never))
 			latest = index;
 	}
 	json_decref(evals);
@@ -414,7 +417,7 @@ enum note_kind { NOTE_JOB, NOTE_ALLOC, NOTE_EVAL };
 struct note { /* from the stream's thread to the loop */
 	struct cluster *c;
 	enum note_kind kind;
-	bool deleted;
+	bool deleted, never;
 	struct job_fact job;         /* EVAL: its id */
 	struct alloc_fact alloc;
 	char why[CORE_CAUSE_MAX];
@@ -476,7 +479,7 @@ note_eval(struct cluster *c, const struct note *note)
 	group_unplaced(c, note->job.id, note->why);
 	groups_look(c);
 	if (ch != NULL && ch->n_allocs == 0 && !ch->stopped)
-		tell_unplaced(c, ch, false, note->why, true);
+		tell_unplaced(c, ch, false, note->why, note->never, true);
 }
 
 static void
@@ -518,7 +521,7 @@ on_event(void *arg, uint64_t index, const json_t *event)
 		const char *job = json_string_value(json_object_get(o, "JobID"));
 
 		note.kind = NOTE_EVAL;
-		use = job != NULL && placement_text(o, note.why, sizeof(note.why)) &&
+		use = job != NULL && placement_text(o, note.why, sizeof(note.why), &note.never) &&
 		    snprintf(note.job.id, sizeof(note.job.id), "%s", job) < (int)sizeof(note.job.id);
 		id = note.job.id;
 	}

@@ -194,6 +194,7 @@ struct core_config {
 	unsigned max_crashes;         /* crashes before the run is dead (poison); 3 */
 	unsigned max_infra;           /* `infra` attempts; 8 */
 	int64_t backoff_base_ms, backoff_cap_ms; /* full jitter */
+	int64_t unplaceable_ms;       /* runs that no node can serve fail after this; 0: they wait for a node to come */
 	bool manifests;               /* the shell answers EFF_MANIFEST; without it a lost attempt is lost */
 	int64_t priority_age_ms;      /* waiting so long makes up for one point of priority; 0: a minute */
 	int64_t share_half_ms;        /* after this, what a tenant has used counts half when shares are compared; 0: ten minutes */
@@ -349,6 +350,7 @@ struct core_child {
 	bool crash;
 	bool oom;
 	bool alloc_stopped;        /* DesiredStatus stop of the allocation, job itself not stopped */
+	bool never;                /* CHILD_PENDING: no node of today could take it, whatever else runs there */
 	bool partial;              /* from an event about an allocation alone: `stopped` is not known, only an inquiry or a listing tells */
 	char alloc[40];
 	char why[CORE_CAUSE_MAX];  /* placement failure, driver failure, … in Nomad's words */
@@ -431,7 +433,7 @@ void core_breakers(const struct core *c, struct now now, void (*each)(void *arg,
 
 struct core_wait { /* why a queued run waits */
 	char code[24];  /* "ready", "backoff" (not before its time), "breaker" (its vertical's, or a dependency is away), "paused", "key" (its
-	                 * concurrency key has no slot), "drain" (looping workers are being taken away), "window", "capacity_requested", "placement", "starting", "warm_start" (looping
+	                 * concurrency key has no slot), "drain" (looping workers are being taken away), "window", "capacity_requested", "placement", "unplaceable" (as things are, no node could ever take it), "starting", "warm_start" (looping
 	                 * workers cannot start), "no_worker", "nomad_away", "ledger", "alone" (in a worker that crashed: waits for a worker
 	                 * without other runs) */
 	char text[REASON_MAX];

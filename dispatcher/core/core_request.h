@@ -24,6 +24,8 @@ struct request {
 	int64_t ttl_mono;        /* withdrawn unless a worker is there by then */
 	int64_t stopped_mono;    /* when the first stop was sent */
 	enum child_state child_state;
+	bool never;              /* … and no node of today could take it, since never_mono */
+	int64_t never_mono;
 	bool child_told;
 	char why[CORE_CAUSE_MAX];
 	struct timer timer;
@@ -34,6 +36,13 @@ struct request {
 /* The request of that number, or of that child; NULL if there is none (any more). */
 struct request *request_get(const struct core *c, uint64_t seq);
 struct request *request_of_child(const struct core *c, const char *child);
+
+/* Whether all one-shots on their way to the lane wait for a node that is not there, and nothing else serves it: since when, and Nomad's
+ * words. O(requests + workers). */
+bool lane_unplaceable(const struct core *c, const struct lane *lane, const char **why, int64_t *since_mono);
+
+/* Gives up the runs of lanes that have been so for longer than the setting allows. */
+void placement_look(struct core *c, struct now now, struct vertical *v);
 
 /* A request as its row says; a row without a vertical makes a stray. Counts against the window from here on, unless adopted. */
 struct request *request_new(struct core *c, const struct request_row *row);

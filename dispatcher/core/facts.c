@@ -143,6 +143,12 @@ follow(struct core *c, struct now now, const struct core_child *ch, struct reque
 	}
 	if (r->ended && !ended_before)
 		r->next_call_mono = 0; /* the stop need not be repeated: its place in the window is cleared now */
+	if (ch->state != CHILD_PENDING || !ch->never)
+		r->never = false;
+	else if (!r->never)
+		r->never = true, r->never_mono = now.mono_ms;
+	if (r->vertical != NULL)
+		r->vertical->dirty = true;
 	r->child_state = ch->state;
 	r->child_told = true;
 	if (ch->why[0] != '\0' || ch->state >= CHILD_RUNNING)

@@ -190,7 +190,7 @@ run_next(const struct run_row *row, const struct run_cause *cause, const struct 
 	if (cause->event == EV_TIMEOUT && to == RUN_TIMED_OUT)
 		next.fail = FAIL_TIMEOUT;
 	if (cause->event == EV_EXPIRE)
-		next.fail = FAIL_TIMEOUT;
+		next.fail = cause->fail == FAIL_NONE ? FAIL_TIMEOUT : cause->fail;
 	if (run_state_final(next.state))
 		next.finished_real_ms = real_ms;
 	return next;

@@ -195,6 +195,7 @@ core_settle(struct core *c, struct now now)
 		if (v->dirty) {
 			v->dirty = false;
 			plan_run(c, now, v, NULL);
+			placement_look(c, now, v);
 		}
 	}
 }

@@ -34,7 +34,7 @@ why_one_shots(const struct core *c, const struct lane *lane, struct core_wait *r
 	if (best->row.state == REQ_WANTED)
 		return say(ret, "capacity_requested", best->why[0] != '\0' ? best->why : "a job is being asked of Nomad");
 	if (best->child_told && best->child_state == CHILD_PENDING && best->why[0] != '\0')
-		return say(ret, "placement", best->why);
+		return say(ret, best->never ? "unplaceable" : "placement", best->why);
 	if (best->child_told && best->child_state >= CHILD_STARTING)
 		return say(ret, "starting", best->why[0] != '\0' ? best->why : "its allocation is starting");
 	return say(ret, "capacity_requested", "Nomad has accepted the job and has not placed it yet");

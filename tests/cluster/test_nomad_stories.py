@@ -128,7 +128,7 @@ def test_cancel_while_asked_of_nomad_but_not_placed(rig, toolbox):
     try:
         run = drover.submit("finds")
         wait.until("the child", lambda: live_children(drover), 40)
-        told = wait.until("the reason", lambda: waiting(drover, run["id"], "placement"), 30)
+        told = wait.until("the reason", lambda: waiting(drover, run["id"], "unplaceable"), 30)
         assert told["text"]
         assert drover.cancel(run["id"])["state"] == "canceled"
         wait.until("the child to be withdrawn", lambda: not live_children(drover), 60)
@@ -343,9 +343,20 @@ def test_status_says_why_nomad_cannot_place_it(rig, toolbox):
     drover = Drover(rig, toolbox, {**QUICK, "DROVER_DATACENTERS": "nowhere"}).start()
     try:
         run = drover.submit("finds")
-        told = wait.until("the reason", lambda: waiting(drover, run["id"], "placement"), 60)
+        told = wait.until("the reason", lambda: waiting(drover, run["id"], "unplaceable"), 60)
         assert "datacenter" in told["text"] or "node" in told["text"], told
         assert told["text"] in drover.cli("status", run["id"]).stdout
+    finally:
+        drover.close()
+
+
+def test_what_no_node_can_serve_fails_where_that_is_wanted(rig, toolbox):
+    toolbox.add("finds", REPORT)
+    drover = Drover(rig, toolbox, {**QUICK, "DROVER_DATACENTERS": "nowhere", "UNPLACEABLE_LIMIT": "3s"}).start()
+    try:
+        run = drover.wait_run(drover.submit("finds")["id"], "failed")
+        assert run["fail_class"] == "invalid" and "no node can serve it" in run["reason"] and run["attempt"] == 0
+        assert "no node" in drover.cli("explain", run["id"]).stdout
     finally:
         drover.close()
 

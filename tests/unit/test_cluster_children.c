@@ -157,22 +157,28 @@ placement_failures_become_lines_for_people(void **state)
 {
 	static const struct {
 		const char *json, *why;
+		bool never;
 	} cases[] = {
-		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":2,\"ConstraintFiltered\":{\"missing drivers\":2}}}}",
-		    "2 nodes: missing drivers"},
-		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":1,\"DimensionExhausted\":{\"memory\":1}}}}", "1 node: memory exhausted"},
-		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":0}}}", "no node is eligible in these datacenters and this node pool"},
-		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":3}}}", "no node has room"},
-		{"{\"FailedTGAllocs\":null}", NULL},
-		{"{}", NULL},
+		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":2,\"NodesFiltered\":2,\"ConstraintFiltered\":{\"missing drivers\":2}}}}",
+		    "2 nodes: missing drivers", true},
+		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":2,\"NodesFiltered\":1,\"ConstraintFiltered\":{\"missing drivers\":1},"
+		 "\"DimensionExhausted\":{\"cpu\":1}}}}", "1 node: missing drivers; 1 node: cpu exhausted", false},
+		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":1,\"DimensionExhausted\":{\"memory\":1}}}}", "1 node: memory exhausted", false},
+		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":0}}}", "no node is eligible in these datacenters and this node pool", true},
+		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":0,\"QuotaExhausted\":[\"cpu\"]}}}", "quota: cpu", false},
+		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":3}}}", "no node has room", false},
+		{"{\"FailedTGAllocs\":null}", NULL, false},
+		{"{}", NULL, false},
 	};
+	bool never;
 	char why[CORE_CAUSE_MAX];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		json_t *v = load(cases[i].json);
 
-		assert_int_equal(placement_text(v, why, sizeof(why)), cases[i].why != NULL);
+		assert_int_equal(placement_text(v, why, sizeof(why), &never), cases[i].why != NULL);
+		assert_int_equal(never, cases[i].never);
 		if (cases[i].why != NULL)
 			assert_string_equal(why, cases[i].why);
 		json_decref(v);

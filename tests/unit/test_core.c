@@ -545,6 +545,53 @@ a_hand_back_waits_for_nomads_word_but_not_long(void **state)
 	}
 }
 
+/* A lane that no node can serve, for a minute and a half of a limit of one. */
+static struct rig *
+unplaceable(void)
+{
+	struct rig *r = rig_new(true, 8);
+
+	r->config.unplaceable_ms = 60000;
+	rig_restart(r);
+	rig_submit(r, A, 0);
+	rig_child(r, (struct core_child){.seq = rig_dispatched(r, CHILD), .state = CHILD_PENDING, .never = true, .why = "2 nodes: no docker"},
+	    CHILD);
+	rig_waits(r, A, "unplaceable", "no docker");
+	rig_advance(r, 59999);
+	assert_int_equal(state_of(r, A), RUN_QUEUED);
+	return r;
+}
+
+static void
+runs_that_no_node_can_serve_fail_where_that_is_wanted(void **state)
+{
+	struct rig *r = unplaceable();
+
+	(void)state;
+	rig_advance(r, 1);
+	assert_int_equal(state_of(r, A), RUN_FAILED);
+	assert_int_equal(rig_run(r, A)->fail, FAIL_INVALID);
+	assert_non_null(strstr(rig_run(r, A)->reason, "no node can serve it: 2 nodes: no docker"));
+	rig_free(r);
+}
+
+static void
+a_worker_or_room_that_comes_ends_that_wait(void **state)
+{
+	struct rig *r = unplaceable();
+
+	(void)state;
+	rig_register(r, "w1", 1, "", 0);
+	rig_advance(r, 60000);
+	assert_int_equal(state_of(r, A), RUN_QUEUED);
+	rig_free(r);
+	r = unplaceable();
+	rig_child(r, (struct core_child){.seq = r->requests[0].seq, .state = CHILD_PENDING, .why = "memory exhausted"}, CHILD);
+	rig_advance(r, 30000);
+	assert_int_equal(state_of(r, A), RUN_QUEUED);
+	rig_free(r);
+}
+
 int
 main(void)
 {
@@ -569,6 +616,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(an_adopted_run_lives_in_its_own_child, cluster, end),
 		cmocka_unit_test(an_adopted_run_without_its_worker),
 		cmocka_unit_test(a_hand_back_waits_for_nomads_word_but_not_long),
+		cmocka_unit_test(runs_that_no_node_can_serve_fail_where_that_is_wanted),
+		cmocka_unit_test(a_worker_or_room_that_comes_ends_that_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
