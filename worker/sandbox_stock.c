@@ -14,6 +14,7 @@
 #define STOCK_MAX 8
 #define RENEW_MS (5 * 60 * 1000) /* older ones show files of the host as they were: they are thrown away */
 #define AGAIN_MS 5000            /* after one could not be started */
+#define AFTER_TAKE_MS 15         /* the one that was taken starts its program first, unless there is none left */
 
 struct sandbox_stock {
 	struct sandbox_caps caps;
@@ -23,6 +24,7 @@ struct sandbox_stock {
 	pthread_mutex_t lock;    /* of all below */
 	pthread_cond_t changed;
 	bool stop;
+	int64_t taken_mono_ms;   /* when the last one was taken */
 	unsigned n;
 	struct {                 /* oldest first */
 		struct sandbox *box;
@@ -67,6 +69,7 @@ stock_take(struct sandbox_stock *k, const struct sandbox_spec *spec)
 	pthread_mutex_lock(&k->lock);
 	if (k->n > 0)
 		box = pop(k);
+	k->taken_mono_ms = clock_mono_ms();
 	pthread_cond_signal(&k->changed);
 	pthread_mutex_unlock(&k->lock);
 	if (box != NULL && !alive(box)) {
@@ -99,7 +102,7 @@ fill(void *arg)
 
 	pthread_mutex_lock(&k->lock);
 	while (!k->stop) {
-		int64_t wake_mono_ms = renew(k);
+		int64_t wake_mono_ms = renew(k), due_mono_ms = k->n > 0 ? k->taken_mono_ms + AFTER_TAKE_MS : 0;
 		struct sandbox *box = NULL;
 		struct err e = {0};
 		char name[40];
@@ -108,6 +111,10 @@ fill(void *arg)
 		if (k->stop || k->n >= k->wanted) {
 			if (!k->stop)
 				cond_wait_until(&k->changed, &k->lock, wake_mono_ms);
+			continue;
+		}
+		if (due_mono_ms > clock_mono_ms()) {
+			cond_wait_until(&k->changed, &k->lock, due_mono_ms);
 			continue;
 		}
 		pthread_mutex_unlock(&k->lock);
