@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -496,6 +497,27 @@ nothing_that_a_tool_leaves_stays(void **state)
 	}
 }
 
+/* Whether no other worker could delete what of ended runs is still there: an overlay that only its worker sees may lie on it. */
+static bool
+ended_are_taken(struct place *p)
+{
+	DIR *dir = opendir(under(p->cache_dir, "ended"));
+	struct dirent *d;
+	bool taken = true;
+
+	assert_non_null(dir);
+	while ((d = readdir(dir)) != NULL) {
+		int fd = d->d_name[0] == '.' ? -1 : openat(dirfd(dir), d->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && faccessat(dirfd(dir), d->d_name, F_OK, 0) == 0)
+			taken = false;
+		if (fd >= 0)
+			close(fd);
+	}
+	closedir(dir);
+	return taken;
+}
+
 /* More than the thread may have waiting: the rest is deleted by who ends the run; all of it in the end. */
 static void
 deleting_is_bounded(void **state)
@@ -510,8 +532,10 @@ deleting_is_bounded(void **state)
 		snprintf(run, sizeof(run), "run-%d", i);
 		assert_int_equal(open_run(p, run, NULL, WORKSPACE_ISOLATED, WORKSPACE_COPY, &ws[i], &e), 0);
 	}
-	for (int i = 0; i < 40; i++)
+	for (int i = 0; i < 40; i++) {
 		assert_int_equal(workspace_close(p->spaces, &ws[i], &e), 0);
+		assert_true(ended_are_taken(p));
+	}
 	assert_true(is_tidy(p));
 }
 
@@ -534,6 +558,46 @@ a_busy_tree_is_out_of_sight(void **state)
 	close(held);
 	assert_true(is_tidy(p));
 	assert_true(cache_is_clean(p));
+}
+
+/* An overlay keeps what is under it, whoever else lets it go; and not for longer than it is mounted. */
+static void
+an_overlay_keeps_its_tree_pinned(void **state)
+{
+	struct place *p = *state;
+	struct workspace ws;
+	struct err e = {0};
+
+	if (!possible(p, WORKSPACE_OVERLAY))
+		return;
+	assert_int_equal(open_run(p, "run", NULL, WORKSPACE_ISOLATED, WORKSPACE_OVERLAY, &ws, &e), 0);
+	cache_release(p->tree);
+	cache_release(p->blob);
+	p->tree = p->blob = NULL;
+	assert_int_equal(cache_remove(p->cache, p->sha, &e), ERR_CONFLICT);
+	assert_true(holds(under(ws.tree, "d/hello"), "hi"));
+	assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
+	assert_true(is_tidy(p));
+	assert_true(cache_remove(p->cache, p->sha, &e) > 0);
+}
+
+/* What another worker is deleting is left to it; what it left when it died is not. */
+static void
+workers_do_not_hinder_each_other(void **state)
+{
+	static const char name[] = "ended/00000000-0000-0000-0000-000000000000";
+	struct place *p = *state;
+	int fd;
+
+	assert_true(possible(p, WORKSPACE_COPY)); /* makes ended/ */
+	assert_int_equal(mkdir(under(p->cache_dir, name), 0700), 0);
+	fd = open(under(p->cache_dir, name), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	assert_true(possible(p, WORKSPACE_COPY));
+	assert_int_equal(access(under(p->cache_dir, name), F_OK), 0);
+	close(fd);
+	assert_true(possible(p, WORKSPACE_COPY));
+	assert_true(is_tidy(p));
 }
 
 /* --- a full disk --- */
@@ -707,7 +771,8 @@ main(int argc, char **argv)
 		IN_PLACE(a_private_tree_is_the_runs_own), IN_PLACE(a_shared_tree_is_the_caches_own), IN_PLACE(names_stay_until_the_entry_goes), IN_PLACE(eviction_takes_the_names_with_it),
 		IN_PLACE(a_single_file_gets_its_name), IN_PLACE(bad_ids_are_refused_and_a_run_is_unique), IN_PLACE(copies_keep_holes),
 		IN_PLACE(many_runs_change_nothing), IN_PLACE(nothing_that_a_tool_leaves_stays), IN_PLACE(deleting_is_bounded),
-		IN_PLACE(a_busy_tree_is_out_of_sight), IN_PLACE(a_full_disk_is_no_end), IN_PLACE(what_a_dead_process_left_is_swept),
+		IN_PLACE(a_busy_tree_is_out_of_sight), IN_PLACE(an_overlay_keeps_its_tree_pinned),
+		IN_PLACE(workers_do_not_hinder_each_other), IN_PLACE(a_full_disk_is_no_end), IN_PLACE(what_a_dead_process_left_is_swept),
 		IN_PLACE(mounts_of_the_dead_are_swept),
 	};
 	int status = extract_helper_main(argc, argv);
