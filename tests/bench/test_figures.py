@@ -5,11 +5,12 @@ import http.server
 import json
 import os
 import subprocess
+import tarfile
 import threading
 import time
 
 import pytest
-from figures import demo, instruments, table, upload
+from figures import demo, instruments, table, upload, workspace
 from figures.__main__ import part
 from figures.rows import FIGURES, Rows, percentile, validate
 
@@ -343,3 +344,42 @@ def test_a_part_that_fails_leaves_a_reason_and_the_rest_goes_on(capsys):
     with pytest.raises(KeyboardInterrupt):
         with part(rows, "a part"):
             raise KeyboardInterrupt
+
+
+def test_workspace_tree_is_the_same_each_time(tmp_path):
+    for name in ("a.tar", "b.tar"):
+        workspace.write_tree(str(tmp_path / name), 250)
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        assert len(archive.getnames()) == len(set(archive.getnames())) == 250
+
+
+def test_workspaces_without_root_say_why(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    rows = Rows()
+    workspace.measure(None, rows)
+    assert "root" in row_of(rows, "workspace_copy_ratio")["how"] and not rows.missed
+
+
+def test_workspace_rows_compare_with_the_right_peer(tmp_path, monkeypatch):
+    class Spaces:
+        def __init__(self, *_):
+            pass
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda *_: None  # noqa: E731
+
+        def cycle(self, used=False):
+            return (0.002, 0.001, 0.1 if used else 0.01)
+
+        def copy(self):
+            return (0.8, 0.2)
+
+    monkeypatch.setattr(workspace, "Workspaces", Spaces)
+    rows = Rows()
+    workspace.measure_overlay(None, rows, str(tmp_path), "", "somewhere")
+    workspace.measure_copy(None, rows, "workspace_copy_ratio", "copy", str(tmp_path), "", "somewhere")
+    assert row_of(rows, "workspace_overlay_ms")["ours"] == 2 and row_of(rows, "workspace_overlay_ms")["met"] is True
+    cycle = row_of(rows, "workspace_cycle_ratio")
+    assert cycle["ratio"] == pytest.approx(0.102) and cycle["beside"]["report_held_up_ms"] == 1  # deleting counts, on both sides
+    assert row_of(rows, "workspace_copy_ratio")["ratio"] == pytest.approx(0.0025)
