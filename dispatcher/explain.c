@@ -139,7 +139,7 @@ found(struct call *c)
 
 	if (row.state == RUN_QUEUED)
 		(void)core_why(d->core, clock_now(), row.id, &wait);
-	core_requests(d->core, add_request, requests.list);
+	core_requests(d->core, add_request, &requests);
 	if (run_state_final(row.state))
 		say_final(&row, summary, sizeof(summary));
 	else if (row.state == RUN_QUEUED)

@@ -346,6 +346,9 @@ def test_status_says_why_nomad_cannot_place_it(rig, toolbox):
         told = wait.until("the reason", lambda: waiting(drover, run["id"], "unplaceable"), 60)
         assert "datacenter" in told["text"] or "node" in told["text"], told
         assert told["text"] in drover.cli("status", run["id"]).stdout
+        shown = drover.cli_json("explain", run["id"])["explain"]
+        assert told["text"] in shown["summary"] and [r["state"] for r in shown["requests"]] == ["dispatched"]
+        assert shown["requests"][0]["job_id"] in drover.cli("explain", run["id"]).stdout
     finally:
         drover.close()
 
