@@ -1,12 +1,12 @@
 /* placement.c - lanes that no node can serve: said at once, and their runs given up after a while where that is wanted. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "dispatcher/core/core_request.h"
 #include "dispatcher/core/core_run.h"
 #include "dispatcher/core/core_worker.h"
+
+#define GIVE_UP_MAX 64
 
 bool
 lane_unplaceable(const struct core *c, const struct lane *lane, const char **why, int64_t *since_mono)
@@ -38,21 +38,23 @@ lane_unplaceable(const struct core *c, const struct lane *lane, const char **why
 	return true;
 }
 
-/* Fails all that wait in the lane. */
+/* Fails what waits in the lane for a one-shot, some at a time: each is a commit. What insists on a looping worker may go on waiting. */
 static void
 give_up(struct core *c, struct now now, struct lane *lane, const char *why)
 {
-	size_t n = lane->by_age.len;
-	struct run **runs = xmalloc((n + 1) * sizeof(struct run *));
+	const unsigned mask = QUEUE_ALL & ~(QUEUE_BIT(QUEUE_WARM) | QUEUE_BIT(QUEUE_WARM_SUSPECT));
 	char reason[REASON_MAX];
 	const struct run_cause cause = {.event = EV_EXPIRE, .fail = FAIL_INVALID, .reason = reason};
+	struct queue_entry *e;
 
 	snprintf(reason, sizeof(reason), "no node can serve it: %.200s", why);
-	memcpy(runs, lane->by_age.items, n * sizeof(struct run *));
-	for (size_t i = 0; i < n; i++)
-		if (runs[i]->txn == NULL)
-			run_move(c, now, runs[i], &cause, 0, ANS_REPORT);
-	free(runs);
+	for (size_t n = 0; (e = queue_best(&lane->ready, mask)) != NULL; n++) {
+		if (n == GIVE_UP_MAX) {
+			vertical_wake(c, lane->vertical, now.mono_ms + 1);
+			return;
+		}
+		run_move(c, now, container_of(e, struct run, entry), &cause, 0, ANS_REPORT);
+	}
 }
 
 void

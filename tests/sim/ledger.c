@@ -210,6 +210,8 @@ write_run(struct world *w, const struct run_row *next)
 		check_paused(w, next);
 		check_store(w, next);
 	}
+	if (strstr(next->reason, "no node can") != NULL && (w->unplaceable_ms == 0 || next->needs.execution == EXEC_WARM))
+		sim_fail(w, "%s was given up, and may wait", next->id);
 	if (next->attempt == have->row.attempt && !fence_equal(next->fence, have->row.fence))
 		sim_fail(w, "%s: fence changed without an attempt", next->id);
 	if (have->row.state == RUN_RUNNING && next->state == RUN_QUEUED)

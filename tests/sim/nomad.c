@@ -40,6 +40,7 @@ describe(const struct child *c, bool partial)
 	snprintf(ch->child, sizeof(ch->child), "%s", c->name);
 	if (c->state >= CHILD_STARTING)
 		snprintf(ch->alloc, sizeof(ch->alloc), "%.28s-%d", strrchr(c->name, '-') + 1, c->alloc);
+	ch->never = c->blocked && c->seq % 2 == 0 && c->state == CHILD_PENDING && !c->purged;
 	if (c->blocked)
 		snprintf(ch->why, sizeof(ch->why), "memory exhausted on 1 node");
 	return ch;

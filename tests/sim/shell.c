@@ -383,7 +383,7 @@ shell_start(struct world *w)
 	w->d.config = (struct core_config){
 		.seed = sim_random(w), .epoch = w->epoch, .next_seq = w->max_seq + 1, .cluster = !w->embedded, .manifests = w->manifests, .lease_ttl_ms = 30000,
 		.request_ttl_ms = 120000, .max_queued = 30, .max_lost = 5, .max_crashes = 3, .max_infra = 8,
-		.backoff_base_ms = 1000, .backoff_cap_ms = 30000, .scale_hold_ms = 2000,
+		.backoff_base_ms = 1000, .backoff_cap_ms = 30000, .scale_hold_ms = 2000, .unplaceable_ms = w->unplaceable_ms,
 	};
 	sim_log(w, "dispatcher: starts, epoch %llu", (unsigned long long)w->epoch);
 	w->d.core = core_new(&w->d.config);

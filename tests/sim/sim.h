@@ -166,6 +166,7 @@ struct world {
 	int serials;
 	size_t scaled;           /* times */
 	int64_t s3_until_ms, s3_told_ms; /* away until; since when the dispatcher knows, 0: it does not */
+	int64_t unplaceable_ms;
 	unsigned key_share;      /* of runs that have a key, in 1/1000 */
 	struct pause_row pauses[8];
 	int64_t paused_ms[8];    /* when that was written */

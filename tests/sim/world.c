@@ -237,6 +237,7 @@ sim_run(struct world *w, uint64_t seed, uint64_t max_events)
 	w->verticals = (int)sim_between(w, 1, VERTICALS);
 	w->window = (unsigned)sim_between(w, 1, 4);
 	w->slots = (unsigned)sim_between(w, 1, MAX_HELD);
+	w->unplaceable_ms = sim_chance(w, 300) ? 15000 : 0;
 	w->key_share = sim_chance(w, 500) ? 0 : (unsigned)sim_between(w, 100, 900);
 	shell_start(w);
 	clients_start(w);
