@@ -90,6 +90,9 @@ def d_fixture(request, embedded_rig, toolbox):
     for mode in ("isolated", "copy-on-write"):
         add(toolbox, f"private-{mode}", mode, look=AS_SUBMITTED, change=f'set -eu\ncd "$TARGET_DIR"\n{CHANGE}', again=CHANGED)
     add(toolbox, "shared", "shared", look=AS_SUBMITTED + READ_ONLY, again=AS_SUBMITTED)
+    one = 'set -eu\n[ "$(basename "$TARGET_FILE")" = "one app.bin" ] && [ "$(cat "$TARGET_FILE")" = bytes ]\n'
+    add(toolbox, "file-shared", "shared", look=one + 'if (echo x >> "$TARGET_FILE") 2>/dev/null || rm -f "$TARGET_FILE"; then exit 1; fi\n')
+    add(toolbox, "file-private", "isolated", look=one + 'echo x >> "$TARGET_FILE"\nmv "$TARGET_FILE" "$OUT/moved"\n')
     add(toolbox, "hold", "isolated", main=AS_SUBMITTED + CHANGE + HOLD)
     drover = AsDrover(embedded_rig, toolbox, {"LEASE_TTL": "2s", "BACKOFF_BASE": "50ms", "BACKOFF_CAP": "200ms"}, uid).start()
     drover.method = "overlay" if request.param == "root" else "overlay-userns"
@@ -139,6 +142,14 @@ def test_a_shared_tree_is_read_only_and_stays(d):
     assert run["sandbox"]["workspace"] == {"mode": "shared", "method": "direct"}
     with open(os.path.join(d.cache_folder, target["id"], "workspace", "d", "b.txt"), encoding="utf-8") as file:
         assert file.read() == "beta\n"
+    nothing_is_left(d)
+
+
+def test_a_single_file_has_its_name(d):
+    target = d.upload(b"bytes", "one app.bin")
+    for workflow in ("file-shared", "file-private", "file-shared"):
+        run = d.wait_run(d.submit(workflow, target, kind="file")["id"])
+        assert run["state"] == "completed", d.logs(run["id"]) + str(run)
     nothing_is_left(d)
 
 
