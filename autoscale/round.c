@@ -282,8 +282,9 @@ commit_in(struct round *r, int64_t to, struct alloc_list *victims)
 	int rc = backlog_drain(r->backlog, g->vertical, victims->ids, victims->n, r->config->drain_ttl_ms / 1000, true, NULL, &r->err);
 
 	began = clock_mono_ms();
-	if (rc == ERR_CONFLICT) {
-		wait_in(r, ROUND_WAITING, "a worker was given work just now");
+	/* Given work just now; or, after a restart of the dispatcher, not heard of yet. */
+	if (rc == ERR_CONFLICT || rc == ERR_RETRY) {
+		wait_in(r, ROUND_WAITING, "%s", r->err.msg);
 		return;
 	}
 	if (rc != 0) {
