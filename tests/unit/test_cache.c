@@ -737,6 +737,110 @@ a_sweep_leaves_a_live_download_alone(void **state)
 	assert_int_equal(g.rc, 0);
 }
 
+/* --- the index --- */
+
+static const char *
+numbered(size_t i, char name[CACHE_ENTRY_LEN])
+{
+	uint8_t digest[SHA256_LEN];
+	char hex[SHA256_HEX_LEN];
+
+	sha256_of(&i, sizeof(i), digest);
+	return cache_entry_name(hex_encode(digest, sizeof(digest), hex), i % 2, name);
+}
+
+/* The order from the oldest on, as numbers below n; where they end. */
+static size_t
+order_of(struct place *p, size_t n, size_t *ret)
+{
+	struct index_item item;
+	char name[CACHE_ENTRY_LEN];
+	uint32_t after = 0;
+	size_t found = 0;
+
+	while (index_younger(p->cache, after, &item, NULL) == 0) {
+		assert_true(found < n);
+		for (ret[found] = 0; ret[found] < n && strcmp(numbered(ret[found], name), item.name) != 0; ret[found]++)
+			;
+		after = item.no;
+		found++;
+	}
+	return found;
+}
+
+static void
+the_index_keeps_the_order_of_use(void **state)
+{
+	struct place *p = *state;
+	struct index_sums sums;
+	struct index_item item;
+	char name[CACHE_ENTRY_LEN];
+	size_t order[6];
+	bool moved;
+
+	for (size_t i = 0; i < 5; i++)
+		assert_int_equal(index_charge(p->cache, numbered(i, name), 10, 1, 0, false, NULL), 0);
+	assert_int_equal(order_of(p, 6, order), 5);
+	assert_memory_equal(order, ((size_t[]){0, 1, 2, 3, 4}), 5 * sizeof(order[0]));
+	/* Noted to the minute: too soon for another place. */
+	assert_int_equal(index_used(p->cache, numbered(1, name), INDEX_HIT, &moved, NULL), 0);
+	assert_false(moved);
+	assert_int_equal(index_used(p->cache, numbered(1, name), INDEX_IN_USE, &moved, NULL), 0);
+	assert_true(moved);
+	assert_int_equal(index_charge(p->cache, numbered(0, name), 30, 3, 0, true, NULL), 0);
+	assert_int_equal(index_charge(p->cache, numbered(5, name), 100, 5, CACHE_TRANSIENT, false, NULL), 0);
+	assert_int_equal(index_drop(p->cache, numbered(3, name), NULL, NULL), 0);
+	assert_int_equal(index_drop(p->cache, numbered(3, name), NULL, NULL), 0);
+	assert_int_equal(order_of(p, 6, order), 5);
+	assert_memory_equal(order, ((size_t[]){5, 0, 2, 4, 1}), 5 * sizeof(order[0]));
+	assert_int_equal(index_sums(p->cache, &sums, NULL), 0);
+	assert_int_equal(sums.bytes, 60);
+	assert_int_equal(sums.inodes, 6);
+	assert_int_equal(sums.transient_bytes, 100);
+	assert_int_equal(sums.counts.hits, 1);
+	assert_int_equal(index_find(p->cache, numbered(3, name), &item, NULL), ERR_NOTFOUND);
+	assert_int_equal(index_used(p->cache, numbered(3, name), INDEX_MISS, NULL, NULL), ERR_NOTFOUND);
+	/* What was let through fits by now: an entry like others, the youngest. */
+	assert_int_equal(index_charge(p->cache, numbered(5, name), 100, 5, 0, true, NULL), 0);
+	assert_int_equal(order_of(p, 6, order), 5);
+	assert_memory_equal(order, ((size_t[]){0, 2, 4, 1, 5}), 5 * sizeof(order[0]));
+	assert_int_equal(index_sums(p->cache, &sums, NULL), 0);
+	assert_int_equal(sums.bytes, 160);
+	assert_int_equal(sums.transient_bytes, 0);
+}
+
+static void
+the_index_grows_and_keeps_all(void **state)
+{
+	enum { MANY = 5000 };
+	struct place *p = *state;
+	struct index_sums sums;
+	struct index_item item;
+	char name[CACHE_ENTRY_LEN];
+	uint32_t after = 0;
+
+	for (size_t i = 0; i < MANY; i++)
+		assert_int_equal(index_charge(p->cache, numbered(i, name), (int64_t)i, 1, 0, false, NULL), 0);
+	for (size_t i = 0; i < MANY; i += 2)
+		assert_int_equal(index_drop(p->cache, numbered(i, name), NULL, NULL), 0);
+	for (size_t i = 1; i < MANY; i += 2) {
+		assert_int_equal(index_younger(p->cache, after, &item, NULL), 0);
+		assert_string_equal(item.name, numbered(i, name));
+		assert_int_equal(item.bytes, i);
+		assert_int_equal(index_find(p->cache, name, &item, NULL), 0);
+		after = item.no;
+	}
+	assert_int_equal(index_younger(p->cache, after, &item, NULL), ERR_NOTFOUND);
+	assert_int_equal(index_sums(p->cache, &sums, NULL), 0);
+	assert_int_equal(sums.entries, MANY / 2);
+	assert_int_equal(sums.bytes, (int64_t)MANY / 2 * (MANY / 2));
+	/* Slots that were given back are taken again. */
+	for (size_t i = 0; i < MANY; i += 2)
+		assert_int_equal(index_charge(p->cache, numbered(i, name), 0, 1, 0, false, NULL), 0);
+	assert_int_equal(index_sums(p->cache, &sums, NULL), 0);
+	assert_int_equal(sums.entries, MANY);
+}
+
 /* --- what others did to the directory --- */
 
 static void
@@ -1087,6 +1191,7 @@ main(int argc, char **argv)
 		IN_PLACE(the_second_get_is_a_hit), IN_PLACE(a_tree_is_unpacked_beside_the_blob_in_use),
 		IN_PLACE(a_tree_of_another_boot_is_made_again), IN_PLACE(what_was_not_promised_is_refused),
 		IN_PLACE(many_threads_download_once), IN_PLACE(a_wait_for_another_download_can_be_canceled),
+		IN_PLACE(the_index_keeps_the_order_of_use), IN_PLACE(the_index_grows_and_keeps_all),
 		IN_PLACE(a_failed_download_fails_all_who_waited), IN_PLACE(an_index_that_cannot_be_trusted_is_made_again),
 		IN_PLACE(strange_things_in_the_directory_are_no_harm), IN_PLACE(folders_that_are_not_ours_are_refused),
 		IN_PLACE(death_at_any_step_of_a_fill_leaves_a_right_cache), IN_PLACE(death_at_any_step_of_an_eviction_loses_the_entry_only),

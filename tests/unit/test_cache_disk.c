@@ -159,12 +159,15 @@ static int
 teardown(void **state)
 {
 	struct place *p = *state;
+	char after[96];
 	int rc = 0;
 
+	snprintf(after, sizeof(after), "%.60s/after", p->dir);
+	(void)umount2(after, MNT_DETACH); /* of a test that failed */
 	cache_close(p->cache);
 	store_free(p->store);
-	if (p->mounted)
-		rc = umount(p->disk);
+	if (p->mounted && (rc = umount(p->disk)) != 0)
+		(void)umount2(p->disk, MNT_DETACH); /* something of it is still open */
 	(void)file_remove_tree(AT_FDCWD, p->dir, NULL);
 	free(p);
 	return rc;
