@@ -317,6 +317,16 @@ make_dir(struct walk *w, struct err *e)
 	return rc;
 }
 
+/* Directories that only names imply cost as much as those with an entry of their own. */
+static int
+count_implied(struct walk *w, struct err *e)
+{
+	int64_t implied = extract_tree_dirs_made(w->tree) - w->own_dirs - w->implied_dirs;
+
+	w->implied_dirs += implied;
+	return implied > 0 ? extract_count_entries(&w->count, implied, e) : 0;
+}
+
 static int
 make_kind(struct walk *w, struct archive_entry *entry, struct err *e)
 {
@@ -337,7 +347,6 @@ static int
 make_entry(struct walk *w, struct archive_entry *entry, const char *raw, struct err *e)
 {
 	unsigned parts;
-	int64_t implied;
 	int rc;
 
 	fault_point("extract.entry");
@@ -355,10 +364,7 @@ make_entry(struct walk *w, struct archive_entry *entry, const char *raw, struct 
 		return archive_entry_filetype(entry) == AE_IFDIR ? 0 : err_set(e, ERR_INVALID, "the name is that of the root");
 	if ((rc = make_kind(w, entry, e)) != 0)
 		return rc;
-	/* Directories that only names imply cost as much as those with an entry of their own. */
-	implied = extract_tree_dirs_made(w->tree) - w->own_dirs - w->implied_dirs;
-	w->implied_dirs += implied;
-	return implied > 0 ? extract_count_entries(&w->count, implied, e) : 0;
+	return count_implied(w, e);
 }
 
 static int
@@ -384,6 +390,8 @@ make_some_links(struct walk *w, bool verify, struct err *e)
 		if (l->verify != verify)
 			continue;
 		rc = extract_tree_symlink(w->tree, l->path, l->target, e);
+		if (rc == 0)
+			rc = count_implied(w, e);
 		if (rc == 0 && verify)
 			rc = extract_tree_verify(w->tree, l->path, e);
 		if (rc != 0)

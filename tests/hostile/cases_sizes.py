@@ -168,6 +168,8 @@ case("tar_many_implied_directories", "too_big", "entries", entries=1000)(
 case("tar_directories_count_once", "ok", entries=3)(lambda: tar(directory("a"), directory("a/b"), entry("a/b/f", b"x")))
 case("tar_last_directories_count", "too_big", "entries", entries=3)(lambda: tar(entry("a/b/c/f", b"x")))
 case("tar_many_symlinks", "too_big", "entries", entries=1000)(lambda: tar(*[symlink(f"l{i}", "good") for i in range(1001)]))
+case("tar_directories_of_symlinks", "too_big", "entries", entries=3)(lambda: tar(symlink("a/b/c/l", "good")))
+case("tar_directories_of_symlinks_kept", "ok", entries=4)(lambda: tar(symlink("a/b/c/l", "good")))
 case("tar_many_hardlinks", "too_big", "entries", entries=1000)(
     lambda: tar(GOOD, *[hardlink(f"h{i}", "good") for i in range(1000)])
 )

@@ -84,6 +84,7 @@ case("zip_zip_in_front", "invalid")(lambda: raw_zip(Member(b"c")) + raw_zip(*TWO
 case("zip_zip_in_front_counted", "invalid", "not in its directory")(lambda: raw_zip(*TWO, before=raw_zip(Member(b"c"))))
 case("zip_zip_in_comment", "invalid")(lambda: raw_zip(*TWO, comment=raw_zip(Member(b"../evil"))))
 case("zip_end_in_comment", "invalid")(lambda: raw_zip(*TWO, comment=end_part(0, 0, 0)))
+case("zip_gap_behind_directory", "invalid", "no sound directory")(lambda: raw_zip(*TWO)[:-22] + b"gap" + raw_zip(*TWO)[-22:])
 case("zip_comment", "ok", tree=XY)(lambda: raw_zip(*TWO, comment=b"made by hand" * 100))
 case("zip_comment_cut", "invalid")(lambda: raw_zip(*TWO, comment=b"made by hand")[:-1])
 case("zip_trailing_garbage", "ok", tree=XY)(lambda: raw_zip(*TWO) + b"garbage" * 100)

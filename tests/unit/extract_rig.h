@@ -88,11 +88,15 @@ static inline int
 place_setup(void **state)
 {
 	struct place *p = xcalloc(1, sizeof(*p));
+	char root[sizeof(p->dir) + 8];
 
 	p->tar = buf_make(80 << 20);
 	if (file_temp_dir("extract", p->dir, sizeof(p->dir), NULL) != 0)
 		return -1;
-	p->dir_fd = open(p->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* In one that is ours: what gets above it is not in anybody's way. */
+	if (snprintf(root, sizeof(root), "%s/root", p->dir) >= (int)sizeof(root) || chmod(p->dir, 0755) != 0 || mkdir(root, 0755) != 0)
+		return -1;
+	p->dir_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (geteuid() == 0 && fchown(p->dir_fd, PLACE_UID, PLACE_UID) != 0)
 		return -1;
 	*state = p;
