@@ -146,8 +146,10 @@ apply_run(struct core *c, struct now now, struct txn *t, const struct run_change
 		grant_detach(c, now, run);
 	if (!held && holds)
 		grant_attach(c, now, run, t->worker);
-	if (change->event == EV_OFFER)
+	if (change->event == EV_OFFER) { /* its worker is there: whether the attempt left a manifest is no question any more */
 		run->grant->deadline_mono = now.mono_ms + c->config.lease_ttl_ms;
+		run->grant->seek = SEEK_NONE;
+	}
 	if (run->state == RUN_CANCELING) {
 		if (run->grant->verdict.event == EV_CANCEL)
 			run->grant->verdict.at_mono = NEVER;

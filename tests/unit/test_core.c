@@ -594,6 +594,31 @@ a_worker_or_room_that_comes_ends_that_wait(void **state)
 	rig_free(r);
 }
 
+/* While the store is asked for the manifest of a lease that ran out, its worker polls and is offered it again: it lives on. */
+static void
+an_offer_ends_the_search_for_a_manifest(void **state)
+{
+	struct rig *r = rig_new(false, 0);
+	struct held attempt = {.run = A};
+	uint64_t poll;
+
+	(void)state;
+	r->config.manifests = true;
+	rig_restart(r);
+	rig_submit(r, A, 0);
+	rig_register(r, "w", 1, "", 0);
+	rig_poll_held(r, "w", 1, "", NULL, 0);
+	attempt.fence = rig_run(r, A)->fence;
+	rig_advance(r, RIG_TTL_MS);
+	assert_non_null(rig_effect(r, EFF_MANIFEST));
+	poll = rig_poll_held(r, "w", 1, "", NULL, 0);
+	assert_int_equal(rig_answer(r, poll)->n_leases, 1);
+	core_manifest(r->core, r->now, &attempt, NULL);
+	rig_advance(r, RIG_TTL_MS / 2);
+	assert_int_equal(state_of(r, A), RUN_RUNNING);
+	rig_free(r);
+}
+
 int
 main(void)
 {
@@ -619,7 +644,7 @@ main(void)
 		cmocka_unit_test(an_adopted_run_without_its_worker),
 		cmocka_unit_test(a_hand_back_waits_for_nomads_word_but_not_long),
 		cmocka_unit_test(runs_that_no_node_can_serve_fail_where_that_is_wanted),
-		cmocka_unit_test(a_worker_or_room_that_comes_ends_that_wait),
+		cmocka_unit_test(a_worker_or_room_that_comes_ends_that_wait), cmocka_unit_test(an_offer_ends_the_search_for_a_manifest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
