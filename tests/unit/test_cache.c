@@ -544,10 +544,10 @@ child(int argc, char **argv)
 	p.cache = cache_open(&c, &e);
 	if (p.store == NULL || p.cache == NULL)
 		return 10;
-	if (argc == 3)
+	if (argc < 5)
 		return cache_sweep(p.cache, &e) == 0 ? 0 : 11;
 	snprintf(p.sha[0], sizeof(p.sha[0]), "%s", argv[3]);
-	p.size[0] = 2048;
+	p.size[0] = atoll(argv[4]);
 	w = want(&p, 0);
 	w.tree = true;
 	return cache_get(p.cache, &w, NULL, &pin, &e) == 0 ? 0 : 12;
@@ -557,12 +557,13 @@ child(int argc, char **argv)
 static bool
 dies_at(const char *fault, const char *flag, struct place *p, const char *sha)
 {
-	char env[64];
-	const char *argv[] = {"/proc/self/exe", flag, p->dir, sha, NULL}, *envp[] = {env, NULL};
+	char env[64], size[24];
+	const char *argv[] = {"/proc/self/exe", flag, p->dir, sha, sha != NULL ? size : NULL, NULL}, *envp[] = {env, NULL};
 	struct proc_spec spec = {.argv = argv, .env = envp, .fds = {-1, 1, 2, -1}};
 	struct buf out = buf_make(4096), err_out = buf_make(4096);
 	struct proc_exit x = {0};
 
+	snprintf(size, sizeof(size), "%lld", (long long)p->size[0]);
 	snprintf(env, sizeof(env), "DROVER_FAULT=%s", fault);
 	assert_int_equal(proc_run(&spec, 30000, &out, &err_out, &x, NULL), 0);
 	buf_release(&out);
@@ -696,6 +697,42 @@ death_at_any_step_of_an_eviction_loses_the_entry_only(void **state)
 		check_account(p);
 		check_service(p, &miss);
 	}
+}
+
+/* What is being unpacked is charged meanwhile, not only when it is there. */
+static void
+a_tree_is_charged_while_it_grows(void **state)
+{
+	enum { BYTES = 40 << 20 };
+	struct place *p = *state;
+	char head[2048], *tar = xcalloc(1, 512 + BYTES + 1024), name[CACHE_ENTRY_LEN];
+	struct index_item item;
+	struct index_sums sums;
+
+	(void)small_tar(head);
+	memcpy(tar, head, 512);
+	memcpy(tar + 124, "00240000000", 12); /* 40 MiB */
+	memset(tar + 148, ' ', 8);
+	{
+		unsigned sum = 0;
+
+		for (size_t i = 0; i < 512; i++)
+			sum += (unsigned char)tar[i];
+		snprintf(tar + 148, 8, "%06o", sum);
+	}
+	for (size_t i = 0; i < BYTES; i += 4096)
+		tar[512 + i] = 'x'; /* no holes */
+	put(p, 0, tar, 512 + BYTES + 1024);
+	free(tar);
+	assert_true(dies_at("cache.unpacked", FILL_FLAG, p, p->sha[0]));
+	assert_int_equal(index_find(p->cache, cache_entry_name(p->sha[0], true, name), &item, NULL), 0);
+	assert_true(item.bytes >= BYTES - (16 << 20));
+	assert_true((item.flags & CACHE_FILLING) && (item.flags & CACHE_TRANSIENT));
+	reopen(p);
+	assert_int_equal(index_find(p->cache, name, &item, NULL), ERR_NOTFOUND);
+	assert_int_equal(names_in(p, "tmp"), 0);
+	assert_int_equal(index_sums(p->cache, &sums, NULL), 0);
+	assert_int_equal(sums.filling, 0);
 }
 
 static void
@@ -1196,6 +1233,7 @@ main(int argc, char **argv)
 		IN_PLACE(strange_things_in_the_directory_are_no_harm), IN_PLACE(folders_that_are_not_ours_are_refused),
 		IN_PLACE(death_at_any_step_of_a_fill_leaves_a_right_cache), IN_PLACE(death_at_any_step_of_an_eviction_loses_the_entry_only),
 		IN_PLACE(death_in_any_change_of_the_index_leaves_a_right_cache),
+		IN_PLACE(a_tree_is_charged_while_it_grows),
 		IN_PLACE(death_while_verifying_after_a_reboot_serves_nothing_unverified),
 		IN_PLACE(a_sweep_leaves_a_live_download_alone), IN_PLACE(the_longest_unused_goes_and_the_pinned_stays),
 		IN_PLACE(a_cache_full_of_pins_lets_more_through), IN_PLACE(what_does_not_fit_is_let_through), IN_PLACE(unused_for_longer_than_the_ttl_is_swept),
