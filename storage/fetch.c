@@ -15,7 +15,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#define BLOCK_BYTES ((size_t)256 * 1024)
+#define BLOCK_BYTES ((size_t)64 * 1024)
 #define SPAN_MAX_BYTES ((int64_t)64 * 1024 * 1024) /* that the calling thread asks for at a time */
 #define WINDOW 64          /* ranges that may be ahead of the hashing, the ones in flight included */
 #define PROBE_MS 25        /* how often it is judged whether another connection would help */
@@ -49,9 +49,10 @@ struct fetch {
 
 struct range { /* one in flight: of the calling thread, several in a row */
 	struct fetch *f;
+	bool ahead;              /* a helper's */
 	int64_t number, offset, len;
 	int64_t done;            /* bytes in the file */
-	char *block;             /* a helper's: what came since, BLOCK_BYTES */
+	char *block;             /* what came since, BLOCK_BYTES */
 	size_t block_len;
 	struct object_info info; /* set by the store before the first byte */
 	struct err e;            /* of our own side: store_get passes on the code alone */
@@ -150,7 +151,7 @@ fail(struct fetch *f, int rc, const struct err *e)
 	pthread_mutex_unlock(&f->lock);
 }
 
-/* Writes the block and tells the one who hashes. Writers of one file exclude each other in the kernel: few large writes. */
+/* Writes the block. The calling thread hashes it while it is hot; a helper tells that it is there. */
 static int
 write_block(struct range *r)
 {
@@ -160,33 +161,45 @@ write_block(struct range *r)
 	if (rc != 0)
 		return rc;
 	r->done += (int64_t)r->block_len;
+	if (!r->ahead) {
+		sha256_add(f->digest, r->block, r->block_len);
+	} else {
+		pthread_mutex_lock(&f->lock);
+		f->done[r->number % WINDOW] = r->done;
+		if (r->number == f->front)
+			pthread_cond_broadcast(&f->change);
+		pthread_mutex_unlock(&f->lock);
+	}
 	r->block_len = 0;
-	pthread_mutex_lock(&f->lock);
-	f->done[r->number % WINDOW] = r->done;
-	if (r->number == f->front)
-		pthread_cond_broadcast(&f->change);
-	pthread_mutex_unlock(&f->lock);
 	return 0;
 }
 
+/* Takes what came, in blocks: the pieces that libcurl hands out cost a third more time in the file system. */
 static int
-take_ahead(void *arg, const void *data, size_t len)
+take_bytes(struct range *r, const char *data, size_t len)
 {
-	struct range *r = arg;
-	const char *p = data;
 	int rc = 0;
 
+	if ((int64_t)len > r->len - r->done - (int64_t)r->block_len)
+		return err_set(&r->e, ERR_INVALID, "the object is larger than the %lld bytes that were promised",
+		    (long long)r->f->size_bytes);
 	while (rc == 0 && len > 0) {
 		size_t room = BLOCK_BYTES - r->block_len, n = len < room ? len : room;
 
-		memcpy(r->block + r->block_len, p, n);
+		memcpy(r->block + r->block_len, data, n);
 		r->block_len += n;
-		p += n;
+		data += n;
 		len -= n;
 		if (r->block_len == BLOCK_BYTES || r->done + (int64_t)r->block_len == r->len)
 			rc = write_block(r);
 	}
 	return rc;
+}
+
+static int
+take_ahead(void *arg, const void *data, size_t len)
+{
+	return take_bytes(arg, data, len);
 }
 
 /* The next range to fetch, -1 if there is none left; waits until hashing has kept up. */
@@ -217,7 +230,7 @@ helper(void *arg)
 
 	while (rc == 0 && (number = claim(f)) >= 0) {
 		struct range r = {.f = f, .number = number, .offset = number * f->range_bytes, .len = range_len(f, number, 1),
-		    .block = block};
+		    .block = block, .ahead = true};
 
 		rc = get_range(&r, take_ahead, &f->halt, &e);
 		begin_writeback(f, r.offset, r.len);
@@ -285,27 +298,21 @@ take_front(void *arg, const void *data, size_t len)
 
 	if (atomic_load(&f->halt))
 		return ERR_CANCELED; /* a helper failed */
-	if (r->number == 0 && r->done == 0) {
+	if (r->number == 0 && r->done == 0 && r->block_len == 0) {
 		if (r->info.size_bytes != f->size_bytes)
 			return wrong_size(r, &r->e);
 		f->info = r->info;
 	}
-	if ((int64_t)len > r->len - r->done)
-		return err_set(&r->e, ERR_INVALID, "the object is larger than the %lld bytes that were promised",
-		    (long long)f->size_bytes);
-	if ((rc = write_at(f->fd, data, len, r->offset + r->done, &r->e)) != 0)
-		return rc;
-	sha256_add(f->digest, data, len);
-	r->done += (int64_t)len;
+	rc = take_bytes(r, data, len);
 	probe(f);
-	return 0;
+	return rc;
 }
 
 /* Fetches and hashes ranges that nobody has taken. */
 static int
 stream(struct fetch *f, int64_t number, int64_t n, struct err *e)
 {
-	struct range r = {.f = f, .number = number, .offset = number * f->range_bytes, .len = range_len(f, number, n)};
+	struct range r = {.f = f, .number = number, .offset = number * f->range_bytes, .len = range_len(f, number, n), .block = f->block};
 	int rc = get_range(&r, take_front, f->stop, e);
 
 	if (rc == 0 && r.len == 0) /* nothing came that would have told before */

@@ -7,8 +7,7 @@
  * hashes its bytes, more connections would only cost processor time that the node's tools need. A range that breaks goes on where it stopped (store_get); an object
  * that is replaced midway is begun anew, FETCH_RESTARTS times. Smaller objects are one request, hashed in passing.
  *
- * Memory: a connection's buffer (512 KiB) and a block (256 KiB) for each range in flight, and a block to hash with; never a
- * whole range.
+ * Memory: a connection's buffer (512 KiB) and a block (64 KiB) for each range in flight; never a whole range.
  */
 #ifndef STORAGE_FETCH_H
 #define STORAGE_FETCH_H

@@ -46,7 +46,7 @@ struct store_settings {
 	STORE_ROW_DURATION("S3_RETRY_BUDGET", program, at.retry_ms, "30s", 1000, 600000, "How long a request is tried again after its first failure, or since its last progress."), \
 	STORE_ROW_DURATION("S3_STALL_TIMEOUT", program, at.stall_ms, "15s", 100, 300000, "Time after which a transfer that does not reach S3_MIN_SPEED is broken off and resumed."), \
 	STORE_ROW_SIZE("S3_MIN_SPEED", program, at.min_speed_bytes, "1KiB", 1, 1 << 30, "Bytes a second below which a transfer counts as stalled."), \
-	STORE_ROW_INT("S3_FETCH_PARALLEL", program, at.fetch_parallel, "4", 1, STORE_PARALLEL_MAX, "Ranges of an object that are downloaded at a time; 768 KiB of memory each."), \
+	STORE_ROW_INT("S3_FETCH_PARALLEL", program, at.fetch_parallel, "4", 1, STORE_PARALLEL_MAX, "Ranges of an object that are downloaded at a time; 576 KiB of memory each."), \
 	STORE_ROW_SIZE("S3_FETCH_RANGE", program, at.fetch_range_bytes, "8MiB", 1 << 20, 1 << 30, "Size of a range; smaller objects are one request."), \
 	STORE_ROW_INT("S3_PUT_PARALLEL", program, at.put_parallel, "3", 1, STORE_PARALLEL_MAX, "Parts of an object that are uploaded at a time; S3_PUT_PART of memory each, two at least."), \
 	STORE_ROW_SIZE("S3_PUT_PART", program, at.put_part_bytes, "5MiB", 5 << 20, 1 << 30, "Size of a part; smaller objects are one request.")
