@@ -260,8 +260,9 @@ struct core_submission {
 	char adopted_child[CORE_CHILD_MAX]; /* "" or the hand-made child that this run is for */
 };
 /* Takes a run in: ANS_SUBMIT once it is durable; ERR_RETRY (queue full, ledger cannot write, commit failed), ERR_CONFLICT (the id
- * is taken, or its concurrency key is and its mode is KEY_FAIL). The same adopted run may be submitted again and is answered with what it is; whether it has ended already, the shell
- * asks the ledger first, since the core forgets ended runs. Other fields were validated by the shell. */
+ * is taken, or its concurrency key is and its mode is KEY_FAIL). The same adopted run may be submitted again and is answered with
+ * what it is; whether it has ended already, the shell asks the ledger first, since the core forgets ended runs. Other fields were
+ * validated by the shell. */
 void core_submit(struct core *c, struct now now, uint64_t caller, struct core_submission *s);
 
 /* Cancels a run for `who` (a name for people): ANS_CANCEL with the state after, canceled or, while its worker still runs it,
@@ -433,9 +434,10 @@ void core_breakers(const struct core *c, struct now now, void (*each)(void *arg,
 
 struct core_wait { /* why a queued run waits */
 	char code[24];  /* "ready", "backoff" (not before its time), "breaker" (its vertical's, or a dependency is away), "paused", "key" (its
-	                 * concurrency key has no slot), "drain" (looping workers are being taken away), "window", "capacity_requested", "placement", "unplaceable" (as things are, no node could ever take it), "starting", "warm_start" (looping
-	                 * workers cannot start), "no_worker", "nomad_away", "ledger", "alone" (in a worker that crashed: waits for a worker
-	                 * without other runs) */
+	                 * concurrency key has no slot), "drain" (looping workers are being taken away), "window", "capacity_requested",
+	                 * "placement", "unplaceable" (as things are, no node could ever take it), "starting", "warm_start" (looping
+	                 * workers cannot start), "no_worker", "nomad_away", "ledger", "alone" (in a worker that crashed: waits for a
+	                 * worker without other runs) */
 	char text[REASON_MAX];
 	size_t position;  /* about how many leases until it is taken, 1 = next in its vertical and class; 0: it is not in line */
 	size_t ahead_own, ahead_others; /* of these, its tenant's own runs and those of others */

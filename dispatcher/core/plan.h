@@ -1,7 +1,7 @@
 /* plan.h - how many one-shots to ask of Nomad now, for one vertical, and how long a run will wait. Pure.
  *
- * The backlog is divided in this order: idle warm slots, warm slots that are starting, one-shots that were asked for and have not taken a run yet, then
- * new one-shots inside the window. A surplus is never taken back here: a one-shot that comes late takes the next run or ends.
+ * The backlog is divided in this order: idle warm slots, warm slots that are starting, one-shots that were asked for and have not
+ * taken a run yet, then new one-shots inside the window. A surplus is never taken back here: a one-shot that comes late takes the next run or ends.
  */
 #ifndef DISPATCHER_CORE_PLAN_H
 #define DISPATCHER_CORE_PLAN_H

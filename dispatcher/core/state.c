@@ -79,7 +79,9 @@ run_load(struct core *c, struct now now, struct run *run, const struct run_row *
 	run->finished_real_ms = row->finished_real_ms;
 	run->due_mono = due_mono(c, now, row);
 	/* What is retried goes on waiting since it came; what was not wanted before its time begins to wait then. */
-	run->since_real_ms = row->attempt == 0 && row->not_before_real_ms > row->created_real_ms ? row->not_before_real_ms : row->created_real_ms;
+	run->since_real_ms = row->created_real_ms;
+	if (row->attempt == 0 && row->not_before_real_ms > row->created_real_ms)
+		run->since_real_ms = row->not_before_real_ms;
 	run->expire_mono = NEVER;
 	if (run->max_wait_ms > 0)
 		run->expire_mono = run->max_wait_ms + (row->attempt > 0 ? run->due_mono : now.mono_ms + run->since_real_ms - now.real_ms);

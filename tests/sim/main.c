@@ -91,7 +91,8 @@ main(int argc, char **argv)
 		tally_add(&t);
 	}
 	printf("sim: %lld seeds (%llu without Nomad), %llu events, %llu runs, %llu attempts, %llu crashes, %llu depositions, %llu writes\n"
-	       "refused to a deposed dispatcher, %llu for want of space, %llu times scaled, %.1f s: every invariant held\n", (long long)seeds, t.embedded,
+	       "refused to a deposed dispatcher, %llu for want of space, %llu times scaled, %.1f s: every invariant held\n",
+	    (long long)seeds, t.embedded,
 	    t.events, t.runs, t.attempts, t.crashes, t.deposed, t.refused, t.full, t.scaled, (double)(clock_mono_ms() - start_ms) / 1000);
 	return 0;
 }

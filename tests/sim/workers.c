@@ -85,7 +85,8 @@ message_new(struct world *w, int proc, enum caller_kind kind)
 	m->caller = shell_call(w, kind, proc);
 	m->proc = proc;
 	sim_group(p->vertical, group);
-	m->who = (struct core_worker){.memory_bytes = p->once ? 0 : MEMORY, .once = p->once, .slots = p->slots, .request = p->request, .alloc_index = p->once ? -1 : p->slot % GROUP_MAX};
+	m->who = (struct core_worker){.once = p->once, .slots = p->slots, .request = p->request,
+	    .memory_bytes = p->once ? 0 : MEMORY, .alloc_index = p->once ? -1 : p->slot % GROUP_MAX};
 	if (p->child >= 0)
 		m->who.class = w->children[p->child].class;
 	snprintf(m->who.id, sizeof(m->who.id), "%s", p->id);
