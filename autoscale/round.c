@@ -10,6 +10,8 @@
 #include "cluster/nomad_scale.h"
 
 #define CONDEMNED_FRESH_MS 1000 /* a scale call leaves this soon after its victims were condemned, or not at all */
+#define START_MS INT64_C(120000)           /* an allocation that fails later than this had started */
+#define FAILURES_KEPT_MS INT64_C(3600000)
 #define CHECK_MS 10000          /* after a scale-in, stops are looked at for so long */
 
 static const char *const result_words[] = {[ROUND_QUIET] = "hold", [ROUND_SCALED] = "scaled", [ROUND_PROPOSED] = "dry_run",
@@ -77,32 +79,38 @@ registered(const struct backlog_vertical *q, const char *alloc)
 	return false;
 }
 
-/* Failed allocations and restarts of tasks, since the youngest allocation whose worker is there came to be. */
+/* Allocations that failed soon, and restarts of tasks, since the youngest allocation that worked came to be: its worker is there,
+ * or it was ended in order. What is long ago says nothing about a start now. */
 static int64_t
-failed_starts(const struct view *v, const struct backlog_vertical *q)
+failed_starts(const struct view *v, const struct backlog_vertical *q, int64_t now_real_ms)
 {
-	int64_t since_ns = 0, n = 0;
+	int64_t since_ns = (now_real_ms - FAILURES_KEPT_MS) * 1000000, n = 0;
 
-	for (size_t i = 0; i < v->n; i++)
-		if (alloc_is_live(&v->allocs[i]) && registered(q, v->allocs[i].id) && v->allocs[i].created_ns > since_ns)
-			since_ns = v->allocs[i].created_ns;
 	for (size_t i = 0; i < v->n; i++) {
 		const struct group_alloc *a = &v->allocs[i];
 
-		if (a->created_ns <= since_ns || registered(q, a->id))
+		if ((a->status == ALLOC_ENDED || registered(q, a->id)) && a->created_ns > since_ns)
+			since_ns = a->created_ns;
+	}
+	for (size_t i = 0; i < v->n; i++) {
+		const struct group_alloc *a = &v->allocs[i];
+
+		if (a->created_ns <= since_ns)
 			continue;
-		n += a->restarts + (a->status == ALLOC_FAILED);
+		if (a->status == ALLOC_FAILED)
+			n += a->modified_ns - a->created_ns <= START_MS * 1000000;
+		n += a->restarts;
 	}
 	return n;
 }
 
 struct policy_facts
-round_facts(const struct view *v, const struct backlog_vertical *q, bool queue_known, int64_t age_ms)
+round_facts(const struct view *v, const struct backlog_vertical *q, bool queue_known, int64_t age_ms, int64_t now_real_ms)
 {
 	struct policy_facts f = {.queue_known = queue_known, .queue_age_ms = age_ms, .ready = q->ready, .running = q->running,
 		.one_shots = q->one_shots, .oldest_ms = q->oldest_ms, .arrivals_total = q->arrivals_total, .service_ms = q->service_ms,
 		.workers = (int64_t)q->n_workers, .slots = q->slots, .count = v->stanza.count, .stopped = v->stopped,
-		.deployment = v->deployment, .failed_starts = failed_starts(v, q)};
+		.deployment = v->deployment, .failed_starts = failed_starts(v, q, now_real_ms)};
 
 	for (size_t i = 0; i < v->n; i++)
 		f.starting += alloc_is_live(&v->allocs[i]) && !registered(q, v->allocs[i].id);
@@ -420,7 +428,7 @@ round_run(struct round *r)
 	} else {
 		g->broken[0] = '\0';
 		now = clock_mono_ms();
-		r->facts = round_facts(&v, &r->queue, r->queue_known, now - r->queue_read_mono_ms);
+		r->facts = round_facts(&v, &r->queue, r->queue_known, now - r->queue_read_mono_ms, clock_real_ms());
 		policy_decide(&r->policy, &g->state, &r->facts, now, &r->decision);
 		check_stops(r, &v);
 		if (r->decision.action == ACTION_UP)

@@ -68,7 +68,8 @@ struct round {
 void round_run(struct round *r);
 
 /* The facts of a group for the policy. Pure; for round_run and tests. */
-struct policy_facts round_facts(const struct view *v, const struct backlog_vertical *q, bool queue_known, int64_t age_ms);
+struct policy_facts round_facts(const struct view *v, const struct backlog_vertical *q, bool queue_known, int64_t age_ms,
+    int64_t now_real_ms);
 
 /* Frees what the group owns. */
 void group_release(struct group *g);

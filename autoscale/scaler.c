@@ -19,6 +19,7 @@
 #define LIST_MS 10000        /* between two listings of the groups */
 #define LIST_SOON_MS 1000    /* … while a vertical with work has none */
 #define ROUND_GAP_MS 100     /* between two rounds of a group */
+#define FAILED_REST_MS 1000  /* … after one that failed */
 #define DRAIN_MS 250         /* … while a scale-in waits */
 #define TICK_MS 50
 
@@ -32,6 +33,7 @@ struct watched { /* a group */
 	bool shown;            /* `last` holds something */
 	json_t *last;          /* of the last round, for the API; owned */
 	int64_t began_mono_ms, due_mono_ms;
+	int64_t rest_mono_ms;  /* no round before, whatever moves */
 	int64_t news_mono_ms;  /* when the answer came that the next round is due to; 0 none */
 	enum round_result last_result;
 	enum policy_hold last_hold;
@@ -321,8 +323,6 @@ round_thread(void *arg)
 	round_run(&((struct watched *)arg)->round);
 }
 
-static void start_round(struct watched *w);
-
 static void
 round_done(void *arg, bool began)
 {
@@ -347,9 +347,8 @@ round_done(void *arg, bool began)
 	else if (r->result != ROUND_QUIET && r->result != ROUND_PROPOSED)
 		wait = LIST_MS;
 	w->due_mono_ms = now + (wait > ROUND_GAP_MS ? wait : ROUND_GAP_MS);
+	w->rest_mono_ms = r->result == ROUND_FAILED ? now + FAILED_REST_MS : w->began_mono_ms + ROUND_GAP_MS;
 	w->news_mono_ms = 0;
-	if (w->wanted)
-		w->due_mono_ms = w->began_mono_ms + ROUND_GAP_MS;
 	backlog_vertical_release(&w->round.queue);
 }
 
@@ -381,7 +380,7 @@ run_due(struct scaler *s, int64_t now)
 	for (size_t i = 0; i < s->n_groups; i++) {
 		struct watched *w = s->groups[i];
 
-		if (!w->busy && (now >= w->due_mono_ms || (w->wanted && now >= w->began_mono_ms + ROUND_GAP_MS)))
+		if (!w->busy && now >= w->rest_mono_ms && (now >= w->due_mono_ms || w->wanted))
 			start_round(w);
 	}
 }

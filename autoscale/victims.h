@@ -21,7 +21,7 @@ struct group_alloc {
 	bool desired_run;        /* DesiredStatus run */
 	bool replaced;           /* another allocation follows it */
 	bool migrating;          /* marked by a node drain */
-	int64_t created_ns;      /* CreateTime */
+	int64_t created_ns, modified_ns; /* CreateTime, ModifyTime */
 	int64_t restarts;        /* of its tasks */
 };
 

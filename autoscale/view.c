@@ -42,7 +42,8 @@ alloc_parse(const json_t *alloc, struct group_alloc *a)
 		.desired_run = strcmp(text_of(alloc, "DesiredStatus"), "run") == 0,
 		.replaced = text_of(alloc, "NextAllocation")[0] != '\0',
 		.migrating = json_is_true(json_object_get(json_object_get(alloc, "DesiredTransition"), "Migrate")),
-		.created_ns = json_integer_value(json_object_get(alloc, "CreateTime"))};
+		.created_ns = json_integer_value(json_object_get(alloc, "CreateTime")),
+		.modified_ns = json_integer_value(json_object_get(alloc, "ModifyTime"))};
 	(void)snprintf(a->id, sizeof(a->id), "%s", text_of(alloc, "ID"));
 	(void)snprintf(a->node, sizeof(a->node), "%s", text_of(alloc, "NodeID"));
 	json_object_foreach ((json_t *)states, task, state)

@@ -233,7 +233,7 @@ a_view_becomes_facts(void **state)
 	assert_int_equal(v.allocs[1].index, 1);
 	assert_true(v.allocs[2].replaced);
 	assert_true(view_on_nodes(&v, nodes));
-	f = round_facts(&v, backlog_find(&q, "python"), true, 17);
+	f = round_facts(&v, backlog_find(&q, "python"), true, 17, 0);
 	assert_int_equal(f.ready, 7);
 	assert_int_equal(f.running, 3); /* on warm workers, what is being given to them included */
 	assert_int_equal(f.one_shots, 2);
@@ -249,6 +249,32 @@ a_view_becomes_facts(void **state)
 	json_decref(nodes);
 	json_decref(allocs);
 	json_decref(job);
+}
+
+static struct group_alloc
+ended(const char *id, enum alloc_status status, int64_t created_s, int64_t lived_s)
+{
+	struct group_alloc a = alloc(id, 0);
+
+	a.status = status;
+	a.created_ns = created_s * 1000000000;
+	a.modified_ns = a.created_ns + lived_s * 1000000000;
+	return a;
+}
+
+static void
+only_starts_that_failed_lately_and_soon_count(void **state)
+{
+	struct group_alloc a[] = {ended("long ago", ALLOC_FAILED, 1000, 5), ended("worked a while", ALLOC_FAILED, 9000, 600),
+		ended("one", ALLOC_FAILED, 9100, 5), ended("two", ALLOC_FAILED, 9200, 5)};
+	const struct backlog_vertical none = {.vertical = "v"};
+	struct view v = {.n = 4, .allocs = a};
+
+	(void)state;
+	assert_int_equal(round_facts(&v, &none, true, 0, 9300000).failed_starts, 2);
+	/* An allocation that was scaled away in order had worked: what failed before it says nothing. */
+	a[0] = ended("went", ALLOC_ENDED, 9150, 100);
+	assert_int_equal(round_facts(&v, &none, true, 0, 9300000).failed_starts, 1);
 }
 
 static void
@@ -279,6 +305,7 @@ main(void)
 		cmocka_unit_test(in_doubt_nothing_is_predicted),
 		cmocka_unit_test(indexes_come_from_names),
 		cmocka_unit_test(a_view_becomes_facts),
+		cmocka_unit_test(only_starts_that_failed_lately_and_soon_count),
 		cmocka_unit_test(answers_that_are_none_are_refused),
 	};
 
