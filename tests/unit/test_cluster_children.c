@@ -185,6 +185,47 @@ placement_failures_become_lines_for_people(void **state)
 	}
 }
 
+#define AT(type, ms, details) "{\"Type\":\"" type "\",\"Time\":" ms "000000" details "}"
+#define EXIT(code, signal) ",\"Details\":{\"exit_code\":\"" code "\",\"signal\":\"" signal "\",\"oom_killed\":\"false\"}"
+
+/* A task that Nomad starts again has died all the same: when, and whether by its own fault. */
+static void
+deaths_are_told_by_their_time(void **state)
+{
+	static const struct {
+		const char *alloc;
+		enum child_state state;
+		int64_t died_real_ms;
+		bool crash;
+	} cases[] = {
+		{ALLOC("running", "run", AT("Started", "5", "")), CHILD_RUNNING, 0, false},
+		{ALLOC("pending", "run", AT("Started", "5", "") "," AT("Terminated", "9", EXIT("137", "9")) "," AT("Restarting", "9", "")),
+		    CHILD_STARTING, 9, true},
+		{ALLOC("running", "run", AT("Started", "5", "") "," AT("Terminated", "9", EXIT("137", "9")) "," AT("Started", "12", "")),
+		    CHILD_RUNNING, 9, true},
+		/* killed because someone asked for it, then started again, then dead by itself */
+		{ALLOC("running", "run", AT("Restart Signaled", "7", "") "," AT("Terminated", "9", EXIT("1", "0")) "," AT("Started", "12", "")),
+		    CHILD_RUNNING, 9, false},
+		{ALLOC("pending", "run", AT("Killing", "7", "") "," AT("Terminated", "9", EXIT("1", "0")) "," AT("Started", "12", "") ","
+		    AT("Terminated", "15", EXIT("2", "0"))), CHILD_STARTING, 15, true},
+		{ALLOC("pending", "run", AT("Started", "5", "") "," AT("Terminated", "9", EXIT("0", "0"))), CHILD_STARTING, 9, false},
+		{ALLOC("complete", "stop", AT("Killing", "8", "") "," AT("Terminated", "9", EXIT("0", "0"))), CHILD_ENDED, 9, false},
+		{ALLOC("complete", "stop", AT("Terminated", "9", EXIT("137", "9"))), CHILD_ENDED, 9, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		json_t *v = load(cases[i].alloc);
+		struct alloc_fact f;
+
+		assert_true(alloc_fact_read(v, &f));
+		assert_int_equal(f.state, cases[i].state);
+		assert_int_equal(f.died_real_ms, cases[i].died_real_ms);
+		assert_int_equal(f.died_crash, cases[i].crash);
+		json_decref(v);
+	}
+}
+
 /* --- what is rendered for Nomad --- */
 
 static struct vertical vertical = {.name = "python", .driver = "docker", .image = "i:1", .cpu_millis = {500, 2000},
@@ -257,6 +298,39 @@ the_digest_follows_content_and_nothing_else(void **state)
 	json_decref(other);
 }
 
+/* A worker group: what Nomad changes in place is in one digest alone; what replaces allocations is in both. */
+static void
+a_group_tells_changes_in_place_from_others(void **state)
+{
+	struct cluster_config cfg = {.datacenters = "*", .driver = "raw_exec", .worker_command = "/w", .cache_volume = "", .worker_service = "consul",
+	    .job_prefix = "drover", .ledger_uuid = LEDGER};
+	struct vertical v = {.name = "python", .driver = "docker", .slots = 3, .warm = {.min = 1, .max = 4, .count = 2, .cpu_millis = 1000,
+	    .memory_bytes = 1 << 30, .strategy = (char *)(uintptr_t)"drover", .target = 10, .drain_ms = 1500}};
+	char digest[65], spec[65], digest2[65], spec2[65], *text = group_variables(&cfg, "x", &v, digest, spec);
+	struct vertical changed[6] = {v, v, v, v, v, v};
+
+	(void)state;
+	assert_non_null(strstr(text, "job_id = \"drover-workers-python\"\n"));
+	assert_non_null(strstr(text, "\"DROVER_SECRETS_PATH\" = \"nomad/jobs/drover-workers-python\"\n"));
+	assert_non_null(strstr(text, "slots = 3\n"));
+	assert_non_null(strstr(text, "drain_s = 2\n"));
+	assert_non_null(strstr(text, "count = 2\n"));
+	free(text);
+	changed[0].warm.max = 5;
+	changed[1].warm.min = 0;
+	changed[2].warm.drain_ms = 9000;
+	changed[3].warm.count = 4; /* of the first registration: no change at all */
+	changed[4].warm.memory_bytes = 2 << 20;
+	changed[5].slots = 4;
+	for (size_t i = 0; i < 6; i++) {
+		free(group_variables(&cfg, "x", &changed[i], digest2, spec2));
+		assert_int_equal(strcmp(spec, spec2) == 0, i < 4);
+		assert_int_equal(strcmp(digest, digest2) == 0, i == 3);
+	}
+	free(group_variables(&cfg, "y", &v, digest2, spec2));
+	assert_true(strcmp(spec, spec2) != 0 && strcmp(digest, digest2) != 0);
+}
+
 int
 main(void)
 {
@@ -269,6 +343,7 @@ main(void)
 		cmocka_unit_test(variables_are_what_the_vertical_says),
 		cmocka_unit_test(values_cannot_break_out_of_their_quotes),
 		cmocka_unit_test(the_digest_follows_content_and_nothing_else),
+		cmocka_unit_test(deaths_are_told_by_their_time), cmocka_unit_test(a_group_tells_changes_in_place_from_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
