@@ -14,7 +14,7 @@ import time
 
 from rig import binaries
 
-from . import cache, demo, dispatch, extract, memory, peak, queue, scale, transfer, upload, warm, workspace
+from . import cache, deep, demo, dispatch, extract, memory, peak, queue, scale, transfer, upload, warm, workspace
 from .rows import FIGURES, Rows
 from .world import QUICK, Sizes, World
 
@@ -71,6 +71,7 @@ PARTS = (
     ("peak", ("worker_mem_peak",), None, lambda b: peak.measure(b.world, b.rows, b.drover, b.toolbox)),
     ("warm", ("warm_", "real_", "leases_"), None, lambda b: warm.measure(b.world, b.rows)),
     ("scale", ("scale_", "burst_"), None, lambda b: scale.measure(b.world, b.rows)),
+    ("deep", ("queued_100k", "mem_100k"), None, lambda b: deep.measure(b.world, b.rows, b.toolbox)),
     (
         "queue", ("submit_", "children_", "mem_dispatcher_20k", "restart_"), None,
         lambda b: queue.measure(b.world, b.rows, b.drover, b.toolbox),
