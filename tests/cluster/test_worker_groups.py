@@ -287,6 +287,23 @@ def test_unfit_worker_takes_nothing_and_heals(make_warm, rig):
     wait.until("Consul to find it ready again", lambda: "passing" in consul_status(rig), 30)
 
 
+def test_worker_without_its_tools_waits_for_them(make_warm, tmp_path):
+    """It takes nothing, says what is missing, and begins when the tool has been installed, without a restart."""
+    there = tmp_path / "installed"
+    warm = make_warm(tools=[{"name": "late", "probe": ["sh", "-c", f"test -e {there} && echo 1.0"]}])
+    warm.scale(1)
+    before = warm.workers()[0]
+    assert "late" in before["health"] and before["missing"] == ["late"]
+    warm.toolbox.add("finds", REPORT)
+    run = warm.drover.submit("finds")
+    wait.until("the run to say why it waits", lambda: "late" in warm.waiting(run["id"]).get("text", ""), 20)
+    assert warm.drover.run(run["id"])["attempt"] == 0
+    there.touch()
+    assert warm.drover.wait_run(run["id"], "completed", timeout_s=40)["attempt"] == 1
+    after = warm.workers()[0]
+    assert (after["id"], after["health"], after["missing"]) == (before["id"], "", [])
+
+
 def test_group_without_a_place_says_why(make_warm):
     warm = make_warm(warm={"max": 5, "cpu": "1000m", "memory": "900GiB"})
     warm.toolbox.add("finds", REPORT)
