@@ -229,6 +229,24 @@ def test_killed_in_the_middle_of_a_scale_in(warm, scalers, who):
     assert_each_ran_once(warm, [run_id for runs in where.values() for run_id in runs])
 
 
+def test_allocations_that_are_replaced_in_the_middle_of_a_scale_in(warm, rig, scalers):
+    """An operator stops one that is kept free: Nomad starts another with its index, and the scale-in begins anew with that."""
+    scaler = start(scalers, warm)
+    order, where = full_group(warm)
+    for alloc in order[:-1]:
+        for run_id in where[alloc]:
+            go_on(warm, run_id)
+    wait.until("the scale-in to wait for the highest", lambda: draining(scaler), 60)
+    rig.nomad.stop_alloc(order[1])
+    wait.until("another in its place", lambda: len(by_index(warm)) == MOST and by_index(warm)[1] != order[1], 60)
+    assert by_index(warm)[0] == order[0] and by_index(warm)[-1] == order[-1]
+    for run_id in where[order[-1]]:
+        assert warm.run(run_id)["state"] == "running"
+        go_on(warm, run_id)
+    wait_count(warm, "all to go", lambda n: n == 0)
+    assert_each_ran_once(warm, [run_id for runs in where.values() for run_id in runs])
+
+
 def test_operators_hand_is_respected_for_a_while(warm, rig, scalers):
     scaler = start(scalers, warm)
     wait.until("the group to be looked at", scaler.group)
