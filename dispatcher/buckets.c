@@ -11,7 +11,6 @@
 #include "dispatcher/meters.h"
 
 #define KEY_TEXT_MAX 1200
-#define JUST_NOW_MS (10 * 60 * 1000)
 
 struct buckets *
 buckets_new(struct dispatcher *d)
@@ -259,39 +258,15 @@ buckets_remove_results(struct buckets *b, const char *run, struct err *e)
 
 /* --- dating anew --- */
 
-static int
-copy_and_back(struct buckets *b, const char *key, struct err *e)
-{
-	const char *bucket = buckets_name(b, BUCKET_TARGETS);
-	char staging[64] = BUCKET_STAGING_PREFIX;
-	struct err ignored;
-	int rc;
-
-	uuid_text(staging + strlen(staging));
-	buckets_hold(b, staging);
-	if ((rc = store_copy(b->d->brief, bucket, key, staging, NULL, 0, e)) == 0)
-		rc = store_copy(b->d->brief, bucket, staging, key, NULL, 0, e);
-	buckets_remove(b, BUCKET_TARGETS, staging, &ignored);
-	buckets_let_go(b, staging);
-	return rc;
-}
-
 int
 buckets_redate_target(struct buckets *b, const char *id, struct err *e)
 {
-	const char *bucket = buckets_name(b, BUCKET_TARGETS);
-	struct object_info before, after;
 	char key[KEY_TEXT_MAX];
 	int rc;
 
 	key_target(id, key, sizeof(key));
 	buckets_hold(b, id);
-	if ((rc = store_head(b->d->brief, bucket, key, &before, e)) == 0 &&
-	    (rc = store_copy(b->d->brief, bucket, key, key, NULL, 0, e)) == 0)
-		rc = store_head(b->d->brief, bucket, key, &after, e);
-	/* Both times are the server's. What was stored within the last seconds needs no new date. */
-	if (rc == 0 && after.modified_real_ms <= before.modified_real_ms && clock_real_ms() - before.modified_real_ms > JUST_NOW_MS)
-		rc = copy_and_back(b, key, e);
+	rc = store_copy(b->d->brief, buckets_name(b, BUCKET_TARGETS), key, key, NULL, 0, e);
 	buckets_let_go(b, id);
 	return rc;
 }

@@ -64,8 +64,7 @@ bool buckets_claim_holds(const struct buckets *b, const struct bucket_claim *c, 
 void buckets_hold(struct buckets *b, const char *name);
 void buckets_let_go(struct buckets *b, const char *name);
 
-/* Dates a target's object anew, by a copy onto itself: it counts from now for the bucket's rule. Where the server takes that for no
- * change (versitygw), by a copy to another name and back. ERR_NOTFOUND: there is no object. */
+/* Dates a target's object anew, by a copy onto itself: it counts from now for the bucket's rule. ERR_NOTFOUND: there is none. */
 int buckets_redate_target(struct buckets *b, const char *id, struct err *e);
 
 /* --- removing; old versions go too --- */

@@ -70,10 +70,11 @@ def in_folder(server, bucket, key):
 
 
 class Denying:
-    """A gate in front of a server: what `denies(method, path, query)` names is answered 403, everything else is passed on as it is."""
+    """A gate in front of a server: what `denies(method, path, query)` names is answered 403, everything else is passed on as it is;
+    `before_answer(method, path)` is called when the server has answered and the client does not know yet."""
 
-    def __init__(self, server, denies):
-        self.server, self.denies = server, denies
+    def __init__(self, server, denies=lambda *_: False, before_answer=lambda *_: None):
+        self.server, self.denies, self.before_answer = server, denies, before_answer
         self.access_key, self.secret_key, self.folder = server.access_key, server.secret_key, server.folder
         gate = self
 
@@ -109,6 +110,7 @@ class Denying:
             answer = behind.getresponse()
             status, headers, data = answer.status, dict(answer.getheaders()), answer.read()
             behind.close()
+            self.before_answer(request.command, at.path)
         request.send_response_only(status)
         for name, value in headers.items():
             if name.lower() not in ("transfer-encoding", "connection"):

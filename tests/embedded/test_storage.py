@@ -192,22 +192,15 @@ def test_an_empty_bucket_in_the_place_of_the_right_one(begin, stores, tmp_path):
 
 
 def test_who_does_not_lead_removes_nothing(begin):
-    d = begin("directory")
-    d.upload()
-    wait_for(lambda: any(key.startswith("drover/ledger/") for key in d.store.all_keys("targets")))
-    alter(d, "UPDATE meta SET epoch = epoch + 1")
-    plant_by_hand(d, f"{NOBODY}/target")
+    """Another process took the leadership just as a run's results became due."""
+    d = begin("directory", JANITOR_INTERVAL="300ms")
+    run = d.submit()
+    finish(d, run)
+    with sqlite3.connect(d.data / "ledger.db") as db:
+        db.execute("UPDATE runs SET finished = ?", (ms(-31),))
+        db.execute("UPDATE meta SET epoch = epoch + 1")
     assert d.process.wait(20) != 0, "it is told that it was deposed"
-    assert f"{NOBODY}/target" in d.store.keys("targets")
-
-
-def plant_by_hand(d, key):
-    """An object of the directory store without asking the dispatcher: a copy of another one, made old."""
-    path = d.store.path("targets", key)
-    path.parent.mkdir(parents=True)
-    claim = next(key for key in d.store.all_keys("targets") if key.startswith("drover/ledger/"))
-    path.write_bytes(d.store.path("targets", claim).read_bytes())
-    os.utime(path, (time.time() - DAY_S, time.time() - DAY_S))
+    assert d.store.keys("results") == {f"{run['id']}/1/manifest.json"}
 
 
 # --- results ---
@@ -242,6 +235,8 @@ def test_results_are_kept_as_long_as_their_run_asks(begin, kind):
     end("long", 90.1)
     wait_for(lambda: not there("long"))
     wait_for(lambda: d.call("GET", f"/v1/run/{runs['long']['id']}").status == 404)
+    assert metric(d, 'drover_store_removed_total{what="results"}') == 1
+    assert metric(d, 'drover_store_removed_total{what="orphan"}') is None, "not left to the sweep"
 
 
 def test_retention_is_bounded(begin):
@@ -348,7 +343,7 @@ def test_minio_takes_a_copy_onto_itself_for_a_new_date(begin):
     assert d.store.minio.client().head(d.store.name("targets"), f"{target['id']}/target")["x-amz-meta-sha256"] == target["sha256"]
 
 
-def test_versitygw_does_not_and_is_made_to(begin):
+def test_versitygw_does_not_and_is_given_parts(begin):
     d = begin("versitygw")
     target = d.upload(b"x")
     d.submit(target)
@@ -527,6 +522,87 @@ def test_the_same_content_stored_and_removed_at_the_same_time(begin, kind):
     assert {f"{t['id']}/target" for t in d.call("GET", "/v1/targets").json["targets"]} == d.store.keys("targets")
 
 
+def test_what_is_being_stored_is_no_orphan(begin, gate):
+    """Its object is there, its row not yet, and the grace is over: a sweep must not take it."""
+    stored, go_on = threading.Event(), threading.Event()
+
+    def before_answer(method, path):
+        if method == "PUT" and path.endswith("/target") and not go_on.is_set():
+            stored.set()
+            go_on.wait(10)
+
+    d = begin("minio", gate(before_answer=before_answer))
+    answers = []
+    client = threading.Thread(target=lambda: answers.append(d.upload(b"slowly", X_Drover_Sha256=sha256(b"slowly"))))
+    client.start()
+    assert stored.wait(10)
+    plant(d, "targets", "staging/as-old")
+    wait_for(lambda: "staging/as-old" not in d.store.keys("targets"))
+    go_on.set()
+    client.join()
+    assert d.store.keys("targets") == {f"{answers[0]['id']}/target"}
+    assert d.call("GET", f"/v1/target/{answers[0]['id']}").status == 200
+
+
+def test_what_is_stored_again_is_not_removed_after_all(begin, gate):
+    """A target's row is removed, its object not yet, because the threads for it are busy; meanwhile the same content comes."""
+    reading, go_on = threading.Semaphore(0), threading.Event()
+
+    def denies(method, path, _query):
+        if method == "GET" and path.endswith("results.sarif"):
+            reading.release()
+            go_on.wait(12)
+        return False
+
+    d = begin("minio", gate(denies))
+    target, other = d.upload(b"again and again"), d.upload(b"other")
+    run = d.submit(other)
+    d.register()
+    lease = d.take()
+    plant(d, "results", f"{lease['run']}/1/results.sarif", b"{}")
+    d.report(lease)
+    busy = [threading.Thread(target=lambda: d.call("GET", f"/v1/run/{run['id']}/findings")) for _ in range(4)]
+    for t in busy:
+        t.start()
+    for _ in busy:
+        assert reading.acquire(timeout=10)
+    answers = []
+    client = threading.Thread(target=lambda: answers.append(d.call("DELETE", f"/v1/target/{target['id']}")))
+    client.start()
+    wait_for(lambda: rows(d, "SELECT 1 FROM targets WHERE id = ?", target["id"]) == [])
+    assert d.call("PUT", "/v1/targets", b"again and again").status == 201
+    go_on.set()
+    for t in (client, *busy):
+        t.join()
+    assert answers[0].status == 200
+    assert d.store.keys("targets") == {f"{t['id']}/target" for t in (target, other)}
+
+
+def test_what_comes_back_while_it_is_missed_keeps_its_row(begin, gate):
+    """The sweep has just heard that an object is gone; before it forgets the row, the same content is stored again."""
+    armed, missed, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def before_answer(method, path):
+        if method == "HEAD" and path.endswith("/target") and armed.is_set() and not missed.is_set():
+            missed.set()
+            go_on.wait(0.8)  # the dispatcher takes a longer silence for a failure
+
+    d = begin("minio", gate(before_answer=before_answer), JANITOR_INTERVAL="1h")
+    target = d.upload(b"comes back")
+    d.stop()
+    d.store.delete("targets", f"{target['id']}/target")
+    wait_for(lambda: time.time() * 1000 - rows(d, "SELECT dated FROM targets")[0][0] > 2500)
+    d.env |= {"JANITOR_INTERVAL": "100ms"}
+    armed.set()
+    d.start()
+    assert missed.wait(20)
+    assert d.call("PUT", "/v1/targets", b"comes back", {"X-Drover-Sha256": target["sha256"]}).status == 201
+    go_on.set()
+    wait_for(lambda: metric(d, 'drover_bucket_objects{bucket="toolbox"}') is not None)
+    assert d.call("GET", f"/v1/target/{target['id']}").status == 200
+    assert d.store.keys("targets") == {f"{target['id']}/target"}
+
+
 def test_a_hundred_thousand_objects_in_bounded_memory(begin):
     d = begin("versitygw", JANITOR_INTERVAL="1h")
     bucket = d.store.minio.folder / "data" / d.store.name("results")
@@ -591,11 +667,11 @@ def test_the_doctor_finds_and_repairs(begin, kind):
 
 @pytest.fixture(name="gate")
 def gate_fixture(stores):
-    """gate(denies): a store on MinIO whose credentials lack what denies(method, path, query) names."""
+    """gate(denies): a store on MinIO whose credentials lack what denies(method, path, query) names; see Denying for more."""
     made = []
 
-    def gate(denies):
-        made.append(Denying(stores.server("minio"), denies))
+    def gate(*how, **more):
+        made.append(Denying(stores.server("minio"), *how, **more))
         return ServerStore(made[-1])
 
     yield gate

@@ -33,13 +33,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const char *text = (const char *)data;
 	struct s3_error error;
 	struct err e;
+	struct lifecycle_view view = {.same = false};
 	bool changed = false;
 
 	s3_xml_walk(text, size, each_element, NULL, &e);
 	s3_xml_error(text, size, &error);
 	s3_xml_list(text, size, each_key, NULL, &token, &e);
 	if (s3_xml_lifecycle_merge(text, size, rules, 1, &out, &changed, &e) == 0 && changed)
-		assert(s3_xml_lifecycle_merge(out.data, out.len, rules, 1, &again, &changed, &e) == 0 && !changed);
+		assert(s3_xml_lifecycle_merge(out.data, out.len, rules, 1, &again, &changed, &e) == 0 && !changed &&
+		    s3_xml_lifecycle_view(out.data, out.len, rules, 1, &view, &e) == 0 && view.same);
+	s3_xml_lifecycle_view(text, size, rules, 1, &view, &e);
 	buf_release(&token);
 	buf_release(&out);
 	buf_release(&again);
