@@ -88,7 +88,7 @@ vertical_one_shots(const struct core *c, const struct vertical *v)
 
 /* Whose runs stand in which lane changes: everybody is taken out of the old place before, and put into the new one after it. */
 static void
-change_kind(struct core *c, struct now now, struct vertical *v, bool warm_only)
+change_kind(struct core *c, struct now now, struct vertical *v, const struct core_vertical *declared)
 {
 	list_each(&c->runs, l, after) {
 		struct run *run = container_of(l, struct run, all);
@@ -96,7 +96,8 @@ change_kind(struct core *c, struct now now, struct vertical *v, bool warm_only)
 		if (run->vertical == v)
 			run_leave_lane(c, run);
 	}
-	v->warm_only = warm_only;
+	v->warm_only = declared->warm_only;
+	v->window = declared->window;
 	list_each(&c->runs, l, after) {
 		struct run *run = container_of(l, struct run, all);
 
@@ -117,9 +118,9 @@ core_set_vertical(struct core *c, struct now now, const struct core_vertical *de
 {
 	struct vertical *v = vertical_get(c, declared->name);
 
+	if (v->warm_only != declared->warm_only || (v->window == 0) != (declared->window == 0))
+		change_kind(c, now, v, declared);
 	v->window = declared->window;
-	if (v->warm_only != declared->warm_only)
-		change_kind(c, now, v, declared->warm_only);
 	v->dirty = true;
 	core_settle(c, now);
 }

@@ -274,6 +274,18 @@ what_may_take_hours_goes_to_a_one_shot(void **state)
 	rig_register(r, "o", 1, CHILD, rig_dispatched(r, CHILD));
 	takes(r, "o", A);
 	rig_free(r);
+
+	/* As soon as it is known that there are one-shots, and no longer than there are. */
+	r = rig_new(true, 0);
+	rig_submit_as(r, A, (struct run_needs){.timeout_ms = 3600001}, 0, "");
+	core_set_vertical(r->core, r->now, &(struct core_vertical){.name = RIG_VERTICAL, .window = 1});
+	rig_pump(r);
+	rig_register(r, "w", 4, "", 0);
+	takes(r, "w", NULL);
+	core_set_vertical(r->core, r->now, &(struct core_vertical){.name = RIG_VERTICAL});
+	rig_pump(r);
+	assert_int_equal(state_of(r, A), RUN_RUNNING);
+	rig_free(r);
 }
 
 /* Each of them is tried again alone; nobody is sent to the larger class for what another one ate. */
