@@ -387,10 +387,15 @@ sandbox_helper_main(int argc, char **argv)
 	struct err e = {0};
 	struct box b;
 	sigset_t set;
+	size_t len;
 	int rc, null_fd;
 
 	if (argc != 2 || strcmp(argv[1], "--sandbox") != 0)
 		return -1;
+	/* The program inside may read our command line: where we are installed is none of its business. */
+	len = strlen(argv[0]);
+	memset(argv[0], 0, len);
+	(void)snprintf(argv[0], len + 1, "init");
 	/* Nobody inside may look into us; with it our /proc files belong to root. */
 	(void)prctl(PR_SET_DUMPABLE, 0);
 	sigemptyset(&set);
