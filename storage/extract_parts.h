@@ -108,11 +108,32 @@ int extract_tree_file(struct extract_tree *t, const char *path, unsigned mode, s
 int extract_tree_link(struct extract_tree *t, const char *path, const char *target, int64_t *ret_size, struct err *e);
 int extract_tree_symlink(struct extract_tree *t, const char *path, const char *target, struct err *e);
 
+/* Counts the directories made that no entry of their own stands for (own_dirs do): they cost as much. Errors of
+ * extract_count_entries. */
+int extract_tree_count_dirs(struct extract_tree *t, int64_t own_dirs, struct extract_count *c, struct err *e);
+
 /* Resolves a made link for real. Returns 0, or ERR_INVALID (the link is removed) if that leaves the root or leads nowhere. */
 int extract_tree_verify(struct extract_tree *t, const char *path, struct err *e);
 
 /* The code for an errno of a write: ERR_RETRY for a full disk, ERR_TOOBIG for a file limit, else ERR_IO; message in *e. */
 int extract_errno(struct err *e, const char *what);
+
+/* --- symbolic links, made last --- */
+
+struct extract_links; /* opaque */
+
+/* Never NULL. */
+struct extract_links *extract_links_new(void);
+void extract_links_free(struct extract_links *k);
+
+/* Keeps a link (texts are copied), if its target is none that leads out by its text. Returns 0, ERR_INVALID, ERR_TOOBIG (all texts
+ * together have more than max_bytes). */
+int extract_links_keep(struct extract_links *k, const char *path, const char *target, int64_t max_bytes, struct err *e);
+
+/* Makes them all and counts the directories on their way. On failure *ret_path is the link's (valid until free). Returns 0, or what
+ * extract_tree_symlink, _verify and _count_dirs return. */
+int extract_links_make(const struct extract_links *k, struct extract_tree *t, int64_t own_dirs, struct extract_count *c,
+    const char **ret_path, struct err *e);
 
 /* --- confinement --- */
 

@@ -22,7 +22,7 @@ struct extract_tree {
 	size_t ends[EXTRACT_DEPTH_MAX + 2]; /* length of path at each depth */
 	char path[EXTRACT_PATH_MAX + 1];
 	unsigned depth;
-	int64_t dirs_made;
+	int64_t dirs_made, dirs_counted;
 	bool no_openat2;
 };
 
@@ -109,6 +109,15 @@ extract_errno(struct err *e, const char *what)
 	default:
 		return err_set(e, ERR_IO, "%s: %s", what, strerror(code));
 	}
+}
+
+int
+extract_tree_count_dirs(struct extract_tree *t, int64_t own_dirs, struct extract_count *c, struct err *e)
+{
+	int64_t implied = t->dirs_made - own_dirs - t->dirs_counted;
+
+	t->dirs_counted += implied;
+	return implied > 0 ? extract_count_entries(c, implied, e) : 0;
 }
 
 /* Opens the directory `name` (len bytes) of the current one and makes it the current one; makes it first if asked and needed. */

@@ -23,11 +23,6 @@
 #define TAR_BLOCK 512
 #define EMPTY_TAR_MAX 65536
 
-struct later { /* a symbolic link, made when all files are there, so that nothing is ever written through one */
-	char *path, *target;
-	bool verify;
-};
-
 struct piece { /* of a file's data */
 	const void *data;
 	size_t len;
@@ -41,10 +36,8 @@ struct walk {
 	struct extract_count count;
 	int fd;
 	struct extract_zip *zip; /* NULL for a tar */
-	struct later *links;
-	size_t n_links, cap_links;
-	int64_t link_bytes; /* of their texts */
-	int64_t own_dirs, implied_dirs; /* made for an entry of their own, or on the way to another */
+	struct extract_links *links;
+	int64_t own_dirs; /* made for an entry of their own */
 	char path[EXTRACT_PATH_MAX + 1]; /* of the entry at hand */
 };
 
@@ -270,25 +263,10 @@ static int
 keep_symlink(struct walk *w, struct archive_entry *entry, struct err *e)
 {
 	const char *target = archive_entry_symlink(entry);
-	struct later l = {0};
-	int rc;
 
 	if (target == NULL)
 		return err_set(e, ERR_INVALID, "the link's target cannot be read");
-	if ((rc = extract_link_check(w->path, target, &l.verify, e)) != 0)
-		return rc;
-	w->link_bytes += (int64_t)(strlen(w->path) + strlen(target) + sizeof(l));
-	if (w->link_bytes > w->limits->max_memory_bytes / 4)
-		return err_set(e, ERR_TOOBIG, "the links' names together have more than %lld bytes",
-		    (long long)(w->limits->max_memory_bytes / 4));
-	if (w->n_links == w->cap_links) {
-		w->cap_links = w->cap_links > 0 ? 2 * w->cap_links : 64;
-		w->links = xrealloc(w->links, w->cap_links * sizeof(*w->links));
-	}
-	l.path = xstrdup(w->path);
-	l.target = xstrdup(target);
-	w->links[w->n_links++] = l;
-	return 0;
+	return extract_links_keep(w->links, w->path, target, w->limits->max_memory_bytes / 4, e);
 }
 
 static const char *
@@ -315,16 +293,6 @@ make_dir(struct walk *w, struct err *e)
 	/* Counted as an entry already. */
 	w->own_dirs += extract_tree_dirs_made(w->tree) > before;
 	return rc;
-}
-
-/* Directories that only names imply cost as much as those with an entry of their own. */
-static int
-count_implied(struct walk *w, struct err *e)
-{
-	int64_t implied = extract_tree_dirs_made(w->tree) - w->own_dirs - w->implied_dirs;
-
-	w->implied_dirs += implied;
-	return implied > 0 ? extract_count_entries(&w->count, implied, e) : 0;
 }
 
 static int
@@ -364,7 +332,7 @@ make_entry(struct walk *w, struct archive_entry *entry, const char *raw, struct 
 		return archive_entry_filetype(entry) == AE_IFDIR ? 0 : err_set(e, ERR_INVALID, "the name is that of the root");
 	if ((rc = make_kind(w, entry, e)) != 0)
 		return rc;
-	return count_implied(w, e);
+	return extract_tree_count_dirs(w->tree, w->own_dirs, &w->count, e);
 }
 
 static int
@@ -376,36 +344,6 @@ name_entry(int rc, const char *raw, struct err *e)
 	if (e != NULL && e->hint[0] == '\0' && rc == ERR_INVALID)
 		err_hint(e, "an archive may hold files, directories and links that stay inside it; remove the entry and pack again");
 	return rc;
-}
-
-/* Makes the links whose text is proof, or the others, each of which must lead inside at once. */
-static int
-make_some_links(struct walk *w, bool verify, struct err *e)
-{
-	int rc = 0;
-
-	for (size_t i = 0; i < w->n_links && rc == 0; i++) {
-		const struct later *l = &w->links[i];
-
-		if (l->verify != verify)
-			continue;
-		rc = extract_tree_symlink(w->tree, l->path, l->target, e);
-		if (rc == 0)
-			rc = count_implied(w, e);
-		if (rc == 0 && verify)
-			rc = extract_tree_verify(w->tree, l->path, e);
-		if (rc != 0)
-			name_entry(rc, l->path, e);
-	}
-	return rc;
-}
-
-static int
-make_links(struct walk *w, struct err *e)
-{
-	int rc = make_some_links(w, false, e);
-
-	return rc == 0 ? make_some_links(w, true, e) : rc;
 }
 
 /* --- the whole --- */
@@ -456,7 +394,7 @@ static int
 walk_entries(struct walk *w, struct err *e)
 {
 	struct archive_entry *entry;
-	const char *raw;
+	const char *raw, *path;
 	int rc, got;
 
 	if (archive_read_open_fd(w->a, w->fd, READ_BYTES) != ARCHIVE_OK)
@@ -477,7 +415,8 @@ walk_entries(struct walk *w, struct err *e)
 	if ((rc = check_stream(w, e)) != 0 || (rc = check_end(w, e)) != 0)
 		return rc;
 	fault_point("extract.links");
-	return make_links(w, e);
+	rc = extract_links_make(w->links, w->tree, w->own_dirs, &w->count, &path, e);
+	return rc == 0 ? 0 : name_entry(rc, path, e);
 }
 
 static int
@@ -501,6 +440,7 @@ extract_walk(int fd, int dir_fd, const struct extract_limits *limits, const stru
 		return err_set(e, ERR_INVALID, "a limit of extraction is missing or out of bounds");
 	w.count.deadline_mono_ms = start_mono_ms + limits->timeout_ms;
 	w.tree = extract_tree_new(dir_fd);
+	w.links = extract_links_new();
 	rc = walk(&w, e);
 	if (rc == 0) {
 		w.count.made.took_ms = clock_mono_ms() - start_mono_ms;
@@ -512,10 +452,6 @@ extract_walk(int fd, int dir_fd, const struct extract_limits *limits, const stru
 		archive_read_free(w.a);
 	extract_zip_free(w.zip);
 	extract_tree_free(w.tree);
-	for (size_t i = 0; i < w.n_links; i++) {
-		free(w.links[i].path);
-		free(w.links[i].target);
-	}
-	free(w.links);
+	extract_links_free(w.links);
 	return rc;
 }
