@@ -71,6 +71,7 @@ workspaces_close(struct workspaces *w, int64_t deadline_mono_ms)
 	if (w == NULL)
 		return;
 	ending_free(w->ending, deadline_mono_ms);
+	mappings_release(&w->mappings);
 	free(w->cache_dir);
 	free(w);
 }
@@ -233,7 +234,7 @@ fill_by_copy(struct workspace *ws, const struct workspace_want *want, struct err
 
 /* Makes upper and work, and mounts as root. */
 static int
-fill_by_overlay(struct workspace *ws, const struct workspace_want *want, struct err *e)
+fill_by_overlay(struct workspaces *w, struct workspace *ws, const struct workspace_want *want, struct err *e)
 {
 	char lower_mount[660];
 	int rc;
@@ -247,7 +248,7 @@ fill_by_overlay(struct workspace *ws, const struct workspace_want *want, struct 
 	ws->pin_fd = fcntl(cache_pin_fd(want->pin), F_DUPFD_CLOEXEC, 3);
 	if (ws->pin_fd < 0)
 		return err_set(e, ERR_IO, "keep the tree pinned: %s", strerror(errno));
-	return overlay_mount(ws->lower, lower_mount, ws->upper, ws->work, ws->tree, want->uid, want->gid, e);
+	return overlay_mount(&w->mappings, ws->lower, lower_mount, ws->upper, ws->work, ws->tree, want->uid, want->gid, e);
 }
 
 static int
@@ -258,7 +259,7 @@ fill_private(struct workspaces *w, struct workspace *ws, const struct workspace_
 	if (rc != 0)
 		return rc;
 	if (ws->method == WORKSPACE_OVERLAY || ws->method == WORKSPACE_OVERLAY_USERNS) {
-		rc = fill_by_overlay(ws, want, e);
+		rc = fill_by_overlay(w, ws, want, e);
 		if (rc != ERR_IO)
 			return rc;
 		/* It worked when it was tried at start; slower is better than not at all. */
@@ -356,7 +357,7 @@ workspace_check(struct workspaces *w, const struct workspace *ws, struct err *e)
 
 /* Tries it in a directory that is taken for a run's: who dies over it leaves it to the sweep. */
 static bool
-works(struct workspaces *w, bool (*mounts)(const char *dir))
+works(struct workspaces *w, bool (*mounts)(struct mappings *m, const char *dir))
 {
 	char dir[512], id[37];
 	struct err e = {0};
@@ -366,7 +367,7 @@ works(struct workspaces *w, bool (*mounts)(const char *dir))
 	uuid_text(id);
 	if (snprintf(dir, sizeof(dir), "%s/" PROBE "/%s", w->cache_dir, id) >= (int)sizeof(dir) || (fd = lock_run(dir, &e)) < 0)
 		return false;
-	ok = mkdir(dir, 0700) == 0 && mounts(dir);
+	ok = mkdir(dir, 0700) == 0 && mounts(&w->mappings, dir);
 	if (ending_take_now(dir, -1, &e) == 0)
 		ending_drop_lock(dir, fd);
 	else
@@ -390,6 +391,7 @@ workspaces_open(const char *cache_dir, enum workspace_method first, struct err *
 	struct workspaces *w = xcalloc(1, sizeof(*w));
 
 	w->cache_dir = xstrdup(cache_dir);
+	pthread_mutex_init(&w->mappings.mutex, NULL);
 	w->ending = ending_new(cache_dir, e);
 	if (w->ending == NULL || (w->swept = ending_sweep(w->ending, cache_dir, e)) < 0) {
 		workspaces_close(w, 0);

@@ -83,13 +83,44 @@ userns_for(uint32_t from_uid, uint32_t to_uid, uint32_t from_gid, uint32_t to_gi
 	return fd;
 }
 
+/* The same, kept for later: the descriptor stays ours. */
+static int
+mapping_fd(struct mappings *m, const struct mapping *want)
+{
+	int fd = -1;
+
+	pthread_mutex_lock(&m->mutex);
+	for (unsigned i = 0; fd < 0 && i < m->n; i++) {
+		const struct mapping *have = &m->list[i];
+
+		if (have->from_uid == want->from_uid && have->to_uid == want->to_uid && have->from_gid == want->from_gid &&
+		    have->to_gid == want->to_gid)
+			fd = have->fd;
+	}
+	if (fd < 0 && m->n < MAPPINGS_MAX && (fd = userns_for(want->from_uid, want->to_uid, want->from_gid, want->to_gid)) >= 0) {
+		m->list[m->n] = *want;
+		m->list[m->n++].fd = fd;
+	}
+	pthread_mutex_unlock(&m->mutex);
+	return fd;
+}
+
+void
+mappings_release(struct mappings *m)
+{
+	while (m->n > 0)
+		close(m->list[--m->n].fd);
+	pthread_mutex_destroy(&m->mutex);
+}
+
 /* Mounts `lower` at `at` so that its owner's files appear as uid's and gid's. */
 static int
-idmap_mount(const char *lower, const char *at, const struct stat *owner, uint32_t uid, uint32_t gid)
+idmap_mount(struct mappings *m, const char *lower, const char *at, const struct stat *owner, uint32_t uid, uint32_t gid)
 {
+	const struct mapping want = {.from_uid = owner->st_uid, .to_uid = uid, .from_gid = owner->st_gid, .to_gid = gid};
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
 	int tree_fd = open_tree(AT_FDCWD, lower, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	int ns_fd = userns_for(owner->st_uid, uid, owner->st_gid, gid), rc = -1;
+	int ns_fd = mapping_fd(m, &want), rc = -1;
 
 	if (tree_fd >= 0 && ns_fd >= 0) {
 		attr.userns_fd = (uint64_t)ns_fd;
@@ -98,8 +129,6 @@ idmap_mount(const char *lower, const char *at, const struct stat *owner, uint32_
 	}
 	if (tree_fd >= 0)
 		close(tree_fd);
-	if (ns_fd >= 0)
-		close(ns_fd);
 	return rc;
 }
 
@@ -138,8 +167,8 @@ mount_layers(const char *lower, const char *upper, const char *work, const char 
 }
 
 int
-overlay_mount(const char *lower, const char *lower_mount, const char *upper, const char *work, const char *tree, uint32_t uid,
-    uint32_t gid, struct err *e)
+overlay_mount(struct mappings *m, const char *lower, const char *lower_mount, const char *upper, const char *work, const char *tree,
+    uint32_t uid, uint32_t gid, struct err *e)
 {
 	struct stat st;
 	bool mapped;
@@ -147,7 +176,7 @@ overlay_mount(const char *lower, const char *lower_mount, const char *upper, con
 	if (stat(lower, &st) != 0)
 		return err_set(e, ERR_IO, "stat %s: %s", lower, strerror(errno));
 	mapped = st.st_uid != uid || st.st_gid != gid;
-	if (mapped && idmap_mount(lower, lower_mount, &st, uid, gid) != 0)
+	if (mapped && idmap_mount(m, lower, lower_mount, &st, uid, gid) != 0)
 		return err_set(e, ERR_IO, "map %s to uid %u: %s", lower, uid, strerror(errno));
 	fault_point("workspace.mapped");
 	if (mount_layers(mapped ? lower_mount : lower, upper, work, tree, "") == 0) {
@@ -193,16 +222,16 @@ make_parts(const char *dir, char parts[N_PROBE_PARTS][PATH_BYTES])
 }
 
 bool
-overlay_works(const char *dir)
+overlay_works(struct mappings *m, const char *dir)
 {
 	char p[N_PROBE_PARTS][PATH_BYTES];
 
 	/* Another uid than the owner's, so that the mapping is tried as well. */
-	return make_parts(dir, p) && overlay_mount(p[0], p[1], p[2], p[3], p[4], geteuid() + 1, getegid() + 1, NULL) == 0;
+	return make_parts(dir, p) && overlay_mount(m, p[0], p[1], p[2], p[3], p[4], geteuid() + 1, getegid() + 1, NULL) == 0;
 }
 
 bool
-overlay_userns_works(const char *dir)
+overlay_userns_works(struct mappings *m, const char *dir)
 {
 	char p[N_PROBE_PARTS][PATH_BYTES];
 	int status = -1;
@@ -210,6 +239,7 @@ overlay_userns_works(const char *dir)
 	gid_t gid = getegid();
 	pid_t pid;
 
+	(void)m;
 	if (!make_parts(dir, p))
 		return false;
 	/* Dumpable for its moment, or its maps would belong to root. Who could look into it (a tool that is our user, in our pid namespace)

@@ -2,6 +2,7 @@
 #ifndef STORAGE_WORKSPACE_PARTS_H
 #define STORAGE_WORKSPACE_PARTS_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -11,12 +12,25 @@
 #define WORKSPACE_LOCK_SUFFIX ".lock"
 #define WORKSPACE_ID_MAX 128
 
+#define MAPPINGS_MAX 128 /* one a slot, of which there are at most 64, and one for the trial */
+
 struct ending; /* workspace_end.c */
+
+/* User namespaces that map the owner of the cache's trees to a slot's user. Making one takes a fork of the whole process: they are kept. */
+struct mappings {
+	pthread_mutex_t mutex;
+	unsigned n;
+	struct mapping {
+		uint32_t from_uid, to_uid, from_gid, to_gid;
+		int fd;
+	} list[MAPPINGS_MAX];
+};
 
 struct workspaces {
 	char *cache_dir;
 	enum workspace_method method;
 	struct ending *ending;
+	struct mappings mappings;
 	int swept;
 	bool exposed; /* tools can reach the cache's files as their owner */
 };
@@ -73,15 +87,18 @@ int workspace_mend(const char *cache_dir, const char *path, struct err *e);
 
 /* Mounts lower and upper at tree. Files of lower appear as uid's where they belong to someone else (an idmapped mount at
  * lower_mount, which must be an empty directory). ERR_IO when the kernel cannot. */
-int overlay_mount(const char *lower, const char *lower_mount, const char *upper, const char *work, const char *tree, uint32_t uid,
-    uint32_t gid, struct err *e);
+int overlay_mount(struct mappings *m, const char *lower, const char *lower_mount, const char *upper, const char *work, const char *tree,
+    uint32_t uid, uint32_t gid, struct err *e);
 
 /* Unmounts whatever is mounted at path, as often as something is. False if it is still in the way. */
 bool unmount_all(const char *path);
 
 /* Whether overlays can be mounted in the empty directory dir of a run: by us (as root; the caller unmounts), or in a user namespace of our
  * own (tried in a child). */
-bool overlay_works(const char *dir);
-bool overlay_userns_works(const char *dir);
+bool overlay_works(struct mappings *m, const char *dir);
+bool overlay_userns_works(struct mappings *m, const char *dir);
+
+/* Closes what is kept. */
+void mappings_release(struct mappings *m);
 
 #endif
