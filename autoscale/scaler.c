@@ -14,11 +14,11 @@
 
 #define GROUPS_MAX 256
 #define QUEUE_WAIT_MS 5000   /* of a blocking read: the queue's figures are never older while all is well */
-#define QUEUE_GAP_MS 50      /* between two of them */
+#define QUEUE_GAP_MS 100     /* between two of them */
 #define QUEUE_RETRY_MS 1000
 #define LIST_MS 10000        /* between two listings of the groups */
 #define LIST_SOON_MS 1000    /* … while a vertical with work has none */
-#define ROUND_GAP_MS 100     /* between two rounds of a group */
+#define ROUND_GAP_MS 250     /* between two rounds of a group: the first after a calm is immediate */
 #define FAILED_REST_MS 1000  /* … after one that failed */
 #define DRAIN_MS 250         /* … while a scale-in waits */
 #define TICK_MS 50

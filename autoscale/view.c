@@ -66,6 +66,22 @@ view_parse(const json_t *job, const json_t *allocs, struct view *v)
 	}
 }
 
+/* Groups whose update block has max_parallel 0, as ours have, are never deployed: one call less. */
+static bool
+may_deploy(const json_t *job)
+{
+	json_t *group;
+	size_t i;
+
+	json_array_foreach (json_object_get(job, "TaskGroups"), i, group) {
+		const json_t *most = json_object_get(json_object_get(group, "Update"), "MaxParallel");
+
+		if (!json_is_integer(most) || json_integer_value(most) > 0)
+			return true;
+	}
+	return false;
+}
+
 int
 view_read(struct nomad *n, const char *job, struct view *ret, struct err *e)
 {
@@ -74,7 +90,7 @@ view_read(struct nomad *n, const char *job, struct view *ret, struct err *e)
 
 	*ret = (struct view){0};
 	if ((rc = nomad_job(n, job, &o, e)) == 0 && (rc = nomad_job_allocs(n, job, &allocs, e)) == 0 &&
-	    (rc = nomad_deployment_active(n, job, &ret->deployment, e)) == 0)
+	    (!may_deploy(o) || (rc = nomad_deployment_active(n, job, &ret->deployment, e)) == 0))
 		view_parse(o, allocs, ret);
 	json_decref(o);
 	json_decref(allocs);
