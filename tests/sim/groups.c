@@ -305,8 +305,10 @@ group_torment(struct world *w)
 	struct member *m = &w->groups[v].members[i];
 	struct proc *p = m->proc < 0 ? NULL : &w->procs[m->proc];
 
-	if (!w->embedded && sim_chance(w, w->mix.hand_scale))
+	if (!w->embedded && sim_chance(w, w->mix.hand_scale)) {
 		group_scale(w, v, (int)sim_between(w, 0, GROUP_MAX), false);
+		return;
+	}
 	if (!m->there || p == NULL || !p->alive || w->embedded)
 		return;
 	if (sim_chance(w, w->mix.alloc_stop) && !m->stopping) {
