@@ -62,8 +62,8 @@ list_one(void *arg, const struct cache_entry *entry)
 	}
 	clock_text(entry->used_real_ms, when);
 	if (l->entries != NULL) {
-		json_array_append_new(l->entries, json_pack("{s:s, s:s, s:I, s:I, s:s, s:b, s:b, s:b, s:b}", "sha256", entry->sha256, "kind",
-		    entry->tree ? "tree" : "blob", "bytes", (json_int_t)entry->bytes, "inodes", (json_int_t)entry->inodes, "used_at", when,
+		json_array_append_new(l->entries, json_pack("{s:s, s:s, s:I, s:I, s:s, s:b, s:b, s:b, s:b}", "sha256", entry->sha256,
+		    "kind", entry->tree ? "tree" : "blob", "bytes", (json_int_t)entry->bytes, "inodes", (json_int_t)entry->inodes, "used_at", when,
 		    "in_use", entry->in_use, "filling", entry->filling, "transient", entry->transient, "verified", entry->verified));
 		return 0;
 	}
@@ -132,7 +132,8 @@ print_stats(struct cli *c, const struct cache_stats *s)
 {
 	char a[32], b[32], text[160], when[CLOCK_TEXT_LEN], age[48];
 
-	snprintf(text, sizeof(text), "%s of %s in %lld entries", size_text(s->bytes, a), size_text(s->max_bytes, b), (long long)s->entries);
+	snprintf(text, sizeof(text), "%s of %s in %lld entries", size_text(s->bytes, a), size_text(s->max_bytes, b),
+	    (long long)s->entries);
 	cli_print_field(c, "Kept", text, NULL);
 	if (s->transient_bytes > 0)
 		cli_print_field(c, "Let through", size_text(s->transient_bytes, a), NULL);

@@ -104,7 +104,8 @@ fleet_note_cache(struct fleet *f, const char *id, const struct fleet_cache *c)
 	while (map_next(f->workers, &cursor, NULL, &value)) {
 		const struct fleet_worker *other = value;
 
-		if (same_cache(other, w->node, c->id) && (last == NULL || other->cache->hits + other->cache->misses > last->hits + last->misses))
+		if (same_cache(other, w->node, c->id) &&
+		    (last == NULL || other->cache->hits + other->cache->misses > last->hits + last->misses))
 			last = other->cache;
 	}
 	if (last != NULL) {

@@ -203,7 +203,8 @@ open_dir(struct cache *c, struct err *e)
 	c->dir_fd = open(c->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (c->dir_fd >= 0)
 		return 0;
-	return err_set(e, errno == ENOENT ? ERR_NOTFOUND : errno == EACCES ? ERR_DENIED : ERR_IO, "open %s: %s", c->dir, strerror(errno));
+	return err_set(e, errno == ENOENT ? ERR_NOTFOUND : errno == EACCES ? ERR_DENIED : ERR_IO, "open %s: %s", c->dir,
+	    strerror(errno));
 }
 
 /* The folders must be real ones and ours: what lies in them is trusted. */
@@ -347,7 +348,8 @@ check_want(const struct cache_want *w, struct err *e)
 
 /* Fills under the fill lock, unless someone else just did or just failed. */
 static int
-fill(struct cache *c, const char *name, const struct cache_want *w, bool tree, const atomic_bool *stop, bool *ret_miss, struct err *e)
+fill(struct cache *c, const char *name, const struct cache_want *w, bool tree, const atomic_bool *stop, bool *ret_miss,
+    struct err *e)
 {
 	struct err own = {0};
 	struct flight f;

@@ -97,7 +97,8 @@ publish(struct cache *c, const char *name, struct err *e)
 	snprintf(group, sizeof(group), "objects/%.2s", name);
 	cache_entry_path(name, "", entry);
 	if ((mkdirat(c->dir_fd, group, 0700) != 0 && errno != EEXIST) || (mkdirat(c->dir_fd, entry, 0700) != 0 && errno != EEXIST))
-		return err_set(e, errno == ENOSPC || errno == EDQUOT ? ERR_RETRY : ERR_IO, "make %s/%s: %s", c->dir, entry, strerror(errno));
+		return err_set(e, errno == ENOSPC || errno == EDQUOT ? ERR_RETRY : ERR_IO, "make %s/%s: %s", c->dir, entry,
+		    strerror(errno));
 	if (renameat(c->dir_fd, tmp, c->dir_fd, cache_entry_path(name, "data", data)) != 0)
 		return err_set(e, ERR_IO, "rename to %s/%s: %s", c->dir, data, strerror(errno));
 	return 0;
@@ -156,7 +157,8 @@ publish_blob(struct cache *c, const char *name, int fd, struct err *e)
 
 	/* A failed fsync is final for these bytes: the caller removes them. */
 	if (fchmod(fd, 0444) != 0 || fsync(fd) != 0)
-		return err_set(e, errno == ENOSPC || errno == EDQUOT ? ERR_RETRY : ERR_IO, "fsync %s/tmp/%s: %s", c->dir, name, strerror(errno));
+		return err_set(e, errno == ENOSPC || errno == EDQUOT ? ERR_RETRY : ERR_IO, "fsync %s/tmp/%s: %s", c->dir, name,
+		    strerror(errno));
 	fault_point("cache.synced");
 	if ((rc = publish(c, name, e)) != 0)
 		return rc;
@@ -215,11 +217,13 @@ disk_is_full(struct cache *c)
 {
 	struct statvfs v;
 
-	return fstatvfs(c->dir_fd, &v) == 0 && ((int64_t)v.f_bavail * (int64_t)v.f_frsize < FULL_BYTES || (v.f_files > 0 && v.f_favail < FULL_INODES));
+	return fstatvfs(c->dir_fd, &v) == 0 && ((int64_t)v.f_bavail * (int64_t)v.f_frsize < FULL_BYTES ||
+	    (v.f_files > 0 && v.f_favail < FULL_INODES));
 }
 
 int
-cache_fill_blob(struct cache *c, const char *name, const struct cache_want *w, const atomic_bool *stop, bool *ret_miss, struct err *e)
+cache_fill_blob(struct cache *c, const char *name, const struct cache_want *w, const atomic_bool *stop, bool *ret_miss,
+    struct err *e)
 {
 	char path[CACHE_NAME_LEN];
 	struct stat st;
@@ -235,7 +239,8 @@ cache_fill_blob(struct cache *c, const char *name, const struct cache_want *w, c
 	if (rc == 1 && cache_complete(c, name, w->size_bytes))
 		return 0;
 	if (rc == 1)
-		return err_set(e, ERR_INVALID, "the object has another size than the %lld bytes that were promised", (long long)w->size_bytes);
+		return err_set(e, ERR_INVALID, "the object has another size than the %lld bytes that were promised",
+		    (long long)w->size_bytes);
 	*ret_miss = true;
 	rc = fetch_blob(c, name, w, stop, e);
 	/* Bytes that are not the promised ones: once more, they may have been broken on the way. */
@@ -347,7 +352,8 @@ condemn_blob(struct cache *c, const char *sha256)
 }
 
 int
-cache_fill_tree(struct cache *c, const char *name, const struct cache_want *w, const atomic_bool *stop, bool *ret_miss, struct err *e)
+cache_fill_tree(struct cache *c, const char *name, const struct cache_want *w, const atomic_bool *stop, bool *ret_miss,
+    struct err *e)
 {
 	bool refetched = false, emptied = false;
 	int rc;

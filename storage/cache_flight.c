@@ -28,7 +28,8 @@ object_of(const struct cache_want *w)
 }
 
 int
-flight_board(struct cache *c, const char *name, const struct cache_want *w, const atomic_bool *stop, struct flight *ret, struct err *e)
+flight_board(struct cache *c, const char *name, const struct cache_want *w, const atomic_bool *stop, struct flight *ret,
+    struct err *e)
 {
 	char lock[CACHE_ENTRY_LEN + 8];
 

@@ -19,7 +19,8 @@ struct flight {
 };
 
 /* Takes the entry's fill lock, waiting for who has it. 0 (then end with flight_land), ERR_CANCELED, ERR_RETRY, ERR_IO. */
-int flight_board(struct cache *c, const char *name, const struct cache_want *w, const atomic_bool *stop, struct flight *ret, struct err *e);
+int flight_board(struct cache *c, const char *name, const struct cache_want *w, const atomic_bool *stop, struct flight *ret,
+    struct err *e);
 
 /* The error of a fill of the same object that ended while we waited; 0 if there was none. */
 int flight_verdict(const struct flight *f, struct err *e);

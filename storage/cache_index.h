@@ -79,8 +79,8 @@ int index_drop(struct cache *c, const char *name, int (*evict)(struct cache *c, 
 /* One slot by name: ERR_NOTFOUND without one. */
 int index_find(struct cache *c, const char *name, struct index_item *ret, struct err *e);
 
-/* Notes a use: counts a hit or a miss (INDEX_TOUCH: neither), and moves the slot to the young end if its last use is a minute away (INDEX_IN_USE: always).
- * *ret_moved (may be NULL): the entry's own clock should be set as well. ERR_NOTFOUND without a slot. */
+/* Notes a use: counts a hit or a miss (INDEX_TOUCH: neither), and moves the slot to the young end if its last use is a minute away
+ * (INDEX_IN_USE: always). *ret_moved (may be NULL): the entry's own clock should be set as well. ERR_NOTFOUND without a slot. */
 enum index_use { INDEX_HIT, INDEX_MISS, INDEX_TOUCH, INDEX_IN_USE };
 int index_used(struct cache *c, const char *name, enum index_use use, bool *ret_moved, struct err *e);
 

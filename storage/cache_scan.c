@@ -38,7 +38,8 @@ is_dot(const char *name)
 }
 
 int
-cache_each_name(struct cache *c, const char *path, int (*each)(struct cache *c, const char *name, void *arg), void *arg, struct err *e)
+cache_each_name(struct cache *c, const char *path, int (*each)(struct cache *c, const char *name, void *arg), void *arg,
+    struct err *e)
 {
 	DIR *dir = open_dir(c->dir_fd, path);
 	struct dirent *d;

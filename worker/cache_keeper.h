@@ -1,5 +1,5 @@
-/* cache_keeper.h - a worker's look at its node's cache: sweeps it when no other worker of the node has lately, and knows the figures
- * that the dispatcher is told. */
+/* cache_keeper.h - a worker's look at its node's cache: sweeps it when no other worker of the node has lately, and knows the
+ * figures that the dispatcher is told. */
 #ifndef WORKER_CACHE_KEEPER_H
 #define WORKER_CACHE_KEEPER_H
 

@@ -1077,6 +1077,7 @@ what_does_not_fit_is_let_through(void **state)
 	struct place *p = *state;
 	struct cache_pin *a, *b;
 	struct cache_stats s;
+	char *large = xcalloc(1, 2 * OBJECT_BYTES);
 
 	small_cache(p, 4);
 	cache_release(get(p, 1, false));
@@ -1089,7 +1090,8 @@ what_does_not_fit_is_let_through(void **state)
 		p->cache = cache_open(&c, NULL);
 		assert_non_null(p->cache);
 	}
-	put(p, 7, xcalloc(1, 2 * OBJECT_BYTES), 2 * OBJECT_BYTES);
+	put(p, 7, large, 2 * OBJECT_BYTES);
+	free(large);
 	a = get(p, 7, false);
 	b = get(p, 7, false);
 	assert_true(cache_pin_was_miss(a));
