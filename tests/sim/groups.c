@@ -98,7 +98,7 @@ group_scale(struct world *w, int v, int to, bool by_scaler)
 			if ((row->state == RUN_RUNNING || row->state == RUN_CANCELING) && strcmp(row->worker, p->id) == 0)
 				sim_fail(w, "%s is scaled away, and it holds %s", p->id, row->id);
 		}
-		p->scaled_away = by_scaler;
+		p->scaled_away = by_scaler ? w->scalers[v].gen : 0;
 		worker_stop(w, m->proc);
 	}
 	for (int i = 0; i < to; i++) {
@@ -208,6 +208,7 @@ press(struct world *w, int v)
 		return;
 	if (busy > 0)
 		sim_fail(w, "workers of group %d were condemned while they held %zu leases", v, busy);
+	s->gen = w->d.gen;
 	if (sim_fault(w, w->mix.depose * 4))
 		shell_depose(w); /* just now: the next one knows nothing of it */
 	s->phase = SCALER_CONDEMNED;

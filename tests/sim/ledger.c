@@ -91,12 +91,13 @@ check_handed_back(struct world *w, const struct run_row *have)
 	}
 }
 
-/* Nobody is given work whom the autoscaler has just taken away. (One that is gone for good may: its poll was on its way for long.) */
+/* Nobody is given work whom the autoscaler has just taken away, by the dispatcher that condemned him. (One that comes after it knows
+ * nothing of that: a poll that was on its way may be answered, to one that ends and takes nothing any more.) */
 static void
 check_scaled(struct world *w, const struct run_row *leased)
 {
 	for (size_t i = 0; i < w->n_procs; i++) {
-		if (w->procs[i].scaled_away && w->procs[i].alive && strcmp(w->procs[i].id, leased->worker) == 0)
+		if (w->procs[i].scaled_away == w->d.gen && w->d.gen != 0 && w->procs[i].alive && strcmp(w->procs[i].id, leased->worker) == 0)
 			sim_fail(w, "%s leased to %s, which was scaled away", leased->id, leased->worker);
 	}
 }

@@ -84,7 +84,7 @@ struct proc { /* a worker process */
 	char id[WORKER_ID_MAX];
 	int vertical;
 	int child, slot, serial; /* child -1: warm, in this slot of its group, in that allocation */
-	bool scaled_away;        /* by the autoscaler */
+	int scaled_away;         /* by the autoscaler, which had it condemned by this dispatcher; 0: not */
 	unsigned slots;
 	uint64_t request;
 	char alloc[40];
@@ -129,7 +129,7 @@ struct group {
 
 struct scaler { /* what the autoscaler is about with a group */
 	enum { SCALER_IDLE, SCALER_DRAINING, SCALER_CONDEMNED } phase;
-	int to, version, life;
+	int to, version, life, gen; /* gen: of the dispatcher that condemned */
 	size_t n;
 	char allocs[GROUP_MAX][CORE_ALLOC_MAX];
 	int64_t since_ms;
