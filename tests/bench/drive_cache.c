@@ -1,10 +1,11 @@
 /* drive_cache: what a node's cache does for many runs, and what evicting costs.
  *
- *   drive_cache run ENDPOINT BUCKET KEY SIZE SHA256 CACHE_DIR ID   one run of a worker of its own: prints "ready", waits for a line, pins
- *       the unpacked target and opens a workspace on it, prints {"fetched_bytes", "gets", "miss", "wall_ns", "method"}, waits for
+ *   drive_cache run ENDPOINT BUCKET KEY SIZE SHA256 CACHE_DIR ID   one run of a worker of its own: prints "ready", waits for a line,
+ *       pins the unpacked target and opens a workspace on it, prints {"fetched_bytes", "gets", "miss", "wall_ns", "method"}, waits for
  *       another line, and lets go
- *   drive_cache evict CACHE_DIR ENTRIES BATCH                      fills an empty cache with ENTRIES small entries, makes its index, prints
- *       {"make_us_per_entry"}, and for each line that it reads evicts BATCH entries at once and prints {"us_per_entry", "cpu_us_per_entry"}
+ *   drive_cache evict CACHE_DIR ENTRIES BATCH   fills an empty cache with ENTRIES small entries, makes its index, prints
+ *       {"make_us_per_entry"}, and for each line that it reads evicts BATCH entries at once and prints {"us_per_entry",
+ *       "cpu_us_per_entry"}
  *
  * Keys from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
  */
@@ -95,7 +96,8 @@ count_bytes(void *arg, const void *data, size_t len)
 
 static int
 counted_get(struct object_store *s, const char *bucket, const char *key, int64_t offset, int64_t len, const char *if_match,
-    int (*write_cb)(void *arg, const void *data, size_t n), void *arg, struct object_info *info, const atomic_bool *stop, struct err *e)
+    int (*write_cb)(void *arg, const void *data, size_t n), void *arg, struct object_info *info, const atomic_bool *stop,
+    struct err *e)
 {
 	struct counted *c = (struct counted *)(void *)s;
 	struct counting with = {c, write_cb, arg};
@@ -128,8 +130,10 @@ run(char **argv)
 	    .secret_key = getenv("AWS_SECRET_ACCESS_KEY")};
 	static struct object_store_ops ops;
 	struct counted store;
-	struct cache_want want = {.store = &store.s, .bucket = argv[1], .key = argv[2], .size_bytes = number(argv[3]), .sha256 = argv[4], .tree = true};
-	struct workspace_want place = {.target_id = "target", .run_id = argv[6], .mode = WORKSPACE_ISOLATED, .uid = geteuid(), .gid = getegid()};
+	struct cache_want want = {.store = &store.s, .bucket = argv[1], .key = argv[2], .size_bytes = number(argv[3]),
+	    .sha256 = argv[4], .tree = true};
+	struct workspace_want place = {.target_id = "target", .run_id = argv[6], .mode = WORKSPACE_ISOLATED,
+	    .uid = geteuid(), .gid = getegid()};
 	struct workspace ws;
 	struct workspaces *spaces;
 	struct cache_pin *pin;

@@ -65,7 +65,8 @@ static struct cache_config
 config_of(const char *dir)
 {
 	return (struct cache_config){
-		.dir = dir, .max_bytes = INT64_C(1) << 30, .ttl_ms = 3600000, .uid = geteuid(), .gid = getegid(), .limits = extract_limits_default(),
+		.dir = dir, .max_bytes = INT64_C(1) << 30, .ttl_ms = 3600000, .uid = geteuid(), .gid = getegid(),
+		.limits = extract_limits_default(),
 	};
 }
 
@@ -131,7 +132,8 @@ mount_disk(struct place *p, const char *mkfs, const char *size, const char *cons
 			argv[n++] = extra[i];
 	argv[n++] = p->image;
 	argv[n] = NULL;
-	if (COMMAND("truncate", "-s", size, p->image) != 0 || command(argv) != 0 || COMMAND("mount", "-o", "loop", p->image, p->disk) != 0) {
+	if (COMMAND("truncate", "-s", size, p->image) != 0 || command(argv) != 0 ||
+	    COMMAND("mount", "-o", "loop", p->image, p->disk) != 0) {
 		print_message("NOT TESTED: %s on a loop device\n", mkfs);
 		return false;
 	}
@@ -188,7 +190,8 @@ static int
 get(struct place *p, size_t i, bool tree, struct cache_pin **ret_pin, struct err *e)
 {
 	char key[16];
-	struct cache_want w = {.store = p->store, .bucket = "targets", .key = key, .sha256 = p->sha[i], .size_bytes = p->size[i], .tree = tree};
+	struct cache_want w = {.store = p->store, .bucket = "targets", .key = key, .sha256 = p->sha[i],
+	    .size_bytes = p->size[i], .tree = tree};
 
 	snprintf(key, sizeof(key), "o%zu", i);
 	*ret_pin = NULL;

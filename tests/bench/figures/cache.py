@@ -1,4 +1,4 @@
-"""single_flight_bytes_ratio: what 64 runs at once fetch of one target. evict_us_per_entry: eviction from a large and a small cache."""
+"""single_flight_bytes_ratio: what 64 runs at once fetch of one target. evict_us_per_entry: from a large and a small cache."""
 
 import contextlib
 import hashlib
@@ -29,7 +29,8 @@ class Driver:
 
     def __init__(self, world, env, *args):
         argv = [world.driver("cache"), *(str(arg) for arg in args)]
-        self._process = subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self._process = subprocess.Popen(argv, env=env, text=True, **pipes)
 
     def say(self):
         self._process.stdin.write("\n")
@@ -71,7 +72,8 @@ def measure_single_flight(world, rows, folder, quick):
     path, cache = os.path.join(folder, "target.tar"), os.path.join(folder, "cache")
     sha256 = make_target(path, QUICK_TARGET_BYTES if quick else TARGET_BYTES)
     size = os.path.getsize(path)
-    subprocess.run([world.driver("transfer"), "put", minio.url, BUCKET, "target", path, sha256], env=env, check=True, capture_output=True)
+    put = [world.driver("transfer"), "put", minio.url, BUCKET, "target", path, sha256]
+    subprocess.run(put, env=env, check=True, capture_output=True)
     os.unlink(path)
     runs = [Driver(world, env, "run", minio.url, BUCKET, "target", size, sha256, cache, f"run-{i}") for i in range(RUNS)]
     try:
@@ -93,8 +95,8 @@ def measure_single_flight(world, rows, folder, quick):
     rows.set(
         "single_flight_bytes_ratio",
         fetched / (1 << 20),
-        f"{RUNS} processes, let go at once, each pin the unpacked target and open a workspace of its own ({seen[0]['method']}) in one cache; bytes "
-        "of bodies that their S3 clients were sent, summed up; peer: the target's size",
+        f"{RUNS} processes, let go at once, each pin the unpacked target and open a workspace of its own ({seen[0]['method']}) in "
+        "one cache; bytes of bodies that their S3 clients were sent, summed up; peer: the target's size",
         peer=size / (1 << 20),
         gets=sum(run["gets"] for run in seen),
         all_ready_s=max(run["wall_ns"] for run in seen) / 1e9,
@@ -124,8 +126,8 @@ def measure_eviction(world, rows, folder, quick):
     rows.set(
         "evict_us_per_entry",
         statistics.median(times[large]),
-        f"processor time (all there is on a tmpfs, which the caches are on), median of {rounds} evictions of {BATCH} entries at once from "
-        f"{large:,}, files deleted; peer: from {SMALL:,}, turn by turn",
+        f"processor time (all there is on a tmpfs, which the caches are on), median of {rounds} evictions of {BATCH} entries at once "
+        f"from {large:,}, files deleted; peer: from {SMALL:,}, turn by turn",
         peer=statistics.median(times[SMALL]),
         noise=noise(times[large]),
         wall_us=statistics.median(wall[large]),
