@@ -14,8 +14,9 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "storage/hash_pipe.h"
 
-#define BLOCK_BYTES ((size_t)64 * 1024)
+#define BLOCK_BYTES HASH_PIPE_BLOCK_BYTES
 #define SPAN_MAX_BYTES ((int64_t)64 * 1024 * 1024) /* that the calling thread asks for at a time */
 #define WINDOW 64          /* ranges that may be ahead of the hashing, the ones in flight included */
 #define PROBE_MS 25        /* how often it is judged whether another connection would help */
@@ -33,6 +34,7 @@ struct fetch {
 	struct object_info info; /* set before the first helper starts */
 
 	struct sha256 *digest;   /* of the calling thread, as the rest of this block */
+	struct hash_pipe *pipe;  /* hashes what the calling thread writes; NULL: it does so itself */
 	char *block;
 	pthread_t helpers[STORE_PARALLEL_MAX];
 	unsigned n_helpers, max_helpers;
@@ -151,7 +153,7 @@ fail(struct fetch *f, int rc, const struct err *e)
 	pthread_mutex_unlock(&f->lock);
 }
 
-/* Writes the block. The calling thread hashes it while it is hot; a helper tells that it is there. */
+/* Writes the block, and has it hashed while it is hot; a helper tells that it is there. */
 static int
 write_block(struct range *r)
 {
@@ -161,7 +163,10 @@ write_block(struct range *r)
 	if (rc != 0)
 		return rc;
 	r->done += (int64_t)r->block_len;
-	if (!r->ahead) {
+	if (!r->ahead && f->pipe != NULL) {
+		hash_pipe_push(f->pipe, r->block_len);
+		r->block = hash_pipe_block(f->pipe);
+	} else if (!r->ahead) {
 		sha256_add(f->digest, r->block, r->block_len);
 	} else {
 		pthread_mutex_lock(&f->lock);
@@ -312,7 +317,8 @@ take_front(void *arg, const void *data, size_t len)
 static int
 stream(struct fetch *f, int64_t number, int64_t n, struct err *e)
 {
-	struct range r = {.f = f, .number = number, .offset = number * f->range_bytes, .len = range_len(f, number, n), .block = f->block};
+	struct range r = {.f = f, .number = number, .offset = number * f->range_bytes, .len = range_len(f, number, n),
+	    .block = f->pipe != NULL ? hash_pipe_block(f->pipe) : f->block};
 	int rc = get_range(&r, take_front, f->stop, e);
 
 	if (rc == 0 && r.len == 0) /* nothing came that would have told before */
@@ -324,6 +330,8 @@ stream(struct fetch *f, int64_t number, int64_t n, struct err *e)
 static int
 hash_piece(struct fetch *f, int64_t from, int64_t to, struct err *e)
 {
+	if (f->pipe != NULL)
+		hash_pipe_drain(f->pipe);
 	while (from < to) {
 		ssize_t n = pread(f->fd, f->block, to - from < (int64_t)BLOCK_BYTES ? (size_t)(to - from) : BLOCK_BYTES, from);
 
@@ -449,9 +457,12 @@ fetch_once(struct fetch *f, uint8_t sha256[SHA256_LEN], struct err *e)
 	pthread_cond_init(&f->change, &attr);
 	pthread_condattr_destroy(&attr);
 	rc = share_blocks(f, &shared, e);
+	if (rc == 0 && !shared && f->n_ranges > 1)
+		f->pipe = hash_pipe_new(f->digest);
 	for (; !shared && number < f->n_ranges && rc == 0; number += n > 0 ? n : 1)
 		rc = (n = advance(f, number)) > 0 ? stream(f, number, n, e) : follow(f, number, e);
 	join_helpers(f, rc, e);
+	hash_pipe_free(f->pipe);
 	/* A helper's failure is what interrupted us; or its bytes were all there, but their answer ended otherwise than it began. */
 	if (f->rc != 0) {
 		rc = f->rc;

@@ -1,13 +1,14 @@
 /* fetch.h - a whole object into an open file, verified as it comes.
  *
- * The calling thread streams from the front, writing and hashing what comes while it is hot in the processor's cache. Where it
- * mostly waits for bytes, helpers fetch ranges ahead of it by connections of their own, all under the etag that the first answer
+ * The calling thread streams from the front and writes; another hashes what was written while it is hot in the processor's
+ * cache (hash_pipe.h). Where the first mostly waits for bytes, helpers fetch ranges ahead of it by connections of their own, all under the etag that the first answer
  * showed, each written where it belongs; what they brought is hashed out of the page cache when the front gets there, so that
  * hashing always overlaps with the transfer, and every byte is hashed once. Where the network is faster than one thread takes and
  * hashes its bytes, more connections would only cost processor time that the node's tools need. A range that breaks goes on where it stopped (store_get); an object
  * that is replaced midway is begun anew, FETCH_RESTARTS times. Smaller objects are one request, hashed in passing.
  *
- * Memory: a connection's buffer (512 KiB) and a block (64 KiB) for each range in flight; never a whole range.
+ * Memory: a connection's buffer (512 KiB) and a block (64 KiB) for each range in flight, 1 MiB on the way to the digest; never a
+ * whole range.
  */
 #ifndef STORAGE_FETCH_H
 #define STORAGE_FETCH_H
