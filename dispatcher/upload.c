@@ -21,6 +21,7 @@
 
 #define THREADS 4
 #define RING_BYTES (256 * 1024)
+#define CONNECTION_BYTES (640 * 1024) /* that sends a part: libcurl's buffer of 512 KiB, and what the sockets and headers take */
 #define PART_BYTES (5 << 20)  /* the least that S3 takes */
 #define PARTS_MAX 9000        /* S3 allows 10,000 */
 #define PARALLEL 3
@@ -402,7 +403,7 @@ piece(struct http_req *r, const void *data, size_t len, void *arg)
 static int64_t
 memory_for(const struct upload *u, unsigned parallel)
 {
-	int64_t parts = (int64_t)(parallel > 1 ? parallel : 2) * (int64_t)u->put.part_bytes;
+	int64_t parts = (int64_t)(parallel > 1 ? parallel : 2) * ((int64_t)u->put.part_bytes + CONNECTION_BYTES);
 
 	return (u->declared_bytes >= 0 && u->declared_bytes < parts ? u->declared_bytes : parts) + RING_BYTES;
 }

@@ -423,5 +423,6 @@ http_stream_end(struct http_req *r)
 	assert(r->phase == REQ_STREAM && !r->out_ended);
 	r->out_ended = true;
 	r->gone_fn = NULL;
+	r->on_room = NULL; /* a write that was refused before may have been made up for; its writer is gone now */
 	req_resume(r);
 }

@@ -275,6 +275,34 @@ a_slow_reader_fills_the_queue_and_no_more(void **state)
 	close(fd);
 }
 
+static void
+fill_and_end(void *arg)
+{
+	fill(arg);
+	http_stream_end(t.stream);
+}
+
+static void
+nobody_is_told_of_room_after_the_end(void **state)
+{
+	char sink[16 * 1024];
+	ssize_t n;
+	int fd = dial();
+
+	(void)state;
+	say(fd, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+	expect_told("B");
+	hear(fd, true);
+	loop_post(t.l, fill_and_end, NULL);
+	expect_told("F");
+	while ((n = recv(fd, sink, sizeof(sink), 0)) > 0)
+		if (n >= 5 && memcmp(sink + n - 5, "0\r\n\r\n", 5) == 0)
+			break;
+	assert_true(n > 0);
+	expect_nothing_told(); /* whoever wrote may be gone by then */
+	close(fd);
+}
+
 /* --- limits of connections, addresses --- */
 
 int
@@ -289,6 +317,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(events_arrive_when_they_are_written, start, end),
 	    cmocka_unit_test_setup_teardown(a_reader_that_goes_is_noticed_between_events, start, end),
 	    cmocka_unit_test_setup_teardown(a_slow_reader_fills_the_queue_and_no_more, start, end),
+	    cmocka_unit_test_setup_teardown(nobody_is_told_of_room_after_the_end, start, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
