@@ -114,6 +114,15 @@ job_fetch_bundle(struct job *j, struct err *e)
 }
 
 /* The parameters as a file beside the tree, which steps may read only. */
+/* Where nothing can be bound over its link, a shared single file is a copy: tools skip links, and would find nothing. */
+static enum workspace_mode
+mode_of(const struct job *j)
+{
+	bool mounts = j->worker->caps.rung == RUNG_ROOT || j->worker->caps.rung == RUNG_USER;
+
+	return !j->terms.tree && !mounts ? WORKSPACE_ISOLATED : j->terms.isolation;
+}
+
 static int
 write_params(struct job *j, struct err *e)
 {
@@ -136,7 +145,7 @@ job_make_workspace(struct job *j, struct err *e)
 {
 	const struct worker *w = j->worker;
 	struct workspace_want want = {.target_id = j->terms.target_id, .run_id = j->terms.run, .pin = j->target, .file_name = j->terms.target_name,
-	    .mode = j->terms.isolation, .uid = (uint32_t)w->config.uid_base + 1 + j->slot, .gid = (uint32_t)w->config.uid_base};
+	    .mode = mode_of(j), .uid = (uint32_t)w->config.uid_base + 1 + j->slot, .gid = (uint32_t)w->config.uid_base};
 	int64_t began_mono_ms = clock_mono_ms();
 	char took[32];
 	int rc = workspace_open(w->spaces, &want, &j->ws, e);

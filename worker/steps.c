@@ -113,7 +113,8 @@ fill_inputs(const struct running *r, struct step_inputs *in, char **ret_target)
 {
 	const struct job *j = r->job;
 	const struct sandbox_caps *c = &j->worker->caps;
-	const char *target = sandbox_inside(c, SANDBOX_TARGET, j->ws.tree);
+	/* Without mounts the tree itself, not a link to it: tools skip links, or call them no target. */
+	const char *target = sandbox_inside(c, SANDBOX_TARGET, j->terms.tree ? j->ws.source : j->ws.tree);
 
 	*in = (struct step_inputs){.out = sandbox_inside(c, SANDBOX_OUT, j->ws.out), .scratch = sandbox_inside(c, SANDBOX_SCRATCH, r->scratch),
 	    .params = sandbox_inside(c, SANDBOX_PARAMS, j->params_path), .run = j->terms.run,

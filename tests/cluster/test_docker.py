@@ -79,7 +79,8 @@ def image_fixture(session_rig):
     context = os.path.join(folder, "context")
     shutil.copytree(os.path.join(binaries.ROOT, "toolbox"), os.path.join(context, "toolbox"))
     os.makedirs(os.path.join(context, "build", "bin"))
-    shutil.copy(binaries.drover("drover-worker"), os.path.join(context, "build", "bin", "drover-worker"))
+    for program in ("drover-worker", "drover-sandbox"):
+        shutil.copy(binaries.drover(program), os.path.join(context, "build", "bin", program))
     import_base(engine, folder)
     file = os.path.join(context, "toolbox", "verticals", VERTICAL, "Dockerfile")
     engine("build", "--network", "host", "--build-arg", f"BASE={BASE}", "-f", file, "-t", IMAGE, context)
@@ -126,7 +127,8 @@ def test_sample_project_in_the_shipped_image(session_rig, image):
         run = drover.submit(WORKFLOW, drover.upload(project_files()))
         tools = wait.until("the worker to say what it has", lambda: tools_of(drover), 60.0)
         assert {"bandit", "semgrep", "drover_step"} <= set(tools), tools
-        run = drover.wait_run(run["id"], "completed", timeout_s=SCAN_S)
+        run = drover.wait_run(run["id"], timeout_s=SCAN_S)
+        assert run["state"] == "completed", drover.logs(run["id"])[-4000:]
         assert run["sandbox"]["rung"] == 2, run["sandbox"]
         report = drover.findings(run["id"])
         assert all(i["executionSuccessful"] for part in report["runs"] for i in part.get("invocations", []))
