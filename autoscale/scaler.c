@@ -65,7 +65,7 @@ struct scaler {
 	bool list_busy, nomad_told;
 	int list_rc;
 	struct err list_err;
-	json_t *stubs;
+	json_t *listed;
 	int64_t list_due_mono_ms;
 	struct decisions decisions;
 	struct loop_timer tick_timer, read_timer;
@@ -156,8 +156,8 @@ list_run(void *arg)
 	uint64_t index;
 
 	(void)snprintf(prefix, sizeof(prefix), "%.100s-workers-", s->config->job_prefix);
-	s->stubs = NULL;
-	s->list_rc = nomad_list(s->nomad, prefix, &s->stubs, &index, &s->list_err);
+	s->listed = NULL;
+	s->list_rc = nomad_list(s->nomad, prefix, &s->listed, &index, &s->list_err);
 }
 
 static struct watched *
@@ -205,11 +205,11 @@ forget_unlisted(struct scaler *s)
 }
 
 static void
-take_stub(struct scaler *s, const json_t *stub)
+take_listed(struct scaler *s, const json_t *job)
 {
-	const char *id = json_string_value(json_object_get(stub, "ID"));
-	const char *type = json_string_value(json_object_get(stub, "Type"));
-	const char *vertical = json_string_value(json_object_get(json_object_get(stub, "Meta"), "drover_vertical"));
+	const char *id = json_string_value(json_object_get(job, "ID"));
+	const char *type = json_string_value(json_object_get(job, "Type"));
+	const char *vertical = json_string_value(json_object_get(json_object_get(job, "Meta"), "drover_vertical"));
 	const char *behind = id != NULL ? strstr(id, "-workers-") : NULL;
 	struct watched *w;
 
@@ -225,15 +225,15 @@ static void
 list_done(void *arg, bool began)
 {
 	struct scaler *s = arg;
-	json_t *stub;
+	json_t *job;
 	size_t i;
 
 	s->list_busy = false;
 	if (began && s->list_rc == 0) {
 		for (i = 0; i < s->n_groups; i++)
 			s->groups[i]->listed = false;
-		json_array_foreach (s->stubs, i, stub)
-			take_stub(s, stub);
+		json_array_foreach (s->listed, i, job)
+			take_listed(s, job);
 		forget_unlisted(s);
 		if (s->nomad_told)
 			log_info("nomad", "answers again");
@@ -242,8 +242,8 @@ list_done(void *arg, bool began)
 		s->nomad_told = true;
 		log_warn("nomad", "%s", s->list_err.msg);
 	}
-	json_decref(s->stubs);
-	s->stubs = NULL;
+	json_decref(s->listed);
+	s->listed = NULL;
 }
 
 /* Whether some vertical has work and no group that is known. */

@@ -178,12 +178,12 @@ cluster_state(const struct cluster *c)
 
 /* --- whose jobs are these? --- */
 
-/* Whether the stub is the parent of one of the verticals, registered for another ledger; then *e says so. */
+/* Whether the entry is the parent of one of the verticals, registered for another ledger; then *e says so. */
 static bool
-of_other_ledger(const struct cluster_config *c, const json_t *stub, const char *const *verticals, size_t n, struct err *e)
+of_other_ledger(const struct cluster_config *c, const json_t *entry, const char *const *verticals, size_t n, struct err *e)
 {
-	const char *id = json_string_value(json_object_get(stub, "ID"));
-	const char *theirs = json_string_value(json_object_get(json_object_get(stub, "Meta"), "drover_ledger"));
+	const char *id = json_string_value(json_object_get(entry, "ID"));
+	const char *theirs = json_string_value(json_object_get(json_object_get(entry, "Meta"), "drover_ledger"));
 	char ours[JOB_ID_MAX];
 
 	if (id == NULL || theirs == NULL || theirs[0] == '\0' || strcmp(theirs, c->ledger_uuid) == 0)
@@ -213,18 +213,18 @@ cluster_check_ledger(const struct cluster_config *c, const char *const *vertical
 	int rc = 0;
 
 	for (size_t k = 0; rc == 0 && k < sizeof(kinds) / sizeof(kinds[0]); k++) {
-		json_t *stubs = NULL, *stub;
+		json_t *entries = NULL, *entry;
 		char prefix[80];
 		uint64_t index;
 		size_t i;
 
 		snprintf(prefix, sizeof(prefix), "%s-%s-", c->job_prefix, kinds[k]);
-		rc = nomad_list(nomad, prefix, &stubs, &index, e);
-		json_array_foreach(stubs, i, stub) {
-			if (rc == 0 && of_other_ledger(c, stub, verticals, n, e))
+		rc = nomad_list(nomad, prefix, &entries, &index, e);
+		json_array_foreach(entries, i, entry) {
+			if (rc == 0 && of_other_ledger(c, entry, verticals, n, e))
 				rc = ERR_CONFLICT;
 		}
-		json_decref(stubs);
+		json_decref(entries);
 	}
 	nomad_free(nomad);
 	return rc;

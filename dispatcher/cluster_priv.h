@@ -87,7 +87,7 @@ void jobs_start(struct cluster *c);
 void jobs_free(struct cluster *c);
 
 /* Compares a parent seen in a listing (ours or not), or NULL after the last: jobs that were not seen are missing. */
-void jobs_listed(struct cluster *c, const json_t *stub);
+void jobs_listed(struct cluster *c, const json_t *entry);
 
 /* Something happened to that job in Nomad: look again if it is a parent of ours. */
 void jobs_touched(struct cluster *c, const char *id);

@@ -414,17 +414,17 @@ on_timer(void *arg)
 /* --- what others say about jobs --- */
 
 void
-jobs_listed(struct cluster *c, const json_t *stub)
+jobs_listed(struct cluster *c, const json_t *entry)
 {
-	const char *id = json_string_value(json_object_get(stub, "ID"));
+	const char *id = json_string_value(json_object_get(entry, "ID"));
 	struct job *j = id != NULL ? map_get(c->jobs, id) : NULL;
 	size_t cursor = 0;
 	void *value;
 
 	if (j != NULL && j->variables != NULL) {
-		uint64_t index = (uint64_t)json_integer_value(json_object_get(stub, "JobModifyIndex"));
-		bool stopped = !j->group && json_is_true(json_object_get(stub, "Stop"));
-		bool fine = j->group ? j->modify_index != 0 && j->modify_index == index : same(stub, j->digest, c->cfg.ledger_uuid);
+		uint64_t index = (uint64_t)json_integer_value(json_object_get(entry, "JobModifyIndex"));
+		bool stopped = !j->group && json_is_true(json_object_get(entry, "Stop"));
+		bool fine = j->group ? j->modify_index != 0 && j->modify_index == index : same(entry, j->digest, c->cfg.ledger_uuid);
 
 		j->seen = true;
 		if (stopped && !j->busy)
@@ -437,7 +437,7 @@ jobs_listed(struct cluster *c, const json_t *stub)
 			job_check(c, j, false);
 		answer_all(j);
 	}
-	if (stub != NULL)
+	if (entry != NULL)
 		return;
 	while (map_next(c->jobs, &cursor, NULL, &value)) {
 		j = value;

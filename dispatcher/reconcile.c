@@ -173,7 +173,7 @@ struct listing {
 	struct group_look *groups;
 	size_t n_groups;
 	struct map *over;    /* ids of children about which nothing new can come: no need to ask again */
-	json_t *stubs;
+	json_t *entries;
 	uint64_t index;
 	struct look *looks;  /* of the children */
 	size_t n_looks;
@@ -201,10 +201,10 @@ look_placement(struct nomad *n, struct group_look *g, struct err *e)
 }
 
 static int
-look_group(struct nomad *n, const json_t *stub, struct group_look *g, struct err *e)
+look_group(struct nomad *n, const json_t *entry, struct group_look *g, struct err *e)
 {
-	const json_t *summary = json_object_get(json_object_get(stub, "JobSummary"), "Summary");
-	const char *id = json_string_value(json_object_get(stub, "ID"));
+	const json_t *summary = json_object_get(json_object_get(entry, "JobSummary"), "Summary");
+	const char *id = json_string_value(json_object_get(entry, "ID"));
 	json_t *allocs = NULL, *alloc;
 	size_t i;
 	int rc;
@@ -220,24 +220,24 @@ look_group(struct nomad *n, const json_t *stub, struct group_look *g, struct err
 	return rc;
 }
 
-/* The worker groups; their stubs go to the others. */
+/* The worker groups; their entries go to the others. */
 static int
 list_groups(struct listing *l, struct nomad *n)
 {
-	json_t *stubs = NULL, *stub;
+	json_t *entries = NULL, *entry;
 	uint64_t index;
 	size_t i;
-	int rc = nomad_list(n, l->task.c->group_prefix, &stubs, &index, &l->task.err);
+	int rc = nomad_list(n, l->task.c->group_prefix, &entries, &index, &l->task.err);
 
-	l->groups = xcalloc(json_array_size(stubs) + 1, sizeof(*l->groups));
-	json_array_foreach(stubs, i, stub) {
+	l->groups = xcalloc(json_array_size(entries) + 1, sizeof(*l->groups));
+	json_array_foreach(entries, i, entry) {
 		if (rc == 0)
-			rc = look_group(n, stub, &l->groups[l->n_groups++], &l->task.err);
+			rc = look_group(n, entry, &l->groups[l->n_groups++], &l->task.err);
 		rc = rc == ERR_NOTFOUND ? 0 : rc; /* purged meanwhile */
 	}
 	if (rc == 0)
-		json_array_extend(l->stubs, stubs);
-	json_decref(stubs);
+		json_array_extend(l->entries, entries);
+	json_decref(entries);
 	return rc;
 }
 
@@ -246,18 +246,18 @@ listing_run(struct task *t, struct nomad *n)
 {
 	struct listing *l = (struct listing *)t;
 	size_t i;
-	json_t *stub;
+	json_t *entry;
 
-	t->rc = nomad_list(n, t->c->prefix, &l->stubs, &l->index, &t->err);
+	t->rc = nomad_list(n, t->c->prefix, &l->entries, &l->index, &t->err);
 	if (t->rc != 0)
 		return;
-	l->looks = xcalloc(json_array_size(l->stubs) + 1, sizeof(*l->looks));
-	l->known = xcalloc(json_array_size(l->stubs) + 1, sizeof(*l->known));
-	json_array_foreach(l->stubs, i, stub) {
+	l->looks = xcalloc(json_array_size(l->entries) + 1, sizeof(*l->looks));
+	l->known = xcalloc(json_array_size(l->entries) + 1, sizeof(*l->known));
+	json_array_foreach(l->entries, i, entry) {
 		struct look *look = &l->looks[l->n_looks];
 		bool foreign;
 
-		if (!job_fact_read(stub, &look->job) || !look->job.child)
+		if (!job_fact_read(entry, &look->job) || !look->job.child)
 			continue;
 		(void)request_seq(look->job.request, t->c->cfg.ledger_uuid, &foreign);
 		if (foreign)
@@ -342,7 +342,7 @@ listing_done(struct task *t)
 {
 	struct listing *l = (struct listing *)t;
 	struct cluster *c = t->c;
-	json_t *stub;
+	json_t *entry;
 	uint64_t random;
 	size_t i;
 
@@ -360,8 +360,8 @@ listing_done(struct task *t)
 	listing_tell(c, l);
 	listing_tell_groups(c, l);
 	came_up(c);
-	json_array_foreach(l->stubs, i, stub)
-		jobs_listed(c, stub);
+	json_array_foreach(l->entries, i, entry)
+		jobs_listed(c, entry);
 	jobs_listed(c, NULL);
 	stream_start(c);
 	list_at(c, c->again ? SUSPECT_MS : c->stream_denied && c->cfg.reconcile_ms > DENIED_LIST_MS ? DENIED_LIST_MS : c->cfg.reconcile_ms);
@@ -372,7 +372,7 @@ listing_release(struct task *t)
 {
 	struct listing *l = (struct listing *)t;
 
-	json_decref(l->stubs);
+	json_decref(l->entries);
 	for (size_t i = 0; i < l->n_groups; i++)
 		free(l->groups[i].allocs);
 	free(l->groups);

@@ -335,7 +335,7 @@ nomad_stop(struct nomad *n, const char *job, bool purge, struct err *e)
 }
 
 int
-nomad_list(struct nomad *n, const char *prefix, json_t **ret_stubs, uint64_t *ret_index, struct err *e)
+nomad_list(struct nomad *n, const char *prefix, json_t **ret_entries, uint64_t *ret_index, struct err *e)
 {
 	json_t *all = json_array();
 	struct buf query = buf_make(4096);
@@ -368,7 +368,7 @@ nomad_list(struct nomad *n, const char *prefix, json_t **ret_stubs, uint64_t *re
 	} while (n->next_token[0] != '\0');
 	buf_release(&query);
 	if (rc == 0)
-		*ret_stubs = all;
+		*ret_entries = all;
 	else
 		json_decref(all);
 	return rc;

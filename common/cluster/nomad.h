@@ -46,9 +46,9 @@ int nomad_dispatch(struct nomad *n, const char *parent, const char *token, const
 /* Stops (purge false) or purges a job. An unknown job is fine. */
 int nomad_stop(struct nomad *n, const char *job, bool purge, struct err *e);
 
-/* All jobs whose id begins with prefix, parents and children, as stubs with Meta (new reference, array; pages are joined);
+/* All jobs whose id begins with prefix, parents and children, as entries of a listing, with Meta (new reference, array; pages are joined);
  * *ret_index is X-Nomad-Index of the first page. */
-int nomad_list(struct nomad *n, const char *prefix, json_t **ret_stubs, uint64_t *ret_index, struct err *e);
+int nomad_list(struct nomad *n, const char *prefix, json_t **ret_entries, uint64_t *ret_index, struct err *e);
 
 /* Allocations (with task states) of one job; evaluations of one job. New references, arrays. */
 int nomad_job_allocs(struct nomad *n, const char *job, json_t **ret_allocs, struct err *e);

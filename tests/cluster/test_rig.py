@@ -135,7 +135,7 @@ def test_second_client_can_be_lost(rig):
     wait.until("the server to see that it is gone", lambda: client.node_status() in ("down", "disconnected"), 30)
     client.start()
     rig.remove_client(client)
-    assert [stub["Name"] for stub in rig.nomad.get("/v1/nodes")] == [rig.client.name]
+    assert [entry["Name"] for entry in rig.nomad.get("/v1/nodes")] == [rig.client.name]
     assert all(server.alive() for server in rig.servers())
 
 

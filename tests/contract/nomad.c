@@ -241,14 +241,14 @@ bed_new(const char *vertical)
 static void
 stop_children(const struct bed *b)
 {
-	json_t *stubs = NULL, *stub;
+	json_t *entries = NULL, *entry;
 	uint64_t index;
 	size_t i;
 
-	assert_int_equal(nomad_list(operator, b->prefix, &stubs, &index, NULL), 0);
-	json_array_foreach(stubs, i, stub)
-		assert_int_equal(nomad_stop(operator, json_string_value(json_object_get(stub, "ID")), true, NULL), 0);
-	json_decref(stubs);
+	assert_int_equal(nomad_list(operator, b->prefix, &entries, &index, NULL), 0);
+	json_array_foreach(entries, i, entry)
+		assert_int_equal(nomad_stop(operator, json_string_value(json_object_get(entry, "ID")), true, NULL), 0);
+	json_decref(entries);
 }
 
 static void

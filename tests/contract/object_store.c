@@ -754,56 +754,9 @@ static const struct CMUnitTest both_tests[] = {
 	cmocka_unit_test(long_lists_are_paged), cmocka_unit_test(copies_take_bytes_and_metadata),
 };
 
-static int
-run_dir(void)
-{
-	struct err e;
-	int failed = 1;
-
-	if (file_temp_dir("drover-store", store_path, sizeof(store_path), &e) == 0 &&
-	    (store = store_dir_new(store_path, &e)) != NULL && store_ensure_bucket(store, BUCKET, &e) == 0) {
-		failed = cmocka_run_group_tests_name("object store, directory", both_tests, NULL, NULL);
-		failed += cmocka_run_group_tests_name("directory only", dir_tests, NULL, NULL);
-	}
-	store_free(store);
-	file_remove_tree(AT_FDCWD, store_path, NULL);
-	return failed;
-}
-
-static int
-run_s3(const struct s3_program *program)
-{
-	struct store_s3_config c;
-	struct err e = {.code = 0};
-	int failed = 1;
-
-	if (!server_start(&server, program))
-		return 1;
-	endpoint.url = server.url;
-	c = s3_config();
-	store = store_s3_new(&c, &e);
-	if (store == NULL || !server_wait(&server, store) || store_ensure_bucket(store, BUCKET, &e) != 0) {
-		fprintf(stderr, "%s in %s: %s\n", program->name, server.dir, e.msg);
-	} else {
-		failed = cmocka_run_group_tests_name("object store, S3", both_tests, NULL, NULL);
-		failed += cmocka_run_group_tests_name("S3 only", s3_tests, NULL, NULL);
-	}
-	store_free(store);
-	server_end(&server);
-	return failed;
-}
-
 int
 main(void)
 {
-	const char *only = getenv("DROVER_STORE");
-	int failed = 0;
-
-	if (only == NULL || strcmp(only, "dir") == 0)
-		failed += run_dir();
-	if (only == NULL || strcmp(only, "s3") == 0)
-		failed += run_s3(&minio_program);
-	if (only == NULL || strcmp(only, "versitygw") == 0)
-		failed += run_s3(&versitygw_program);
-	return failed != 0;
+	return run_suite(&(const struct suite){"object store", both_tests, dir_tests, s3_tests, sizeof(both_tests) / sizeof(both_tests[0]),
+	    sizeof(dir_tests) / sizeof(dir_tests[0]), sizeof(s3_tests) / sizeof(s3_tests[0])});
 }

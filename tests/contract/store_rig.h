@@ -1,4 +1,4 @@
-/* store_rig.h - the store under test, and objects whose bytes follow from their offsets. For object_store.c alone. */
+/* store_rig.h - the store under test, one backend after the other, and objects whose bytes follow from their offsets. */
 #ifndef TESTS_CONTRACT_STORE_RIG_H
 #define TESTS_CONTRACT_STORE_RIG_H
 
@@ -20,19 +20,19 @@ static struct s3_server server;
 static struct one_endpoint endpoint;
 static char store_path[256];
 
-static bool
+static inline bool
 is_s3(void)
 {
 	return strcmp(store->kind, "s3") == 0;
 }
 
-static bool
+static inline bool
 is_versitygw(void)
 {
 	return is_s3() && server.program == &versitygw_program;
 }
 
-static struct store_s3_config
+static inline struct store_s3_config
 s3_config(void)
 {
 	return (struct store_s3_config){.endpoints = {one_pick, one_failed, &endpoint}, .access_key = SERVER_USER,
@@ -47,13 +47,13 @@ struct pattern { /* bytes that depend on their offset; can fail or stop the put 
 	atomic_bool *stop;
 };
 
-static uint8_t
+static inline uint8_t
 pattern_byte(int64_t at, uint8_t seed)
 {
 	return (uint8_t)(at * 31 + (at >> 8) * 7 + (at >> 20) + seed);
 }
 
-static long
+static inline long
 pattern_read(void *arg, void *out, size_t len, struct err *e)
 {
 	struct pattern *p = arg;
@@ -81,7 +81,7 @@ struct check {
 	bool wrong;
 };
 
-static int
+static inline int
 check_write(void *arg, const void *data, size_t len)
 {
 	struct check *c = arg;
@@ -93,7 +93,7 @@ check_write(void *arg, const void *data, size_t len)
 	return 0;
 }
 
-static int
+static inline int
 put_pattern(const char *key, int64_t size, bool say_size, const struct put_options *o, uint8_t seed)
 {
 	struct pattern p = {.size = size, .seed = seed};
@@ -109,7 +109,7 @@ put_pattern(const char *key, int64_t size, bool say_size, const struct put_optio
 	return rc;
 }
 
-static void
+static inline void
 assert_pattern(const char *key, int64_t size, uint8_t seed)
 {
 	struct check c = {.seed = seed};
@@ -121,7 +121,7 @@ assert_pattern(const char *key, int64_t size, uint8_t seed)
 	assert_int_equal(info.size_bytes, size);
 }
 
-static bool
+static inline bool
 is_there(const char *key)
 {
 	struct object_info info;
@@ -131,7 +131,7 @@ is_there(const char *key)
 	return rc == 0;
 }
 
-static int
+static inline int
 count_each(void *arg, const char *key, const struct object_info *info)
 {
 	(void)key, (void)info;
@@ -140,7 +140,7 @@ count_each(void *arg, const char *key, const struct object_info *info)
 }
 
 /* Multipart uploads that nobody finished, as the server sees them. */
-static int
+static inline int
 unfinished_uploads(void)
 {
 	char cmd[700];
@@ -156,6 +156,77 @@ unfinished_uploads(void)
 	assert_int_equal(fscanf(f, "%d", &n), 1);
 	pclose(f);
 	return n;
+}
+
+/* --- one backend after the other --- */
+
+struct suite { /* tests of both backends, and those of one alone (n 0: none) */
+	const char *name;
+	const struct CMUnitTest *both, *dir, *s3;
+	size_t n_both, n_dir, n_s3;
+};
+
+static inline int
+run_groups(const struct suite *s, const char *backend, const struct CMUnitTest *own, size_t n_own)
+{
+	char name[96];
+	int failed;
+
+	(void)snprintf(name, sizeof(name), "%s, %s", s->name, backend);
+	failed = _cmocka_run_group_tests(name, s->both, s->n_both, NULL, NULL);
+	(void)snprintf(name, sizeof(name), "%s alone, %s", s->name, backend);
+	return failed + (n_own > 0 ? _cmocka_run_group_tests(name, own, n_own, NULL, NULL) : 0);
+}
+
+static inline int
+run_dir(const struct suite *s)
+{
+	struct err e;
+	int failed = 1;
+
+	if (file_temp_dir("drover-store", store_path, sizeof(store_path), &e) == 0 &&
+	    (store = store_dir_new(store_path, &e)) != NULL && store_ensure_bucket(store, BUCKET, &e) == 0)
+		failed = run_groups(s, "directory", s->dir, s->n_dir);
+	store_free(store);
+	file_remove_tree(AT_FDCWD, store_path, NULL);
+	return failed;
+}
+
+static inline int
+run_s3(const struct suite *s, const struct s3_program *program)
+{
+	struct store_s3_config c;
+	struct err e = {.code = 0};
+	int failed = 1;
+
+	if (!server_start(&server, program))
+		return 1;
+	endpoint.url = server.url;
+	c = s3_config();
+	store = store_s3_new(&c, &e);
+	if (store == NULL || !server_wait(&server, store) || store_ensure_bucket(store, BUCKET, &e) != 0)
+		fprintf(stderr, "%s in %s: %s\n", program->name, server.dir, e.msg);
+	else
+		failed = run_groups(s, program->name, s->s3, s->n_s3);
+	store_free(store);
+	server_end(&server);
+	return failed;
+}
+
+/* The suite on all backends, or on the one that DROVER_STORE names (dir, s3, versitygw). Returns main's status. */
+static inline int
+run_suite(const struct suite *s)
+{
+	const char *only = getenv("DROVER_STORE");
+	int failed = 0;
+
+	if (only == NULL || strcmp(only, "dir") == 0)
+		failed += run_dir(s);
+	if (only == NULL || strcmp(only, "s3") == 0)
+		failed += run_s3(s, &minio_program);
+	if (only == NULL || strcmp(only, "versitygw") == 0)
+		failed += run_s3(s, &versitygw_program);
+	return failed != 0;
 }
 
 #endif

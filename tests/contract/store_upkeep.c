@@ -1,29 +1,10 @@
 /* What keeps a store in order, held against a directory, a real MinIO and a real versitygw.
  * DROVER_STORE=dir, =s3 or =versitygw runs it on one of them only. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "s3_server.h"
 #include "storage/store_s3.h"
 #include "storage/store_upkeep.h"
+#include "store_rig.h"
 
-#define BUCKET "upkeep"
 #define HOUR_MS (3600 * INT64_C(1000))
-
-static struct object_store *store;
-static struct s3_server server;
-static struct one_endpoint endpoint;
-static char store_path[256];
-
-static bool
-is_s3(void)
-{
-	return strcmp(store->kind, "s3") == 0;
-}
 
 static bool
 is_minio(void)
@@ -284,53 +265,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(servers_are_probed_and_nothing_is_left),
 };
 
-static int
-run_dir(void)
-{
-	struct err e;
-	int failed = 1;
-
-	if (file_temp_dir("drover-upkeep", store_path, sizeof(store_path), &e) == 0 &&
-	    (store = store_dir_new(store_path, &e)) != NULL && store_ensure_bucket(store, BUCKET, &e) == 0)
-		failed = cmocka_run_group_tests_name("upkeep, directory", tests, NULL, NULL);
-	store_free(store);
-	file_remove_tree(AT_FDCWD, store_path, NULL);
-	return failed;
-}
-
-static int
-run_s3(const struct s3_program *program)
-{
-	struct store_s3_config c;
-	struct err e = {.code = 0};
-	int failed = 1;
-
-	if (!server_start(&server, program))
-		return 1;
-	endpoint.url = server.url;
-	c = (struct store_s3_config){.endpoints = {one_pick, one_failed, &endpoint}, .access_key = SERVER_USER,
-	    .secret_key = server.password, .retry_budget_ms = 5000};
-	store = store_s3_new(&c, &e);
-	if (store == NULL || !server_wait(&server, store) || store_ensure_bucket(store, BUCKET, &e) != 0)
-		fprintf(stderr, "%s in %s: %s\n", program->name, server.dir, e.msg);
-	else
-		failed = cmocka_run_group_tests_name(program->name, tests, NULL, NULL);
-	store_free(store);
-	server_end(&server);
-	return failed;
-}
-
 int
 main(void)
 {
-	const char *only = getenv("DROVER_STORE");
-	int failed = 0;
-
-	if (only == NULL || strcmp(only, "dir") == 0)
-		failed += run_dir();
-	if (only == NULL || strcmp(only, "s3") == 0)
-		failed += run_s3(&minio_program);
-	if (only == NULL || strcmp(only, "versitygw") == 0)
-		failed += run_s3(&versitygw_program);
-	return failed != 0;
+	return run_suite(&(const struct suite){.name = "upkeep", .both = tests, .n_both = sizeof(tests) / sizeof(tests[0])});
 }

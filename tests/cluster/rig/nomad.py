@@ -160,9 +160,9 @@ class Nomad(Server):
 
     def node(self):
         """This client's node as the server sees it; LookupError while it is not registered."""
-        for stub in self.server.get("/v1/nodes"):
-            if stub["Name"] == self.name:
-                return self.server.get(f"/v1/node/{stub['ID']}")
+        for entry in self.server.get("/v1/nodes"):
+            if entry["Name"] == self.name:
+                return self.server.get(f"/v1/node/{entry['ID']}")
         raise LookupError(f"no node {self.name}")
 
     def node_status(self):
