@@ -221,6 +221,8 @@ write_run(struct world *w, const struct run_row *next)
 		check_handed_back(w, &have->row);
 	if (next->fence.seq > w->max_seq)
 		w->max_seq = next->fence.seq;
+	if (!fence_equal(next->accepted, have->row.accepted))
+		have->accepted[have->n_accepted++ % ACCEPTED_KEPT] = next->accepted;
 	have->row = *next;
 	have->written_ms = w->mono_ms;
 	sim_log(w, "ledger: %s %s attempt %u fence %llu-%llu worker %s failures %u crashes %u: %s", next->id, run_state_word(next->state),

@@ -62,6 +62,15 @@ check_lease(struct world *w, const struct lease *l)
 		sim_fail(w, "lease of %s with another run's spec", l->run);
 }
 
+static bool
+was_accepted(const struct ledger_run *r, struct fence fence)
+{
+	for (size_t i = 0; i < r->n_accepted && i < ACCEPTED_KEPT; i++)
+		if (fence_equal(r->accepted[i], fence))
+			return true;
+	return false;
+}
+
 /* An acknowledged report has ended its attempt; the outcome is the reported one or a cancel that came first. */
 static void
 check_report(struct world *w, const struct call *k, const struct answer *a)
@@ -72,6 +81,9 @@ check_report(struct world *w, const struct call *k, const struct answer *a)
 		sim_fail(w, "a report of %s was accepted, and is refused when it is repeated", k->held.run);
 	if (r != NULL && a->err.code == 0 && fence_equal(r->row.fence, k->held.fence) && !fence_equal(r->row.accepted, k->held.fence))
 		sim_fail(w, "a report of %s is acknowledged, and the ledger does not say so", k->held.run);
+	/* Whoever reported for an attempt that had ended otherwise must not hear that it counted. */
+	if (r != NULL && a->err.code == 0 && !was_accepted(r, k->held.fence))
+		sim_fail(w, "a report of %s is acknowledged under a fence that was never accepted", k->held.run);
 	if (a->err.code != 0 || k->who < 0 || r == NULL || !fence_equal(r->row.fence, k->held.fence))
 		return;
 	if (r->row.state == RUN_RUNNING || r->row.state == RUN_CANCELING)

@@ -50,10 +50,14 @@ struct client_run { /* a run as the outside sees it */
 	uint64_t caller, cancel_caller;
 };
 
+#define ACCEPTED_KEPT 64
+
 struct ledger_run {
 	struct run_row row;
 	char spec[64];
 	int64_t written_ms;
+	struct fence accepted[ACCEPTED_KEPT]; /* of which reports were accepted, the latest ones at n_accepted - 1 modulo the size */
+	size_t n_accepted;
 };
 
 struct child {

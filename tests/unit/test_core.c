@@ -212,6 +212,28 @@ a_silent_worker_loses_its_lease_and_the_stale_report_is_refused(void **state)
 	assert_int_equal(state_of(r, A), RUN_QUEUED);
 }
 
+/* Also while somebody else is at it: the outcome is that of the attempt which holds the lease. */
+static void
+a_stale_report_does_not_end_another_attempt(void **state)
+{
+	struct rig *r = *state;
+	struct fence old;
+
+	rig_submit(r, A, 0);
+	rig_register(r, "w", 1, "", 0);
+	takes(r, "w", A);
+	old = rig_run(r, A)->fence;
+	rig_advance(r, RIG_TTL_MS);
+	rig_register(r, "v", 1, "", 0);
+	rig_advance(r, r->config.backoff_cap_ms);
+	takes(r, "v", A);
+	assert_int_equal(rig_code(r, rig_report_as(r, "w", A, old, RUN_FAILED, FAIL_TOOL)), ERR_CONFLICT);
+	assert_int_equal(rig_code(r, rig_report_as(r, "v", A, old, RUN_COMPLETED, FAIL_NONE)), ERR_CONFLICT);
+	assert_int_equal(state_of(r, A), RUN_RUNNING);
+	assert_int_equal(rig_code(r, rig_report(r, A, RUN_COMPLETED, FAIL_NONE)), 0);
+	assert_int_equal(state_of(r, A), RUN_COMPLETED);
+}
+
 static void
 a_cancel_reaches_the_worker_by_its_beat(void **state)
 {
@@ -631,6 +653,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(nothing_is_said_before_an_unknown_commit_was_read_back, embedded, end),
 		cmocka_unit_test_setup_teardown(a_lease_whose_answer_got_lost_is_offered_again, embedded, end),
 		cmocka_unit_test_setup_teardown(a_silent_worker_loses_its_lease_and_the_stale_report_is_refused, embedded, end),
+		cmocka_unit_test_setup_teardown(a_stale_report_does_not_end_another_attempt, embedded, end),
 		cmocka_unit_test_setup_teardown(a_cancel_reaches_the_worker_by_its_beat, embedded, end),
 		cmocka_unit_test_setup_teardown(a_repeated_report_is_accepted_even_after_a_restart, embedded, end),
 		cmocka_unit_test_setup_teardown(an_attempt_that_was_lost_was_not_accepted, embedded, end),
