@@ -1,0 +1,28 @@
+"""kill -9 of a worker at each step of publishing: the run has one outcome, its own findings, and they are whole."""
+
+import pytest
+from rig import wait
+from rig.drover import FINAL, Drover
+from rig.toolbox import REPORT
+
+QUICK = {"LEASE_TTL": "2s", "BACKOFF_BASE": "10ms", "BACKOFF_CAP": "100ms"}
+
+
+@pytest.mark.parametrize("step", ["worker.publish", "worker.before_manifest", "worker.before_report", "worker.after_report"])
+def test_worker_dies_while_it_publishes(embedded_rig, toolbox, step):
+    toolbox.add("finds", 'echo kept > "$OUT/kept.txt"; ' + REPORT, artifacts=["kept.txt"])
+    drover = Drover(embedded_rig, toolbox, QUICK).start()
+    try:
+        first = drover.add_worker("story", DROVER_FAULT=step)
+        run = drover.submit("finds")
+        wait.until(f"the worker to die at {step}", lambda: not first.alive(), 30)
+        assert first.process.wait() == -9
+        drover.add_worker("story")
+        ended = drover.wait_run(run["id"], "completed", timeout_s=60)
+        assert [m["state"] for m in drover.run(run["id"])["history"] if m["state"] in FINAL] == ["completed"]
+        # What was whole before the death is taken; what was not is made again by another attempt.
+        assert ended["attempt"] == (2 if step in ("worker.publish", "worker.before_manifest") else 1)
+        assert drover.findings(run["id"])["runs"][0]["results"][0]["ruleId"] == "planted"
+        assert drover.artifact(run["id"], "artifacts/kept.txt") == b"kept\n"
+    finally:
+        drover.close()
