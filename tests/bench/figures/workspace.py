@@ -56,6 +56,7 @@ def file_system(world, kind):
             run("umount", at)
     finally:
         os.unlink(image)
+        os.rmdir(at)
 
 
 class Workspaces:
