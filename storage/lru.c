@@ -6,11 +6,11 @@ at_least(int64_t a, int64_t b)
 	return a > b ? a : b;
 }
 
-/* How much is missing of a floor. free may be INT64_MAX. */
+/* How much is missing of a floor. INT64_MAX free: nobody counts; need is below 0 where an entry becomes smaller. */
 static int64_t
 below_floor(int64_t free, int64_t floor, int64_t need)
 {
-	return free < floor ? floor - free + need : at_least(0, need - (free - floor));
+	return free == INT64_MAX ? 0 : at_least(0, floor - free + need);
 }
 
 struct lru_lack

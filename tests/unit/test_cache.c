@@ -537,6 +537,9 @@ lack_is_what_marks_and_floors_ask_for(void **state)
 		{{100, 1000, INT64_MAX, 400, 4, 8}, 0, 5, false, {0, 9}},
 		{{900, 1000, INT64_MAX, 0, INT64_MAX, 0}, 10, 0, true, {60, 0}},
 		{{100, 1000, INT64_MAX, 0, INT64_MAX, 0}, 10, 0, true, {10, 0}},       /* the disk was full all the same */
+		{{100, 1000, INT64_MAX, 0, INT64_MAX, 0}, -50, -50, false, {0, 0}},    /* made again, smaller: no floor to count from */
+		{{100, 1000, 300, 400, 4, 8}, -150, -5, false, {0, 0}},                /* what it gives back is enough */
+		{{100, 1000, 300, 400, 4, 8}, -50, -2, false, {50, 2}},
 	};
 
 	(void)state;
