@@ -24,6 +24,7 @@
 #define EXTRA_ZIP64 1u
 #define HOST_UNIX 3
 #define EXTRA_UNICODE_PATH 0x7075u
+#define UNICODE_NAME_AT 5 /* in that field, behind a version and the old name's CRC */
 
 struct extra { /* a field of an entry's extra data */
 	const unsigned char *p;
@@ -204,9 +205,10 @@ names_agree(const unsigned char *name, size_t len, const struct member *central,
 	memcpy(text, name, len);
 	text[len] = '\0';
 	if (!extract_utf8_valid(text))
-		return same_bytes(u, local->unicode_path) && memchr(u.p, '\0', u.len) == NULL;
+		return u.len > UNICODE_NAME_AT && same_bytes(u, local->unicode_path) &&
+		    memchr(u.p + UNICODE_NAME_AT, '\0', u.len - UNICODE_NAME_AT) == NULL;
 	for (int i = 0; i < 2; i++, u = local->unicode_path)
-		if (u.p != NULL && (u.len < 5 || u.len - 5 != len || memcmp(u.p + 5, name, len) != 0))
+		if (u.p != NULL && (u.len < UNICODE_NAME_AT || u.len - UNICODE_NAME_AT != len || memcmp(u.p + UNICODE_NAME_AT, name, len) != 0))
 			return false;
 	return true;
 }
@@ -405,9 +407,10 @@ extract_zip_next(struct extract_zip *z, const char *theirs)
 	memcpy(z->name, s->central + CENTRAL_BYTES, len);
 	z->name[len] = '\0';
 	/* Two headers may agree on a name in an old character set, and on what it is in Unicode. */
-	if (!extract_utf8_valid(z->name) && s->unicode_path.len > 5 && s->unicode_path.len - 5 <= EXTRACT_PATH_MAX) {
-		len = s->unicode_path.len - 5;
-		memcpy(z->name, s->unicode_path.p + 5, len);
+	if (!extract_utf8_valid(z->name) && s->unicode_path.len > UNICODE_NAME_AT &&
+	    s->unicode_path.len - UNICODE_NAME_AT <= EXTRACT_PATH_MAX) {
+		len = s->unicode_path.len - UNICODE_NAME_AT;
+		memcpy(z->name, s->unicode_path.p + UNICODE_NAME_AT, len);
 		z->name[len] = '\0';
 	}
 	/* Old tools of Windows write backslashes; elsewhere they are part of a name. */

@@ -61,6 +61,11 @@ case("zip_encrypted_aes", "invalid", "encrypted")(lambda: raw_zip(Member(data=LO
 CAFE = "caf\u00e9".encode()
 OLD = b"caf\x82"  # code page 437
 case("zip_unicode_path", "ok", tree={"caf\u00e9": b"x"})(lambda: raw_zip(Member(OLD, extra=unicode_path(CAFE, OLD))))
+# A checksum of the old name stands before the new one, and may well hold a zero byte.
+ZERO = next(name for name in (b"caf\xe9 %d" % i for i in range(10000)) if b"\0" in struct.pack("<I", zlib.crc32(name)))
+case("zip_unicode_path_zero_in_checksum", "ok", tree={ZERO.decode("latin-1"): b"x"})(
+    lambda: raw_zip(Member(ZERO, extra=unicode_path(ZERO.decode("latin-1").encode(), ZERO)))
+)
 case("zip_unicode_path_same", "ok", tree={"f": b"x"})(lambda: raw_zip(Member(b"f", extra=unicode_path(b"f", b"f"))))
 case("zip_unicode_path_other", "invalid", "names")(lambda: raw_zip(Member(b"f", extra=unicode_path(b"../evil", b"f"))))
 case("zip_unicode_path_local_alone", "invalid", "names")(
@@ -71,6 +76,7 @@ case("zip_unicode_path_differs", "invalid", "names")(
     lambda: raw_zip(Member(OLD, extra=unicode_path(CAFE, OLD), local_extra=unicode_path(b"../evil", OLD)))
 )
 case("zip_unicode_path_nul", "invalid")(lambda: raw_zip(Member(OLD, extra=unicode_path(b"good\0../evil", OLD))))
+case("zip_unicode_path_empty", "invalid")(lambda: raw_zip(Member(OLD, local_extra=struct.pack("<HH", 0x7075, 0))))
 case("zip_unicode_path_short", "invalid")(lambda: raw_zip(Member(OLD, extra=struct.pack("<HHH", 0x7075, 2, 1))))
 case("zip_utf8_flag", "ok", tree={"caf\u00e9": b"x"})(lambda: raw_zip(Member(CAFE, flags=0x800)))
 case("zip_utf8_flag_lies", "invalid", "UTF-8")(lambda: raw_zip(Member(OLD, flags=0x800)))
