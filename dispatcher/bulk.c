@@ -106,10 +106,9 @@ static void
 cancel_begin(struct item *i, const struct ledger_run *run)
 {
 	struct call *c = i->call;
-	const char *reason = i->bulk->reason;
 	char who[REASON_MAX];
 
-	snprintf(who, sizeof(who), "%s%s%.200s", c->who.name, reason != NULL ? ": " : "", reason != NULL ? reason : "");
+	cancel_words(c, i->bulk->reason, who);
 	core_cancel(c->d->core, clock_now(), call_core(c, canceled), run->row.id, who);
 	dispatcher_pump(c->d);
 }

@@ -425,3 +425,30 @@ json_time(int64_t real_ms)
 
 	return real_ms == 0 ? json_null() : json_string(clock_text(real_ms, text));
 }
+
+json_t *
+json_text(const char *s)
+{
+	json_t *v = json_string(s);
+	char *copy;
+	size_t len;
+
+	if (v != NULL)
+		return v;
+	copy = xstrdup(s);
+	for (char *p = copy; *p != '\0'; p += len) {
+		unsigned char lead = (unsigned char)*p;
+		json_t *one;
+
+		len = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+		one = strnlen(p, len) == len ? json_stringn(p, len) : NULL;
+		if (one == NULL) {
+			*p = '?';
+			len = 1;
+		}
+		json_decref(one);
+	}
+	v = json_string(copy);
+	free(copy);
+	return v;
+}

@@ -94,4 +94,8 @@ int call_id(const struct call *c, const char *param, const char **ret, struct er
 /* Time as text, null for 0. */
 json_t *json_time(int64_t real_ms);
 
+/* A text that was made by cutting others or that a server said: bytes that are not UTF-8 become '?'. json_string and "s" of
+ * json_pack refuse such a text, and with it the whole answer. */
+json_t *json_text(const char *s);
+
 #endif

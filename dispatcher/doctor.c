@@ -26,15 +26,11 @@ doctor_say(struct doctor *h, const char *check, const char *bucket, enum doctor_
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	/* What a server said is in it, and may be cut within a character: JSON takes plain text only. */
-	for (char *p = text; *p != '\0'; p++)
-		if (*p < ' ' || *p > '~')
-			*p = '?';
 	h->findings += state == DOCTOR_FINDING;
 	h->repaired += state == DOCTOR_REPAIRED;
 	h->incomplete |= state == DOCTOR_SKIPPED;
-	json_array_append_new(h->checks, json_pack("{s:s, s:s, s:s, s:s, s:s}", "check", check, "bucket", bucket, "state", words[state],
-	    "text", text, "hint", hint != NULL ? hint : ""));
+	json_array_append_new(h->checks, json_pack("{s:s, s:s, s:s, s:o, s:s}", "check", check, "bucket", bucket, "state", words[state],
+	    "text", json_text(text), "hint", hint != NULL ? hint : ""));
 }
 
 static void

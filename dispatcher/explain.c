@@ -6,7 +6,6 @@
 
 #include "base/mem.h"
 #include "base/num.h"
-#include "dispatcher/cluster.h"
 #include "dispatcher/fleet.h"
 #include "dispatcher/pauses.h"
 #include "dispatcher/query.h"
@@ -75,16 +74,6 @@ workers_json(struct dispatcher *d, const struct run_row *row)
 	return list;
 }
 
-static json_t *
-nomad_json(const struct dispatcher *d)
-{
-	const char *state = d->cluster == NULL ? "off" : cluster_state(d->cluster);
-	bool up = strcmp(state, "ok") == 0;
-
-	return json_pack("{s:s, s:s}", "state", d->cluster == NULL ? "off" : up ? "ok" : "away", "reason",
-	    up || d->cluster == NULL ? "" : state);
-}
-
 /* --- in words --- */
 
 static void
@@ -146,8 +135,8 @@ found(struct call *c)
 		say_queued(&row, &wait, summary, sizeof(summary));
 	else
 		say_running(&row, &l->run, summary, sizeof(summary));
-	o = json_pack("{s:s, s:s, s:s, s:o, s:o, s:O}", "run", row.id, "state", run_state_word(row.state), "summary", summary, "waiting",
-	    row.state == RUN_QUEUED ? wait_json(&wait) : json_null(), "not_before", json_time(row.not_before_real_ms), "history",
+	o = json_pack("{s:s, s:s, s:o, s:o, s:o, s:O}", "run", row.id, "state", run_state_word(row.state), "summary", json_text(summary),
+	    "waiting", row.state == RUN_QUEUED ? wait_json(&wait) : json_null(), "not_before", json_time(row.not_before_real_ms), "history",
 	    l->history);
 	if (!run_state_final(row.state)) {
 		json_object_set_new(o, "lane", lane_json(d, &row));

@@ -32,9 +32,10 @@ health_show(struct http_req *r, void *ctx)
 	fine = accepts && d->store_up && lifecycle[0] == '\0' && (d->cluster == NULL || strcmp(nomad, "ok") == 0) &&
 	    (strcmp(toolbox, "ok") == 0 || strcmp(toolbox, "off") == 0);
 
-	call_reply(c, accepts ? 200 : 503, json_pack("{s:s, s:s, s:I, s:{s:s, s:s, s:s, s:s, s:s}}", "status", fine ? "ok" : "degraded",
-	    "version", DROVER_VERSION, "epoch", (json_int_t)d->ledger->epoch, "components", "ledger", ledger, "store", store,
-	    "nomad", nomad, "toolbox", toolbox, "lifecycle", lifecycle[0] == '\0' ? "ok" : lifecycle));
+	call_reply(c, accepts ? 200 : 503, json_pack("{s:s, s:s, s:I, s:{s:o, s:o, s:o, s:o, s:o}}", "status", fine ? "ok" : "degraded",
+	    "version", DROVER_VERSION, "epoch", (json_int_t)d->ledger->epoch, "components", "ledger", json_text(ledger), "store",
+	    json_text(store), "nomad", json_text(nomad), "toolbox", json_text(toolbox), "lifecycle",
+	    json_text(lifecycle[0] == '\0' ? "ok" : lifecycle)));
 }
 
 /* Gauges are set when they are read: the core keeps the numbers anyway. */

@@ -23,8 +23,8 @@ pausing_release(void *data)
 static json_t *
 pause_json(const struct pause_row *row)
 {
-	return json_pack("{s:s, s:s, s:s, s:s, s:o}", "kind", kinds[row->kind], "name", row->name, "by", row->who, "reason", row->reason,
-	    "since", json_time(row->since_real_ms));
+	return json_pack("{s:s, s:s, s:o, s:o, s:o}", "kind", kinds[row->kind], "name", row->name, "by", json_text(row->who), "reason",
+	    json_text(row->reason), "since", json_time(row->since_real_ms));
 }
 
 static void

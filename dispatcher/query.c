@@ -30,8 +30,8 @@ add_moment(void *arg, const struct ledger_moment *m)
 {
 	char at[CLOCK_TEXT_LEN];
 
-	json_array_append_new(arg, json_pack("{s:s, s:s, s:i, s:s}", "at", clock_text(m->at_real_ms, at), "state",
-	    run_state_word(m->state), "attempt", (int)m->attempt, "reason", m->reason));
+	json_array_append_new(arg, json_pack("{s:s, s:s, s:i, s:o}", "at", clock_text(m->at_real_ms, at), "state",
+	    run_state_word(m->state), "attempt", (int)m->attempt, "reason", json_text(m->reason)));
 	return 0;
 }
 
@@ -285,13 +285,19 @@ cancel_answered(struct call *c, const struct answer *a)
 	query_run(c, cancel_reread);
 }
 
+void
+cancel_words(const struct call *c, const char *reason, char out[REASON_MAX])
+{
+	snprintf(out, REASON_MAX, "%s%s%s", c->who.name, reason != NULL ? ": " : "", reason != NULL ? reason : "");
+}
+
 static void
 cancel_found(struct call *c)
 {
 	struct cancel *k = c->data;
 	char who[REASON_MAX];
 
-	snprintf(who, sizeof(who), "%s%s%.200s", c->who.name, k->reason != NULL ? ": " : "", k->reason != NULL ? k->reason : "");
+	cancel_words(c, k->reason, who);
 	core_cancel(c->d->core, clock_now(), call_core(c, cancel_answered), k->lookup.run.row.id, who);
 	dispatcher_pump(c->d);
 }

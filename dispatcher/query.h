@@ -23,8 +23,14 @@ void run_lookup_release(void *data);
 json_t *depth_json(const struct core_depth *q);
 json_t *request_json(const struct request_row *row);
 
+/* How it stands with Nomad: "ok", "off" (there is none), or "away" and why. */
+json_t *nomad_json(const struct dispatcher *d);
+
 /* The circuit breakers, or only those that are not closed. */
 json_t *breakers_json(const struct core *core, bool tripped);
+
+/* Who cancels, and for what reason (NULL: none given), as the run keeps it. */
+void cancel_words(const struct call *c, const char *reason, char out[REASON_MAX]);
 
 /* Routes. */
 void runs_list(struct http_req *r, void *ctx);

@@ -1,4 +1,5 @@
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "dispatcher/fleet.h"
@@ -77,8 +78,9 @@ add_breaker(void *arg, const struct core_breaker *b)
 	struct breaker_list *l = arg;
 
 	if (!l->tripped || b->state != BREAKER_CLOSED)
-		json_array_append_new(l->list, json_pack("{s:s, s:s, s:s, s:i, s:I, s:s}", "kind", b->kind, "name", b->name, "state",
-		    breaker_state_word(b->state), "failures", (int)b->failures, "until_ms", (json_int_t)b->until_ms, "why", b->why));
+		json_array_append_new(l->list, json_pack("{s:s, s:s, s:s, s:i, s:I, s:o}", "kind", b->kind, "name", b->name, "state",
+		    breaker_state_word(b->state), "failures", (int)b->failures, "until_ms", (json_int_t)b->until_ms, "why",
+		    json_text(b->why)));
 }
 
 json_t *
@@ -98,6 +100,15 @@ breakers_list(struct http_req *r, void *ctx)
 	call_reply_indexed(c, 200, json_pack("{s:o}", "breakers", breakers_json(c->d->core, false)));
 }
 
+json_t *
+nomad_json(const struct dispatcher *d)
+{
+	const char *state = d->cluster == NULL ? "off" : cluster_state(d->cluster);
+	bool up = strcmp(state, "ok") == 0, off = d->cluster == NULL;
+
+	return json_pack("{s:s, s:o}", "state", off || up ? state : "away", "reason", json_text(off || up ? "" : state));
+}
+
 void
 queue_show(struct http_req *r, void *ctx)
 {
@@ -107,16 +118,12 @@ queue_show(struct http_req *r, void *ctx)
 	size_t n = core_depths(d->core, now, NULL, 0);
 	struct core_depth *depths = xcalloc(n + 1, sizeof(*depths));
 	json_t *list = json_array(), *requests = json_array();
-	const char *nomad = d->cluster == NULL ? "off" : cluster_state(d->cluster);
-	bool up = d->cluster != NULL && nomad[0] == 'o' && nomad[1] == 'k' && nomad[2] == '\0';
 
 	n = core_depths(d->core, now, depths, n);
 	for (size_t i = 0; i < n; i++)
 		json_array_append_new(list, depth_json(&depths[i]));
 	core_requests(d->core, add_request, requests);
 	free(depths);
-	call_reply_indexed(c, 200, json_pack("{s:o, s:o, s:o, s:{s:s, s:s}, s:o}", "verticals", list, "paused",
-	    pauses_json(d->core), "breakers", breakers_json(d->core, true), "nomad", "state",
-	    d->cluster == NULL ? "off" : up ? "ok" : "away", "reason", up || d->cluster == NULL ? "" : nomad, "requests",
-	    requests));
+	call_reply_indexed(c, 200, json_pack("{s:o, s:o, s:o, s:o, s:o}", "verticals", list, "paused", pauses_json(d->core), "breakers",
+	    breakers_json(d->core, true), "nomad", nomad_json(d), "requests", requests));
 }

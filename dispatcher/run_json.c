@@ -30,7 +30,7 @@ or_empty(json_t *v)
 json_t *
 wait_json(const struct core_wait *w)
 {
-	json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:s}", "code", w->code, "text", w->text, "position", (json_int_t)w->position,
+	json_t *o = json_pack("{s:s, s:o, s:I, s:I, s:I, s:f, s:s}", "code", w->code, "text", json_text(w->text), "position", (json_int_t)w->position,
 	    "ahead_own", (json_int_t)w->ahead_own, "ahead_others", (json_int_t)w->ahead_others, "share", w->share, "basis", w->basis);
 
 	json_object_set_new(o, "estimate_ms", w->estimate_ms >= 0 ? json_integer(w->estimate_ms) : json_null());
@@ -73,7 +73,7 @@ add_row(json_t *o, const struct ledger_run *r)
 	json_object_set_new(o, "dead", json_boolean(row->dead));
 	json_object_set_new(o, "adopted", json_boolean(row->adopted));
 	json_object_set_new(o, "fail_class", json_string(fail_class_word(row->fail)));
-	json_object_set_new(o, "reason", json_string(row->reason));
+	json_object_set_new(o, "reason", json_text(row->reason));
 	json_object_set_new(o, "priority", json_integer(row->needs.priority));
 	json_object_set_new(o, "timeout_ms", json_integer(row->needs.timeout_ms));
 	json_object_set_new(o, "max_wait_ms", row->needs.max_wait_ms > 0 ? json_integer(row->needs.max_wait_ms) : json_null());

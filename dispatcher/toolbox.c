@@ -596,7 +596,8 @@ toolbox_list_json(const struct toolbox *t)
 		json_array_append_new(workflows, toolbox_workflow_json(all[i]));
 	free(all);
 	for (size_t i = 0; i < t->folder.n_broken; i++)
-		json_array_append_new(broken, json_pack("{s:s, s:s, s:i, s:s}", "name", t->folder.broken[i].name, "file",
-		    t->folder.broken[i].file, "line", t->folder.broken[i].line, "reason", t->folder.broken[i].reason));
+		json_array_append_new(broken, json_pack("{s:o, s:o, s:i, s:o}", "name", json_text(t->folder.broken[i].name), "file",
+		    json_text(t->folder.broken[i].file), "line", t->folder.broken[i].line, "reason",
+		    json_text(t->folder.broken[i].reason)));
 	return json_pack("{s:o, s:o}", "workflows", workflows, "broken", broken);
 }

@@ -156,9 +156,9 @@ event_json(const struct event *ev)
 {
 	char at[CLOCK_TEXT_LEN];
 
-	return json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "index", (json_int_t)ev->index, "at",
+	return json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:i, s:o}", "index", (json_int_t)ev->index, "at",
 	    clock_text(ev->at_real_ms, at), "run", ev->run, "workflow", ev->workflow, "tenant", ev->tenant, "state",
-	    run_state_word(ev->state), "attempt", (int)ev->attempt, "reason", ev->reason);
+	    run_state_word(ev->state), "attempt", (int)ev->attempt, "reason", json_text(ev->reason));
 }
 
 /* Writes one event; false when the queue is full (it is offered again when there is room). */

@@ -1,5 +1,7 @@
 """Why a run waits, runs or has ended, in one answer that a person can act on."""
 
+import json
+
 import pytest
 
 from alone import Dispatcher
@@ -114,3 +116,21 @@ def test_a_breaker_holds_back_what_would_fail_as_well(d):
     d.report(probe)
     assert len(d.lease(free=4, wait_ms=5000).json["leases"]) >= 1
     assert {b["state"] for b in d.call("GET", "/v1/breakers").json["breakers"] if b["kind"] == "vertical"} == {"closed"}
+
+
+@pytest.mark.parametrize("pad", range(5))
+def test_a_text_that_is_cut_within_a_character_is_still_told(d, pad):
+    """Reasons are cut to fit: what is left of the last character must not take the answer, or the dispatcher, with it."""
+    long = "x" * pad + "\u00e4\u20ac" * 60
+    run = d.submit()["id"]
+    assert d.call("PUT", "/v1/pause/tenant/default", {"reason": long}).status == 200
+    assert "paused" in explain(d, run)["summary"]
+    a = d.call("POST", f"/v1/run/{run}/cancel", {"reason": long})
+    assert a.status == 200 and long[:60] in a.json["run"]["reason"]
+    assert long[:60] in explain(d, run)["summary"]
+    assert [m["state"] for m in d.run(run)["history"]] == ["queued", "canceled"]
+    stream = d.connect(timeout=20)
+    stream.request("GET", f"/v1/run/{run}/events")
+    told = [json.loads(line[5:]) for line in stream.getresponse().read().splitlines() if line.startswith(b"data:")]
+    assert long[:60] in told[-1]["reason"]
+    stream.close()
