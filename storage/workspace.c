@@ -295,6 +295,9 @@ make_run(struct workspaces *w, struct workspace *ws, const struct workspace_want
 {
 	int rc;
 
+	/* The run's lock is ours: what lies here is of a worker that died over an earlier attempt, and that no start has swept yet. */
+	if (access(ws->run_dir, F_OK) == 0 && (rc = ending_take(w->ending, ws->run_dir, -1, e)) != 0)
+		return rc;
 	if ((rc = make_dir(ws->run_dir, 0700, geteuid(), getegid(), e)) != 0 || (rc = make_dir(ws->out, 0700, want->uid, want->gid, e)) != 0 ||
 	    (rc = make_dir(ws->scratch, 0700, want->uid, want->gid, e)) != 0)
 		return rc;
