@@ -21,6 +21,8 @@
 #include "storage/cache_parts.h"
 
 #define LOCK_LOOK_MS 20 /* flock cannot be waited for and canceled at the same time */
+#define MARK_BYTES 160 /* four numbers of 20 digits are more than there are */
+#define OBJECT_MAX_BYTES (INT64_C(1) << 50) /* no store takes as much; sums with it do not overflow */
 #define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
 
 static const char *const folders[] = {"objects", "locks", "tmp", "trash"};
@@ -120,38 +122,56 @@ cache_entry_path(const char *name, const char *what, char out[CACHE_NAME_LEN])
 	return out;
 }
 
-bool
-cache_read_mark(struct cache *c, const char *name, struct cache_mark *ret)
+const char *
+cache_tmp_path(const char *name, char out[CACHE_NAME_LEN])
 {
-	char path[CACHE_NAME_LEN];
-	struct buf b = buf_make(192);
+	snprintf(out, CACHE_NAME_LEN, "tmp/%.71s", name);
+	return out;
+}
+
+/* "<boot id> <number> <number> <number>\n", NUL-terminated without its newline. */
+static bool
+parse_mark(char *text, struct cache_mark *ret)
+{
 	int64_t *const numbers[] = {&ret->bytes, &ret->inodes, &ret->apparent_bytes};
-	bool ok = false;
+	char *at = text + CACHE_BOOT_LEN;
+	bool ok = strlen(text) > CACHE_BOOT_LEN && text[CACHE_BOOT_LEN - 1] == ' ';
 
-	if (file_read(c->dir_fd, cache_entry_path(name, "mark", path), &b, NULL) == 0 && b.len > CACHE_BOOT_LEN &&
-	    b.data[CACHE_BOOT_LEN - 1] == ' ' && b.data[b.len - 1] == '\n') {
-		char *at = b.data + CACHE_BOOT_LEN;
+	if (ok)
+		memcpy(ret->boot_id, text, CACHE_BOOT_LEN - 1);
+	ret->boot_id[CACHE_BOOT_LEN - 1] = '\0';
+	for (size_t i = 0; ok && i < 3; i++) {
+		size_t len = strcspn(at, " ");
+		bool last = at[len] == '\0';
 
-		b.data[CACHE_BOOT_LEN - 1] = b.data[b.len - 1] = '\0';
-		memcpy(ret->boot_id, b.data, CACHE_BOOT_LEN);
-		ok = true;
-		for (size_t i = 0; ok && i < 3; i++) {
-			size_t len = strcspn(at, " ");
-			bool last = at[len] == '\0';
-
-			at[len] = '\0';
-			ok = num_int(at, 0, INT64_MAX, numbers[i], NULL) == 0 && last == (i == 2);
-			at += len + !last;
-		}
+		at[len] = '\0';
+		ok = num_int(at, 0, INT64_MAX, numbers[i], NULL) == 0 && last == (i == 2);
+		at += len + !last;
 	}
-	buf_release(&b);
 	return ok;
+}
+
+int
+cache_read_mark(struct cache *c, const char *name, struct cache_mark *ret, struct err *e)
+{
+	char path[CACHE_NAME_LEN], text[MARK_BYTES];
+	int fd = openat(c->dir_fd, cache_entry_path(name, "mark", path), O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? pread(fd, text, sizeof(text), 0) : -1;
+
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+		return err_set(e, ERR_RETRY, "open %s/%s: %s", c->dir, path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0 || text[n - 1] != '\n')
+		return ERR_NOTFOUND;
+	text[n - 1] = '\0';
+	return parse_mark(text, ret) ? 0 : ERR_NOTFOUND;
 }
 
 int
 cache_write_mark(struct cache *c, const char *name, const struct cache_mark *m, struct err *e)
 {
-	char path[CACHE_NAME_LEN], text[160];
+	char path[CACHE_NAME_LEN], text[MARK_BYTES];
 	int len = snprintf(text, sizeof(text), "%.36s %lld %lld %lld\n", m->boot_id, (long long)m->bytes, (long long)m->inodes,
 	    (long long)m->apparent_bytes);
 	int fd, rc;
@@ -168,17 +188,20 @@ cache_write_mark(struct cache *c, const char *name, const struct cache_mark *m, 
 	return rc;
 }
 
-bool
-cache_complete(struct cache *c, const char *name, int64_t size_bytes)
+int
+cache_complete(struct cache *c, const char *name, int64_t size_bytes, struct err *e)
 {
 	char path[CACHE_NAME_LEN];
 	struct cache_mark mark;
 	struct stat st;
 	bool tree = false;
+	int rc = cache_entry_valid(name, &tree) ? cache_read_mark(c, name, &mark, e) : ERR_NOTFOUND;
 
-	return cache_entry_valid(name, &tree) && cache_read_mark(c, name, &mark) && strcmp(mark.boot_id, c->boot_id) == 0 &&
+	if (rc != 0)
+		return rc;
+	return strcmp(mark.boot_id, c->boot_id) == 0 &&
 	    fstatat(c->dir_fd, cache_entry_path(name, "data", path), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    (tree ? S_ISDIR(st.st_mode) : S_ISREG(st.st_mode) && (size_bytes < 0 || st.st_size == size_bytes));
+	    (tree ? S_ISDIR(st.st_mode) : S_ISREG(st.st_mode) && (size_bytes < 0 || st.st_size == size_bytes)) ? 0 : ERR_NOTFOUND;
 }
 
 /* --- the cache --- */
@@ -341,8 +364,8 @@ check_want(const struct cache_want *w, struct err *e)
 {
 	if (!hex_decode(w->sha256, SHA256_LEN, NULL))
 		return err_set(e, ERR_INVALID, "'%.80s' is not a SHA-256 in lower-case hex", w->sha256);
-	if (w->size_bytes < 0)
-		return err_set(e, ERR_INVALID, "the size of the object is negative");
+	if (w->size_bytes < 0 || w->size_bytes > OBJECT_MAX_BYTES)
+		return err_set(e, ERR_INVALID, "the size of the object is out of bounds");
 	return 0;
 }
 
@@ -359,7 +382,8 @@ fill(struct cache *c, const char *name, const struct cache_want *w, bool tree, c
 	e = e != NULL ? e : &own; /* the others want to know it, whoever asked us */
 	if ((rc = flight_board(c, name, w, stop, &f, e)) != 0)
 		return rc;
-	if (!cache_complete(c, name, size_bytes)) {
+	rc = cache_complete(c, name, size_bytes, e);
+	if (rc == ERR_NOTFOUND) {
 		rc = flight_verdict(&f, e);
 		if (rc == 0) {
 			rc = (tree ? cache_fill_tree : cache_fill_blob)(c, name, w, stop, ret_miss, e);
@@ -382,7 +406,7 @@ note_use(struct cache *c, const char *name, enum index_use use)
 		struct cache_mark mark;
 
 		/* Somebody took the index's word from it: the mark knows what it is charged. */
-		if (cache_read_mark(c, name, &mark))
+		if (cache_read_mark(c, name, &mark, NULL) == 0)
 			(void)index_charge(c, name, mark.bytes, mark.inodes, 0, false, NULL);
 		moved = true;
 	}
@@ -405,7 +429,10 @@ cache_pin_entry(struct cache *c, const struct cache_want *w, bool tree, const at
 	fd = cache_lock_entry(c, name, LOCK_SH, stop, e);
 	if (fd < 0)
 		return fd;
-	if (!cache_complete(c, name, tree ? -1 : w->size_bytes) && (rc = fill(c, name, w, tree, stop, &miss, e)) != 0) {
+	rc = cache_complete(c, name, tree ? -1 : w->size_bytes, e);
+	if (rc == ERR_NOTFOUND)
+		rc = fill(c, name, w, tree, stop, &miss, e);
+	if (rc != 0) {
 		close(fd);
 		return rc;
 	}

@@ -45,8 +45,7 @@ discard_entry(struct cache *c, const char *name, struct err *e)
 	fault_point("cache.evicted");
 	if (rc != 0)
 		return rc;
-	snprintf(path, sizeof(path), "tmp/%.71s", name);
-	return cache_discard(c, path, e);
+	return cache_discard(c, cache_tmp_path(name, path), e);
 }
 
 static void
@@ -83,8 +82,7 @@ cache_abandon(struct cache *c, const char *name)
 	char path[CACHE_NAME_LEN];
 	struct cache_measure sum = {0};
 
-	snprintf(path, sizeof(path), "tmp/%.71s", name);
-	(void)cache_discard(c, path, NULL);
+	(void)cache_discard(c, cache_tmp_path(name, path), NULL);
 	/* Published, and failed after that: it may be good, the next one looks. */
 	cache_measure(c, cache_entry_path(name, "", path), &sum);
 	if (sum.inodes > 0)
@@ -127,16 +125,16 @@ sweep_name(struct cache *c, const char *name, void *arg)
 {
 	char path[CACHE_NAME_LEN];
 	struct cache_mark mark;
-	int fd;
+	int fd, rc;
 
 	(void)arg;
 	if (!cache_entry_valid(name, NULL) || (fd = cache_lock(c, name, LOCK_EX, false, NULL, NULL)) < 0)
 		return 0;
-	snprintf(path, sizeof(path), "tmp/%.71s", name);
-	(void)cache_discard(c, path, NULL);
-	if (cache_read_mark(c, name, &mark))
+	(void)cache_discard(c, cache_tmp_path(name, path), NULL);
+	rc = cache_read_mark(c, name, &mark, NULL);
+	if (rc == 0)
 		(void)index_charge(c, name, mark.bytes, mark.inodes, 0, true, NULL);
-	else
+	else if (rc == ERR_NOTFOUND)
 		(void)index_drop(c, name, NULL, NULL);
 	close(fd);
 	return 0;
@@ -304,8 +302,7 @@ allocate(struct cache *c, const char *name, int64_t bytes, struct err *e)
 	char path[CACHE_NAME_LEN];
 	int fd, rc;
 
-	snprintf(path, sizeof(path), "tmp/%.71s", name);
-	if ((rc = cache_discard(c, path, e)) != 0)
+	if ((rc = cache_discard(c, cache_tmp_path(name, path), e)) != 0)
 		return rc;
 	fd = openat(c->dir_fd, path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd >= 0 && (bytes == 0 || fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0 || errno == EOPNOTSUPP || errno == ENOSYS))

@@ -36,7 +36,6 @@
 
 /* --- the bytes --- */
 
-/* Whether what lies at fd is what the entry's name says. ERR_INVALID: it is not, or cannot be read. */
 int
 cache_check_blob(int fd, const char *name, const atomic_bool *stop, struct err *e)
 {
@@ -93,7 +92,7 @@ publish(struct cache *c, const char *name, struct err *e)
 {
 	char entry[CACHE_NAME_LEN], data[CACHE_NAME_LEN], tmp[CACHE_NAME_LEN], group[16];
 
-	snprintf(tmp, sizeof(tmp), "tmp/%s", name);
+	cache_tmp_path(name, tmp);
 	snprintf(group, sizeof(group), "objects/%.2s", name);
 	cache_entry_path(name, "", entry);
 	if ((mkdirat(c->dir_fd, group, 0700) != 0 && errno != EEXIST) || (mkdirat(c->dir_fd, entry, 0700) != 0 && errno != EEXIST))
@@ -200,6 +199,8 @@ keep_blob(struct cache *c, const char *name, const atomic_bool *stop, struct err
 
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return cache_discard(c, cache_entry_path(name, "", path), e);
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+		return err_set(e, ERR_RETRY, "open %s/%s: %s", c->dir, path, strerror(errno)); /* it may well be sound */
 	rc = fd < 0 ? ERR_INVALID : cache_check_blob(fd, name, stop, e);
 	if (fd >= 0)
 		close(fd);
@@ -231,16 +232,16 @@ cache_fill_blob(struct cache *c, const char *name, const struct cache_want *w, c
 
 	/* A file of another size is not what was promised; it was this before it was damaged, or the promise is wrong. */
 	if (fstatat(c->dir_fd, cache_entry_path(name, "data", path), &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-	    st.st_size != w->size_bytes && cache_complete(c, name, -1))
+	    st.st_size != w->size_bytes && cache_complete(c, name, -1, NULL) == 0)
 		(void)unlinkat(c->dir_fd, cache_entry_path(name, "mark", path), 0);
 	rc = keep_blob(c, name, stop, e);
 	if (rc < 0)
 		return rc;
-	if (rc == 1 && cache_complete(c, name, w->size_bytes))
-		return 0;
-	if (rc == 1)
-		return err_set(e, ERR_INVALID, "the object has another size than the %lld bytes that were promised",
+	if (rc == 1) {
+		rc = cache_complete(c, name, w->size_bytes, e);
+		return rc != ERR_NOTFOUND ? rc : err_set(e, ERR_INVALID, "the object has another size than the %lld bytes that were promised",
 		    (long long)w->size_bytes);
+	}
 	*ret_miss = true;
 	rc = fetch_blob(c, name, w, stop, e);
 	/* Bytes that are not the promised ones: once more, they may have been broken on the way. */
@@ -300,7 +301,7 @@ unpack_into(struct cache *c, const char *name, int fd, int64_t blob_bytes, const
 	guess = blob_bytes < GUESS_MAX_BYTES / GUESS_RATIO ? blob_bytes * GUESS_RATIO : GUESS_MAX_BYTES;
 	if ((rc = charge_ahead(&g, guess + GUESS_BYTES, GUESS_INODES, e)) != 0)
 		return rc;
-	snprintf(tmp, sizeof(tmp), "tmp/%s", name);
+	cache_tmp_path(name, tmp);
 	if (mkdirat(c->dir_fd, tmp, 0755) != 0 ||
 	    (dir_fd = openat(c->dir_fd, tmp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0 || fchmod(dir_fd, 0755) != 0 ||
 	    (geteuid() == 0 && fchown(dir_fd, c->config.uid, c->config.gid) != 0))
@@ -320,7 +321,7 @@ unpack(struct cache *c, const char *name, const char *blob, int64_t blob_bytes, 
 
 	if (fd < 0)
 		return err_set(e, ERR_IO, "open %s: %s", blob, strerror(errno));
-	snprintf(tmp, sizeof(tmp), "tmp/%s", name);
+	cache_tmp_path(name, tmp);
 	/* Left by a crash, or by an earlier boot, whose writes may not have reached the disk. */
 	if ((rc = cache_discard(c, tmp, e)) == 0 && (rc = cache_discard(c, cache_entry_path(name, "", path), e)) == 0)
 		rc = unpack_into(c, name, fd, blob_bytes, stop, e);
@@ -372,7 +373,7 @@ cache_fill_tree(struct cache *c, const char *name, const struct cache_want *w, c
 		} else if (rc == ERR_RETRY && !emptied && cache_emergency(c, w->size_bytes, NULL) == 0) {
 			emptied = true; /* the disk got full while unpacking */
 		} else {
-			return rc == ERR_CONFLICT ? ERR_IO : rc;
+			return rc == ERR_CONFLICT ? err_prefix(e, ERR_IO, "twice") : rc;
 		}
 	}
 }

@@ -37,7 +37,7 @@ describe(struct cache *c, const struct index_item *item, struct cache_entry *ent
 	    .in_use = fd < 0, .filling = (item->flags & CACHE_FILLING) != 0, .transient = (item->flags & CACHE_TRANSIENT) != 0};
 	(void)cache_entry_valid(item->name, &entry->tree);
 	memcpy(entry->sha256, item->name, CACHE_SHA_LEN - 1);
-	entry->verified = cache_read_mark(c, item->name, &mark) && strcmp(mark.boot_id, c->boot_id) == 0;
+	entry->verified = cache_read_mark(c, item->name, &mark, NULL) == 0 && strcmp(mark.boot_id, c->boot_id) == 0;
 	if (fd >= 0)
 		close(fd);
 }
@@ -156,7 +156,7 @@ verify_tree(struct cache *c, const char *name)
 	struct cache_mark mark;
 	struct cache_measure sum = {0};
 
-	if (!cache_complete(c, name, -1) || !cache_read_mark(c, name, &mark))
+	if (cache_complete(c, name, -1, NULL) != 0 || cache_read_mark(c, name, &mark, NULL) != 0)
 		return CACHE_SKIPPED;
 	cache_measure(c, cache_entry_path(name, "data", path), &sum);
 	/* The entry's directory and the mark are charged as well. */

@@ -60,6 +60,9 @@ bool cache_entry_valid(const char *name, bool *ret_tree);
 /* Path of an entry's file below the cache directory; what may be "" for the entry's directory itself. Returns out. */
 const char *cache_entry_path(const char *name, const char *what, char out[CACHE_NAME_LEN]);
 
+/* Path of what the entry is made of while it is filled. Returns out. */
+const char *cache_tmp_path(const char *name, char out[CACHE_NAME_LEN]);
+
 /* Takes the lock file `name` below locks/ (LOCK_SH or LOCK_EX). wait: looks again until it gets it or *stop. Returns the
  * descriptor, ERR_CONFLICT (not wait: held by someone else), ERR_CANCELED, ERR_RETRY (no space), ERR_IO. */
 int cache_lock(struct cache *c, const char *name, int how, bool wait, const atomic_bool *stop, struct err *e);
@@ -67,11 +70,13 @@ int cache_lock(struct cache *c, const char *name, int how, bool wait, const atom
 /* The same, waiting; on a full disk one emergency eviction makes room for the lock's file. */
 int cache_lock_entry(struct cache *c, const char *name, int how, const atomic_bool *stop, struct err *e);
 
-/* Whether the entry may be served as it is: a mark of this boot, and data of the right kind (and size, if >= 0). */
-bool cache_complete(struct cache *c, const char *name, int64_t size_bytes);
+/* 0 if the entry may be served as it is: a mark of this boot, and data of the right kind (and size, if >= 0); ERR_NOTFOUND if not (*e
+ * untouched). Where that cannot be told, what cache_read_mark returns: others may be using it, so it must not be made anew. */
+int cache_complete(struct cache *c, const char *name, int64_t size_bytes, struct err *e);
 
-/* Reads and writes the mark. Writing is not durable: a mark that is lost is made again. ERR_RETRY (no space), ERR_IO. */
-bool cache_read_mark(struct cache *c, const char *name, struct cache_mark *ret);
+/* Reads and writes the mark. ERR_NOTFOUND (*e untouched): there is none, or none that makes sense. Writing is not durable: a mark that is lost is made
+ * again. ERR_RETRY (no space, no descriptor left), ERR_IO (writing). */
+int cache_read_mark(struct cache *c, const char *name, struct cache_mark *ret, struct err *e);
 int cache_write_mark(struct cache *c, const char *name, const struct cache_mark *m, struct err *e);
 
 /* Adds up blocks and inodes below the cache's `path`, links once each; nothing there adds nothing. */
@@ -80,7 +85,7 @@ struct cache_measure {
 };
 void cache_measure(struct cache *c, const char *path, struct cache_measure *sum);
 
-/* Whether what can be read at fd is what a blob's name says. ERR_INVALID: it is not, or cannot be read; ERR_CANCELED. */
+/* 0 if what can be read at fd is what a blob's name says. ERR_INVALID: it is not, or cannot be read; ERR_CANCELED. */
 int cache_check_blob(int fd, const char *name, const atomic_bool *stop, struct err *e);
 
 /* Calls each for every name in path (below the cache), "." and ".." left out. A directory that is gone has no names. */

@@ -126,7 +126,7 @@ scan_entry(struct cache *c, const char *name, void *arg)
 	if (fstatat(c->dir_fd, cache_entry_path(name, "mark", path), &st, AT_SYMLINK_NOFOLLOW) == 0)
 		item->used_real_ms = st.st_mtim.tv_sec * 1000LL + st.st_mtim.tv_nsec / 1000000;
 	/* Walking every tree would take as long as making it: what it was measured to be is on its mark. */
-	if (cache_read_mark(c, name, &mark)) {
+	if (cache_read_mark(c, name, &mark, NULL) == 0) {
 		sum.bytes = mark.bytes;
 		sum.inodes = mark.inodes;
 	} else {
@@ -160,9 +160,8 @@ scan_tmp(struct cache *c, const char *name, void *arg)
 	char path[CACHE_NAME_LEN];
 	struct stat st;
 
-	snprintf(path, sizeof(path), "tmp/%.*s", CACHE_ENTRY_LEN, name);
 	if (!cache_entry_valid(name, NULL) || map_get(s->seen, name) != NULL ||
-	    fstatat(c->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) != 0)
+	    fstatat(c->dir_fd, cache_tmp_path(name, path), &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return 0;
 	cache_measure(c, path, &sum);
 	item = add(s, name);

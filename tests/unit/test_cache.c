@@ -1,6 +1,8 @@
 /* The cache as its users see it: filling, one download for many, eviction. */
 #include "cache_rig.h"
 
+#include <sys/resource.h>
+
 /* --- filling --- */
 
 static void
@@ -152,6 +154,10 @@ what_was_not_promised_is_refused(void **state)
 	w.size_bytes += 2;
 	assert_int_equal(cache_get(p->cache, &w, NULL, &pin, &e), ERR_INVALID);
 	w = want(p, 1);
+	w.size_bytes = INT64_MAX; /* sums with it would overflow */
+	assert_int_equal(cache_get(p->cache, &w, NULL, &pin, &e), ERR_INVALID);
+	assert_non_null(strstr(e.msg, "bounds"));
+	w = want(p, 1);
 	w.key = "absent";
 	assert_int_equal(cache_get(p->cache, &w, NULL, &pin, &e), ERR_NOTFOUND);
 	w = want(p, 1);
@@ -163,6 +169,43 @@ what_was_not_promised_is_refused(void **state)
 	assert_int_equal(names_in(p, "tmp"), 0);
 	assert_int_equal(cache_sweep(p->cache, &e), 0);
 	assert_int_equal(names_in(p, "trash"), 0);
+}
+
+/* A process that has no descriptor left sees nothing of an entry, which another run may be using: it is not taken for damaged. */
+static void
+without_descriptors_nothing_is_thrown_away(void **state)
+{
+	struct place *p = *state;
+	struct cache_want w = want(p, 1);
+	struct cache_pin *pin = NULL;
+	struct rlimit before, none;
+	struct cache_stats s;
+	struct err e = {0};
+	char name[CACHE_ENTRY_LEN], mark[160];
+	bool miss = false;
+	int fd, rc;
+
+	assert_int_equal(cache_get(p->cache, &w, NULL, &pin, &e), 0);
+	cache_entry_name(w.sha256, false, name);
+	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = (rlim_t)fd;
+	close(fd);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	rc = cache_complete(p->cache, name, -1, &e);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(rc, ERR_RETRY);
+	snprintf(mark, sizeof(mark), "%.*s/mark", (int)(strrchr(cache_pin_blob(pin), '/') - cache_pin_blob(pin)), cache_pin_blob(pin));
+	assert_int_equal(unlink(mark), 0); /* as of another boot: its bytes have to be looked at */
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	rc = cache_fill_blob(p->cache, name, &w, NULL, &miss, &e);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(rc, ERR_RETRY);
+	assert_int_equal(access(cache_pin_blob(pin), R_OK), 0);
+	cache_stats(p->cache, &s);
+	assert_int_equal(s.damaged, 0);
+	cache_release(pin);
 }
 
 /* --- one download --- */
@@ -559,6 +602,7 @@ main(int argc, char **argv)
 		IN_PLACE(a_tree_is_unpacked_beside_the_blob_in_use),
 		IN_PLACE(a_tree_of_another_boot_is_made_again),
 		IN_PLACE(what_was_not_promised_is_refused),
+		IN_PLACE(without_descriptors_nothing_is_thrown_away),
 		IN_PLACE(many_threads_download_once),
 		IN_PLACE(a_wait_for_another_download_can_be_canceled),
 		IN_PLACE(a_failed_download_fails_all_who_waited),
