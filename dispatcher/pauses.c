@@ -27,19 +27,27 @@ pause_json(const struct pause_row *row)
 	    json_text(row->reason), "since", json_time(row->since_real_ms));
 }
 
+struct pause_list {
+	json_t *list;
+	const char *tenant; /* the only one that is told of; NULL: all */
+};
+
 static void
 add_pause(void *arg, const struct pause_row *row)
 {
-	json_array_append_new(arg, pause_json(row));
+	const struct pause_list *l = arg;
+
+	if (row->kind != PAUSE_TENANT || l->tenant == NULL || strcmp(l->tenant, row->name) == 0)
+		json_array_append_new(l->list, pause_json(row));
 }
 
 json_t *
-pauses_json(const struct core *core)
+pauses_json(const struct call *c)
 {
-	json_t *list = json_array();
+	struct pause_list l = {json_array(), call_tenant(c)};
 
-	core_pauses(core, add_pause, list);
-	return list;
+	core_pauses(c->d->core, add_pause, &l);
+	return l.list;
 }
 
 void
@@ -47,7 +55,7 @@ pauses_list(struct http_req *r, void *ctx)
 {
 	struct call *c = call_new(ctx, r, 0, NULL);
 
-	call_reply_indexed(c, 200, json_pack("{s:o}", "pauses", pauses_json(c->d->core)));
+	call_reply_indexed(c, 200, json_pack("{s:o}", "pauses", pauses_json(c)));
 }
 
 /* The kind and name that the path gives; a vertical that is to be paused must be there. */

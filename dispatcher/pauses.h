@@ -9,7 +9,7 @@ void pauses_list(struct http_req *r, void *ctx);
 void pause_put(struct http_req *r, void *ctx);
 void pause_remove(struct http_req *r, void *ctx);
 
-/* What is paused, as an array. */
-json_t *pauses_json(const struct core *core);
+/* What is paused, as an array: verticals, and of tenants those that the caller may see. */
+json_t *pauses_json(const struct call *c);
 
 #endif

@@ -124,6 +124,6 @@ queue_show(struct http_req *r, void *ctx)
 		json_array_append_new(list, depth_json(&depths[i]));
 	core_requests(d->core, add_request, requests);
 	free(depths);
-	call_reply_indexed(c, 200, json_pack("{s:o, s:o, s:o, s:o, s:o}", "verticals", list, "paused", pauses_json(d->core), "breakers",
+	call_reply_indexed(c, 200, json_pack("{s:o, s:o, s:o, s:o, s:o}", "verticals", list, "paused", pauses_json(c), "breakers",
 	    breakers_json(d->core, true), "nomad", nomad_json(d), "requests", requests));
 }

@@ -199,6 +199,24 @@ def test_what_a_fleet_does_for_others_is_not_told(d, ann, bob):
         assert not any(word in text for word in (run["id"], target["id"], '"red"')), path
 
 
+def test_of_pauses_one_sees_those_of_verticals_and_ones_own(d, ann, bob):
+    run, _ = submit(d, ann)
+    submit(d, bob)
+    for path in ("/v1/pause/tenant/red", "/v1/pause/vertical/python"):
+        assert bob.call("PUT", path, {}).status == 403 and bob.call("DELETE", path).status == 403
+        assert d.call("PUT", path, {"reason": "they did not pay"}).status == 200
+
+    def seen(who, path, key):
+        a = who.get(path).json
+        return sorted(p["name"] for p in (a.get("explain") or a)[key])
+
+    his = bob.get("/v1/runs").json["runs"][0]["id"]
+    for path, key in (("/v1/pauses", "pauses"), ("/v1/queue", "paused")):
+        assert seen(bob, path, key) == ["python"] and seen(ann, path, key) == ["python", "red"] == seen(As(d, "ops"), path, key)
+    assert seen(bob, f"/v1/run/{his}/explain", "paused") == ["python"]
+    assert seen(ann, f"/v1/run/{run['id']}/explain", "paused") == ["python", "red"]
+
+
 @pytest.mark.parametrize("name", [
     "..%2f..%2f..%2fdata%2ftokens.json", "%2e%2e/%2e%2e/targets", "artifacts/..%2f..%2f2/artifacts/a", "/etc/passwd", "%2fetc%2fpasswd",
     "artifacts%00", "artifacts/a%00", "artifacts//a", ".", "..", "artifacts/./a", "artifacts/a/", "%ff%fe", "a" * 600, "manifest.json",
