@@ -378,7 +378,7 @@ by_filter(struct http_req *r, void *ctx, const struct action *action)
 	b->filter.filter.states = b->filter.filter.states == 0 ? action->states : b->filter.filter.states & action->states;
 	b->filter.filter.limit = (size_t)b->limit;
 	b->filter.filter.before = (uint64_t)before;
-	if (b->filter.filter.states == 0) { /* the filter names none that the action is about */
+	if (b->filter.nothing || b->filter.filter.states == 0) { /* the filter names none that the action is about */
 		begin(c);
 		return;
 	}

@@ -193,6 +193,8 @@ list_read(struct dispatcher *d, void *data, struct err *e)
 {
 	struct list *l = data;
 
+	if (l->filter.nothing)
+		return 0;
 	l->runs = xcalloc(l->filter.filter.limit, sizeof(l->runs[0]));
 	return ledger_runs(d->ledger, &l->filter.filter, list_add, l, e);
 }

@@ -81,6 +81,7 @@ run_filter_set(struct run_filter *f, const struct run_filter_texts *t, const cha
 	    (rc = set_time(&f->filter.since_real_ms, "since", t->since, e)) != 0 ||
 	    (rc = set_time(&f->filter.until_real_ms, "until", t->until, e)) != 0 || (rc = set_dead(f, t->dead, e)) != 0)
 		return rc;
+	f->nothing = tenant != NULL && t->tenant != NULL && t->tenant[0] != '\0' && strcmp(t->tenant, tenant) != 0;
 	f->filter.tenant = keep(f, tenant != NULL ? tenant : t->tenant);
 	f->filter.workflow = keep(f, t->workflow);
 	f->filter.vertical = keep(f, t->vertical);

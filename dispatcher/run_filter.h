@@ -10,6 +10,7 @@ struct run_filter {
 	struct ledger_filter filter; /* points into texts */
 	char *texts[RUN_FILTER_TEXTS];
 	size_t n_texts;
+	bool nothing;                /* another tenant's runs are asked for by who sees none of them: the ledger is not to be asked */
 };
 
 struct run_filter_texts { /* as given; NULL and "" are any */
@@ -20,8 +21,8 @@ struct run_filter_texts { /* as given; NULL and "" are any */
 	const char *dead;           /* "true": given up after retries */
 };
 
-/* Fills f (zeroed before; limit and before are left to the caller). tenant: of a caller who sees no other's, else NULL.
- * ERR_INVALID names the text. */
+/* Fills f (zeroed before; limit and before are left to the caller). tenant: of a caller who sees no other's (and whose own runs are
+ * not what another's name means: `nothing`), else NULL. ERR_INVALID names the text. */
 int run_filter_set(struct run_filter *f, const struct run_filter_texts *t, const char *tenant, struct err *e);
 void run_filter_release(struct run_filter *f);
 

@@ -143,6 +143,10 @@ def test_what_is_done_to_many_ends_at_the_tenant(d, ann, bob):
     assert bob.call("POST", f"/v1/run/{hers['id']}/requeue", {}).status == 404
     assert As(d, "eve").call("POST", "/v1/runs/cancel", {"state": "queued"}).status == 403
     assert d.run(hers["id"])["state"] == "queued"
+    # Another tenant's name means nothing to her; least of all her own runs.
+    a = ann.call("POST", "/v1/runs/cancel", {"tenant": "blue"})
+    assert a.status == 200 and a.json["matched"] == 0 and d.run(hers["id"])["state"] == "queued"
+    assert ann.get("/v1/runs?tenant=blue").json["runs"] == [] and len(ann.get("/v1/runs?tenant=red").json["runs"]) == 1
     a = ann.call("POST", "/v1/runs/cancel", {"target": target["id"]})
     assert a.json["done"] == 1
 
