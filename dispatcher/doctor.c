@@ -49,6 +49,10 @@ ran(struct call *c)
 	struct doctor *h = c->data;
 
 	c->d->doctor_busy = false;
+	if (c->rc != 0) { /* it did not begin: nothing was found healthy */
+		call_reply_err(c, &c->err);
+		return;
+	}
 	/* A row is the ledger's: the loop removes it, unless a run needs it or its object came meanwhile. */
 	for (size_t i = 0; h->repair && i < h->n_rows; i++)
 		janitor_drop_row(c->d, &h->rows[i], false);

@@ -76,9 +76,11 @@ submission_go(struct call *c, void (*answered)(struct call *c, const struct answ
 {
 	struct submission *s = c->data;
 	struct core_submission sub = {.not_before_real_ms = s->not_before_real_ms};
-	if (c->d->stopping) {
-		err_set(&c->err, ERR_RETRY, "the dispatcher is stopping");
-		call_reply_err(c, &c->err);
+	struct answer stopping = {.kind = ANS_SUBMIT};
+
+	if (c->d->stopping) { /* by the same way as every other end: it may hold gates, or be a part of something */
+		err_set(&stopping.err, ERR_RETRY, "the dispatcher is stopping");
+		answered(c, &stopping);
 		return;
 	}
 	json_object_set_new(s->spec, "target", json_pack("{s:s, s:s, s:s, s:s, s:I}", "id", s->target.id, "name", name_of(s),

@@ -48,7 +48,7 @@ void submit_run(struct http_req *r, void *ctx);
 /* Checks what was asked against the workflow and fills needs and spec (but the target). ERR_INVALID, ERR_NOTFOUND. */
 int submission_check(struct dispatcher *d, struct submission *s, struct err *e);
 
-/* Adds the target to the spec and gives the submission to the core; answered gets what it says. */
+/* Adds the target to the spec and gives the submission to the core; answered gets what it says, or at once that the dispatcher stops. */
 void submission_go(struct call *c, void (*answered)(struct call *c, const struct answer *a));
 
 /* Frees what a submission owns. */
