@@ -26,7 +26,8 @@ struct leader {
 	char id[NOMAD_LOCK_ID_MAX];    /* "": none; of the pool's thread while `busy` */
 	bool busy, stopping;
 	int rc;
-	struct err err;
+	struct err err;                /* of the pool's thread while `busy` */
+	struct err why;                /* of the loop: what the last turn said */
 	struct loop_timer timer, expiry;
 };
 
@@ -39,7 +40,7 @@ leader_held(const struct leader *l)
 const char *
 leader_why(const struct leader *l)
 {
-	return leader_held(l) ? "" : l->err.msg;
+	return leader_held(l) ? "" : l->why.msg;
 }
 
 /* Tells a change once. */
@@ -89,10 +90,12 @@ turn_done(void *arg, bool began)
 	l->busy = false;
 	if (!began || l->stopping)
 		return;
-	if (l->rc != 0 && l->rc != ERR_CONFLICT)
-		log_warn("lock", "%s", l->err.msg);
+	if (l->rc != 0)
+		l->why = l->err;
 	if (l->rc == ERR_CONFLICT)
-		err_set(&l->err, ERR_CONFLICT, "another autoscaler holds the lock %s", l->path);
+		err_set(&l->why, ERR_CONFLICT, "another autoscaler holds the lock %s", l->path);
+	else if (l->rc != 0)
+		log_warn("lock", "%s", l->why.msg);
 	if (leader_held(l))
 		loop_timer_set(l->loop, &l->expiry, l->until_mono_ms + 1, tell, l);
 	tell(l);

@@ -55,7 +55,8 @@ struct scaler {
 	/* the queue */
 	bool read_busy, queue_known, queue_told;
 	int read_rc;
-	struct err read_err;
+	struct err read_err;             /* of the reader's thread while busy */
+	struct err queue_err;            /* of the last read that failed */
 	uint64_t read_index;
 	struct backlog_snapshot fresh, now; /* fresh: of the reader's thread while busy */
 	int64_t queue_mono_ms;
@@ -64,7 +65,8 @@ struct scaler {
 	size_t n_groups;
 	bool list_busy, nomad_told;
 	int list_rc;
-	struct err list_err;
+	struct err list_err;             /* of the worker's thread while busy */
+	struct err nomad_err;            /* of the last listing that failed */
 	json_t *listed;
 	int64_t list_due_mono_ms;
 	struct decisions decisions;
@@ -127,10 +129,12 @@ read_done(void *arg, bool began)
 			log_info("queue", "the dispatcher answers again");
 		s->queue_told = false;
 		take_snapshot(s, now);
-	} else if (s->read_rc != ERR_CANCELED && !s->queue_told) {
+	} else if (s->read_rc != ERR_CANCELED) {
+		if (!s->queue_told)
+			log_warn("queue", "%s", s->read_err.msg);
 		s->queue_told = true;
+		s->queue_err = s->read_err;
 		s->read_index = 0;
-		log_warn("queue", "%s", s->read_err.msg);
 	}
 	loop_timer_set(s->loop, &s->read_timer, now + (s->read_rc == 0 ? QUEUE_GAP_MS : QUEUE_RETRY_MS), read_queue, s);
 }
@@ -238,9 +242,11 @@ list_done(void *arg, bool began)
 		if (s->nomad_told)
 			log_info("nomad", "answers again");
 		s->nomad_told = false;
-	} else if (began && s->list_rc != ERR_CANCELED && !s->nomad_told) {
+	} else if (began && s->list_rc != ERR_CANCELED) {
+		if (!s->nomad_told)
+			log_warn("nomad", "%s", s->list_err.msg);
 		s->nomad_told = true;
-		log_warn("nomad", "%s", s->list_err.msg);
+		s->nomad_err = s->list_err;
 	}
 	json_decref(s->listed);
 	s->listed = NULL;
@@ -506,8 +512,8 @@ scaler_health(const struct scaler *s, bool *ret_leader, struct err *e)
 {
 	*ret_leader = leader_held(s->leader);
 	if (!s->queue_known || s->queue_told)
-		return err_set(e, ERR_RETRY, "queue: %s", s->read_err.msg[0] != '\0' ? s->read_err.msg : "not read yet");
+		return err_set(e, ERR_RETRY, "queue: %s", s->queue_err.msg[0] != '\0' ? s->queue_err.msg : "not read yet");
 	if (s->nomad_told)
-		return err_set(e, ERR_RETRY, "nomad: %s", s->list_err.msg);
+		return err_set(e, ERR_RETRY, "nomad: %s", s->nomad_err.msg);
 	return 0;
 }
