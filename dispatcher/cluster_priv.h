@@ -117,7 +117,7 @@ void group_id(const struct cluster_config *cfg, const char *vertical, char out[J
 void groups_start(struct cluster *c);
 void groups_free(struct cluster *c);
 
-/* Declares the group of a vertical, with the slots of one of its workers; or that there is none any more. */
+/* Declares the group of a vertical, with the slots of one of its workers. */
 void group_set(struct cluster *c, const struct vertical *v, const char *id);
 
 /* What a look at the job found: its count (-1: there is no such job, or it is stopped) and what is wrong with it ("" nothing). */

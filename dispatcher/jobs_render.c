@@ -172,6 +172,12 @@ job_variables(const struct cluster_config *cfg, const char *hcl, const struct ve
 	return buf_take(&b);
 }
 
+static long long
+whole_s(int64_t ms)
+{
+	return (long long)(ms + 999) / 1000;
+}
+
 char *
 group_variables(const struct cluster_config *cfg, const char *hcl, const struct vertical *v, char digest[65], char spec[65])
 {
@@ -188,7 +194,8 @@ group_variables(const struct cluster_config *cfg, const char *hcl, const struct 
 	/* From here on Nomad changes things in place. */
 	buf_addf(&b, "min = %lld\nmax = %lld\n", (long long)v->warm.min, (long long)v->warm.max);
 	add_text(&b, "strategy", v->warm.strategy);
-	buf_addf(&b, "target = %lld\ndrain_s = %lld\n", (long long)v->warm.target, (long long)(v->warm.drain_ms + 999) / 1000);
+	buf_addf(&b, "target = %lld\ndrain_s = %lld\n", (long long)v->warm.target, whole_s(v->warm.drain_ms));
+	buf_addf(&b, "stabilization_down = \"%llds\"\ncooldown = \"%llds\"\n", whole_s(v->warm.stabilization_ms), whole_s(v->warm.cooldown_ms));
 	digest_of(hcl, &b, digest);
 	add_text(&b, "digest", digest);
 	add_text(&b, "spec", spec);

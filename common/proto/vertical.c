@@ -11,6 +11,7 @@
 #define MiB (1024ll * 1024)
 #define TOOLS_MAX 64
 #define WARM_WORKERS_MAX 1000
+#define DAY_MS (24 * 3600 * 1000ll)
 
 /* Which class's values the nested keys fill. */
 struct class_into {
@@ -176,7 +177,19 @@ take_target(struct meta_doc *d, const char *at, const json_t *v, void *into)
 static int
 take_drain(struct meta_doc *d, const char *at, const json_t *v, void *into)
 {
-	return meta_measure(d, at, v, num_duration, 1000, 24 * 3600 * 1000ll, &((struct vertical_warm *)into)->drain_ms);
+	return meta_measure(d, at, v, num_duration, 1000, DAY_MS, &((struct vertical_warm *)into)->drain_ms);
+}
+
+static int
+take_stabilization(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_measure(d, at, v, num_duration, 0, DAY_MS, &((struct vertical_warm *)into)->stabilization_ms);
+}
+
+static int
+take_cooldown(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	return meta_measure(d, at, v, num_duration, 0, DAY_MS, &((struct vertical_warm *)into)->cooldown_ms);
 }
 
 static int
@@ -184,7 +197,8 @@ take_warm(struct meta_doc *d, const char *at, const json_t *v, void *into)
 {
 	static const struct meta_key keys[] = {{"min", false, take_min}, {"max", false, take_max}, {"count", false, take_count},
 	    {"cpu", false, take_warm_cpu}, {"memory", false, take_warm_memory}, {"strategy", false, take_strategy},
-	    {"target", false, take_target}, {"drain", false, take_drain}};
+	    {"target", false, take_target}, {"drain", false, take_drain}, {"stabilization", false, take_stabilization},
+	    {"cooldown", false, take_cooldown}};
 	struct vertical_warm *w = &((struct vertical *)into)->warm;
 	int rc = meta_object(d, at, v, keys, COUNT(keys), w);
 
@@ -265,7 +279,7 @@ vertical_parse(const char *file, const char *folder_name, const char *text, size
 
 	v->slots = 5;
 	v->window = 8;
-	v->warm = (struct vertical_warm){.max = 20, .target = 10, .drain_ms = 60000};
+	v->warm = (struct vertical_warm){.max = 20, .target = 10, .drain_ms = 60000, .stabilization_ms = 60000};
 	v->driver = xstrdup("docker");
 	v->image = xstrdup("");
 	if (!vertical_name_valid(folder_name)) {

@@ -63,6 +63,8 @@ struct vertical_warm { /* the worker group */
 	char *strategy;                  /* "drover", "target-value", "pass-through" */
 	int64_t target;                  /* target-value: queued and running runs per worker */
 	int64_t drain_ms;                /* drover: a backlog is to be worked off in this time */
+	int64_t stabilization_ms;        /* a scale-in takes the highest proposal of this window */
+	int64_t cooldown_ms;             /* shortest time between any change and a scale-in */
 };
 
 struct vertical {

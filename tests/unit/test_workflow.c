@@ -176,6 +176,29 @@ a_vertical_is_read_and_gives_the_class(void **state)
 }
 
 static void
+a_worker_group_is_as_the_vertical_says(void **state)
+{
+	char text[1000];
+	struct vertical *v = NULL;
+	struct err e = {0};
+
+	(void)state;
+	if (vertical_parse("v.yaml", "py", vertical_text, strlen(vertical_text), &v, &e) != 0)
+		fail_msg("%s", e.msg);
+	assert_true(v->warm.max == 20 && v->warm.drain_ms == 60000 && v->warm.stabilization_ms == 60000 && v->warm.cooldown_ms == 0);
+	assert_string_equal(v->warm.strategy, "drover");
+	vertical_free(v);
+	snprintf(text, sizeof(text), "%scapacity: hybrid\nwarm: {min: 1, max: 3, drain: 30s, stabilization: 5m, cooldown: 90s}\n", vertical_text);
+	if (vertical_parse("v.yaml", "py", text, strlen(text), &v, &e) != 0)
+		fail_msg("%s", e.msg);
+	assert_true(v->warm.min == 1 && v->warm.max == 3 && v->warm.count == 1 && v->warm.drain_ms == 30000);
+	assert_true(v->warm.stabilization_ms == 300000 && v->warm.cooldown_ms == 90000);
+	vertical_free(v);
+	snprintf(text, sizeof(text), "%swarm: {stabilization: 2d}\n", vertical_text);
+	assert_int_equal(vertical_parse("v.yaml", "py", text, strlen(text), &v, &e), ERR_INVALID);
+}
+
+static void
 broken_verticals_are_refused(void **state)
 {
 	static const char *const bad[] = {
@@ -230,7 +253,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_full_file_is_read), cmocka_unit_test(little_is_needed_and_the_rest_has_safe_defaults),
 		cmocka_unit_test(what_is_wrong_is_told_with_file_line_and_key), cmocka_unit_test(bombs_are_refused_cheaply),
-		cmocka_unit_test(a_vertical_is_read_and_gives_the_class), cmocka_unit_test(broken_verticals_are_refused),
+		cmocka_unit_test(a_vertical_is_read_and_gives_the_class), cmocka_unit_test(a_worker_group_is_as_the_vertical_says),
+		cmocka_unit_test(broken_verticals_are_refused),
 		cmocka_unit_test(the_toolbox_we_ship_is_valid),
 	};
 
