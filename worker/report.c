@@ -79,9 +79,10 @@ read_result(struct job *j, json_t *answer, struct err *e)
 	for (size_t i = 0; word != NULL && i < sizeof(words) / sizeof(words[0]); i++) {
 		if (strcmp(words[i].word, word) != 0)
 			continue;
-		if (words[i].code == 0)
+		/* What is final makes room for the next run, whether the report was good for anything or not. */
+		if (words[i].code != ERR_NOTFOUND)
 			j->leases = json_incref(json_object_get(answer, "leases"));
-		else
+		if (words[i].code != 0)
 			err_set(e, words[i].code, "%s", json_string_value(json_object_get(result, "message")));
 		return words[i].code;
 	}
