@@ -83,7 +83,6 @@ sandbox_prepare(const struct sandbox_caps *caps, bool egress, const char *toolch
 	int rc = 0;
 
 	s->link = -1;
-	pthread_mutex_init(&s->lock, NULL);
 	plain_name(name, plain);
 	if (caps->cgroup != 0)
 		rc = cgroup_make_bare(caps->cgroup, plain, &s->cgroup, e);
@@ -152,12 +151,10 @@ sandbox_start(const struct sandbox_spec *spec, struct sandbox **ret, struct err 
 void
 sandbox_stop(struct sandbox *s)
 {
-	pthread_mutex_lock(&s->lock);
 	/* To the helper alone, not its group: it passes the wish on and gives the program its time. */
 	if (s->running && !s->stopped)
 		(void)kill(s->proc.pid, SIGTERM);
 	s->stopped = true;
-	pthread_mutex_unlock(&s->lock);
 }
 
 /* What the helper said before it ended; false if it said nothing whole. */
@@ -182,9 +179,7 @@ sandbox_wait(struct sandbox *s, int64_t deadline_mono_ms, struct sandbox_end *re
 	rc = proc_wait(&s->proc, deadline_mono_ms, &x, e);
 	if (rc != 0)
 		return rc;
-	pthread_mutex_lock(&s->lock);
 	s->running = false;
-	pthread_mutex_unlock(&s->lock);
 	if (!read_end(s->link, &m)) {
 		if (cgroup_oom_killed(&s->cgroup)) { /* it met the helper itself: same cause, same verdict */
 			*ret_end = (struct sandbox_end){.signo = SIGKILL, .oom = true, .stopped = s->stopped};
@@ -223,7 +218,6 @@ sandbox_free(struct sandbox *s)
 	if (s->link >= 0)
 		close(s->link);
 	cgroup_remove(&s->cgroup);
-	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
 

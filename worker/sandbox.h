@@ -11,7 +11,7 @@
  * The step is started by a helper: drover-sandbox beside the current executable, or that itself, with argv "--sandbox",
  * single-threaded, which sets everything up and becomes the parent (and in its pid namespace the init) of the program. Helpers may be
  * kept in stock: started, with namespaces and root built as far as they do not depend on the program. Each serves one program and ends
- * with it; nothing of one is ever another's. Blocking; any thread, several at a time.
+ * with it; nothing of one is ever another's. Blocking; any thread, but one sandbox is used by one thread at a time.
  */
 #ifndef WORKER_SANDBOX_H
 #define WORKER_SANDBOX_H
@@ -103,7 +103,7 @@ const char *sandbox_inside(const struct sandbox_caps *c, const char *inside, con
 /* Starts the program. Returns 0 and *ret, or ERR_NOTFOUND (no such program inside), ERR_INVALID, ERR_IO. */
 int sandbox_start(const struct sandbox_spec *spec, struct sandbox **ret, struct err *e);
 
-/* Asks the program to end: SIGTERM to all of it, SIGKILL after grace_ms. Any thread; may be repeated. */
+/* Asks the program to end: SIGTERM to all of it, SIGKILL after grace_ms. May be repeated, also after the end. */
 void sandbox_stop(struct sandbox *s);
 
 /* Waits for the end until deadline_mono_ms. Returns 0 (everything of it is gone, *ret_end filled), ERR_TIMEOUT (still running), or

@@ -1,6 +1,7 @@
 /* Sandboxes in stock. They are started by one thread that lives as long as the stock: a helper dies with the thread that started it. */
 #include "worker/sandbox_stock.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

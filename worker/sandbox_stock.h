@@ -2,8 +2,6 @@
 #ifndef WORKER_SANDBOX_STOCK_H
 #define WORKER_SANDBOX_STOCK_H
 
-#include <pthread.h>
-
 #include "base/proc.h"
 #include "worker/cgroup.h"
 #include "worker/sandbox.h"
@@ -14,8 +12,7 @@ struct sandbox {
 	int link;                  /* socket to it */
 	bool ordered;              /* it has its order */
 	int64_t grace_ms;
-	pthread_mutex_t lock;      /* stop may come from another thread than wait */
-	bool running, stopped;     /* under lock */
+	bool running, stopped;
 };
 
 /* Starts a helper and hands it its frame; the order may follow at any time. It dies with the calling thread. name: of its control
