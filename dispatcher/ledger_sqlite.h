@@ -11,9 +11,9 @@
 
 enum sqlite_statement { /* of the writer; their texts are in ledger_sqlite_write.c */
 	STMT_BEGIN, STMT_COMMIT, STMT_ROLLBACK, STMT_MARK, STMT_RUN_INSERT, STMT_RUN_UPDATE, STMT_RUN_SPEC, STMT_RUN_EXISTS,
-	STMT_RUN_LIVE, STMT_RUN_REMOVE, STMT_RUN_SETTLE, STMT_HISTORY_REMOVE,
-	STMT_TARGET_EXISTS, STMT_HISTORY, STMT_REQUEST_PUT, STMT_PAUSE_PUT, STMT_PAUSE_REMOVE, STMT_TARGET_PUT, STMT_TARGET_IN_USE, STMT_TARGET_REMOVE,
-	STMT_BUNDLE_PUT, STMT_BUNDLE_UNPUSH, STMT_BUNDLE_IN_USE, STMT_BUNDLE_REMOVE, STMT_RESULTS_GONE, STMT_PRUNE_HISTORY, STMT_PRUNE_RUNS,
+	STMT_RUN_LIVE, STMT_RUN_REMOVE, STMT_RUN_SETTLE,
+	STMT_TARGET_EXISTS, STMT_REQUEST_PUT, STMT_PAUSE_PUT, STMT_PAUSE_REMOVE, STMT_TARGET_PUT, STMT_TARGET_IN_USE, STMT_TARGET_REMOVE,
+	STMT_BUNDLE_PUT, STMT_BUNDLE_UNPUSH, STMT_BUNDLE_IN_USE, STMT_BUNDLE_REMOVE, STMT_RESULTS_GONE, STMT_PRUNE_RUNS,
 	STMT_PRUNE_REQUESTS,
 	STATEMENTS
 };
@@ -35,6 +35,10 @@ struct ledger_sqlite {
 	"fence_seq, worker, request, failures, crashes, dead, adopted, fail, reason, created, not_before, started, finished, suspect, " \
 	"accepted_epoch, accepted_seq, key, key_limit, key_mode, max_wait_ms, cpu_millis, memory_bytes, target_key"
 #define RUN_COLUMNS_N 35
+
+/* How a moment is appended to the text of column `moments`: time, state, attempt, length of the reason in bytes, reason. */
+#define MOMENT_HEAD "%lld %u %u %zu "
+#define MOMENT_HEAD_SCAN "%lld %u %u %zu%n" /* one space follows, then the reason, which may begin with more */
 
 /* Fills *e from the connection's last error; returns ERR_IO. */
 int sqlite_err(sqlite3 *db, const char *what, struct err *e);

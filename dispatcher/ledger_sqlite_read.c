@@ -449,15 +449,36 @@ struct each_moment {
 	void *arg;
 };
 
+/* Takes the moment at the front of text; what follows it, or NULL where no moment stands. */
+static const char *
+take_moment(const char *text, struct ledger_moment *ret)
+{
+	long long at_real_ms;
+	unsigned state;
+	size_t len;
+	int head = 0;
+
+	if (sscanf(text, MOMENT_HEAD_SCAN, &at_real_ms, &state, &ret->attempt, &len, &head) != 4 || text[head] != ' ' ||
+	    state >= RUN_STATES || len >= sizeof(ret->reason) || strnlen(text + ++head, len) < len)
+		return NULL;
+	ret->at_real_ms = at_real_ms;
+	ret->state = (enum run_state)state;
+	memcpy(ret->reason, text + head, len);
+	ret->reason[len] = '\0';
+	return text + head + len;
+}
+
 static int
 each_moment_row(sqlite3_stmt *s, void *arg)
 {
 	struct each_moment *w = arg;
-	struct ledger_moment m = {.at_real_ms = sqlite3_column_int64(s, 0), .state = (enum run_state)sqlite3_column_int(s, 1),
-		.attempt = (unsigned)sqlite3_column_int(s, 2)};
+	struct ledger_moment m;
+	const char *text = (const char *)sqlite3_column_text(s, 0);
+	int rc = 0;
 
-	take_text(s, 3, m.reason, sizeof(m.reason));
-	return w->each(w->arg, &m);
+	while (rc == 0 && text != NULL && (text = take_moment(text, &m)) != NULL)
+		rc = w->each(w->arg, &m);
+	return rc;
 }
 
 int
@@ -467,8 +488,7 @@ sqlite_history(struct ledger *l, const char *run, int (*each)(void *arg, const s
 	struct each_moment walk = {each, arg};
 	struct bind binds[] = {text_of(run)};
 
-	return query(l, "SELECT at, state, attempt, reason FROM history WHERE run = ? ORDER BY rowid", binds, 1, each_moment_row,
-	    &walk, e);
+	return query(l, "SELECT moments FROM runs WHERE id = ?", binds, 1, each_moment_row, &walk, e);
 }
 
 struct each_target {

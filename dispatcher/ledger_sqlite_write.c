@@ -1,6 +1,7 @@
 #include "dispatcher/ledger_sqlite.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,25 +13,25 @@ static const char *const sql[STATEMENTS] = {
 	[STMT_ROLLBACK] = "ROLLBACK",
 	/* Conditional on the epoch: no row changes when another process leads. */
 	[STMT_MARK] = "UPDATE meta SET last_txn = ?1, last_seq = max(last_seq, ?2) WHERE epoch = ?3",
-	[STMT_RUN_INSERT] = "INSERT OR IGNORE INTO runs (" RUN_COLUMNS ", spec, target, bundle, idem_key, idem_digest, retention_ms) VALUES ("
-	                    "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
+	/* Writes nothing where the target is not there, or id or key are taken: seldom, and then it is found out which. */
+	[STMT_RUN_INSERT] = "INSERT OR IGNORE INTO runs (" RUN_COLUMNS ", spec, target, bundle, idem_key, idem_digest, retention_ms, moments)"
+	                    " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
 	                    "?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?36 ->> '$.target.id',"
 	                    "?36 ->> '$.bundle.sha256', ?36 ->> '$.idem.key', ?36 ->> '$.idem.digest',"
-	                    "coalesce(?36 ->> '$.retention_ms', 0))",
+	                    "coalesce(?36 ->> '$.retention_ms', 0), ?37 WHERE EXISTS"
+	                    " (SELECT 1 FROM targets WHERE id = ?36 ->> '$.target.id')",
 	[STMT_RUN_UPDATE] = "UPDATE runs SET class = ?5, priority = ?7, state = ?10, attempt = ?11, fence_epoch = ?12,"
 	                    "fence_seq = ?13, worker = ?14, request = ?15, failures = ?16, crashes = ?17, dead = ?18,"
 	                    "fail = ?20, reason = ?21, not_before = ?23, started = ?24, finished = ?25,"
 	                    "suspect = ?26, accepted_epoch = ?27, accepted_seq = ?28,"
 	                    "node = coalesce(?36, node), alloc_id = coalesce(?37, alloc_id), job_id = coalesce(?38, job_id),"
-	                    "detail = coalesce(?39, detail) WHERE id = ?1",
+	                    "detail = coalesce(?39, detail), moments = moments || ?40 WHERE id = ?1",
 	[STMT_RUN_SPEC] = "SELECT spec FROM runs WHERE id = ?",
 	[STMT_RUN_EXISTS] = "SELECT 1 FROM runs WHERE id = ?",
 	[STMT_RUN_LIVE] = "SELECT 1 FROM runs WHERE id = ? AND state < 3",
 	[STMT_RUN_REMOVE] = "DELETE FROM runs WHERE id = ?",
 	[STMT_RUN_SETTLE] = "UPDATE runs SET dead = 0 WHERE id = ? AND state >= 3",
-	[STMT_HISTORY_REMOVE] = "DELETE FROM history WHERE run = ?",
 	[STMT_TARGET_EXISTS] = "SELECT 1 FROM targets WHERE id = ? ->> '$.target.id'",
-	[STMT_HISTORY] = "INSERT INTO history VALUES (?, ?, ?, ?, ?)",
 	[STMT_REQUEST_PUT] = "INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (seq) DO UPDATE SET"
 	                     " state = ?4, child = ?5, priority = ?6, adopted = ?7",
 	[STMT_PAUSE_PUT] = "INSERT OR REPLACE INTO pauses VALUES (?, ?, ?, ?, ?)",
@@ -47,8 +48,6 @@ static const char *const sql[STATEMENTS] = {
 	[STMT_BUNDLE_IN_USE] = "SELECT 1 FROM runs WHERE bundle = ?",
 	[STMT_BUNDLE_REMOVE] = "DELETE FROM bundles WHERE sha256 = ?",
 	[STMT_RESULTS_GONE] = "UPDATE runs SET results = 0 WHERE id = ? AND finished > 0",
-	[STMT_PRUNE_HISTORY] = "DELETE FROM history WHERE run IN (SELECT id FROM runs WHERE finished > 0 AND results = 0 AND finished < ?"
-	                       " ORDER BY finished, n LIMIT ?)",
 	[STMT_PRUNE_RUNS] = "DELETE FROM runs WHERE n IN (SELECT n FROM runs WHERE finished > 0 AND results = 0 AND finished < ?"
 	                    " ORDER BY finished, n LIMIT ?)",
 	[STMT_PRUNE_REQUESTS] = "DELETE FROM requests WHERE seq IN (SELECT seq FROM requests WHERE state = 4 AND created < ?"
@@ -129,24 +128,36 @@ bind_run(sqlite3_stmt *s, const struct run_row *r)
 		sqlite3_bind_int64(s, (int)numbers[i][0], numbers[i][1]);
 }
 
+#define MOMENT_MAX (REASON_MAX + 96)
+
+/* Binds what an operation appends to its run's history; text must live until the statement has run. */
+static void
+bind_moment(sqlite3_stmt *s, int at, const struct op *o, char text[MOMENT_MAX])
+{
+	const struct run_row *r = &o->run;
+
+	text[0] = '\0';
+	if (o->moment)
+		snprintf(text, MOMENT_MAX, MOMENT_HEAD "%s", (long long)clock_real_ms(), (unsigned)r->state, r->attempt, strlen(r->reason),
+		    r->reason);
+	bind_text(s, at, text);
+}
+
 static int
 run_insert(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
 {
 	sqlite3_stmt *s = l->stmt[STMT_RUN_INSERT];
-	bool found;
+	char moment[MOMENT_MAX];
+	bool found = false;
 	int rc;
 
-	if ((rc = exists(l, STMT_TARGET_EXISTS, o->core->spec, &found, e)) != 0)
-		return rc;
-	if (!found) {
-		t->result = LEDGER_MISSING;
-		return 0;
-	}
 	bind_run(s, &o->core->run);
 	bind_text(s, RUN_COLUMNS_N + 1, o->core->spec);
-	rc = run_simple(l, STMT_RUN_INSERT, e);
-	if (rc == 0 && sqlite3_changes(l->writer) == 0)
-		t->result = LEDGER_DUPLICATE;
+	bind_moment(s, RUN_COLUMNS_N + 2, o->core, moment);
+	if ((rc = run_simple(l, STMT_RUN_INSERT, e)) != 0 || sqlite3_changes(l->writer) > 0)
+		return rc;
+	rc = exists(l, STMT_TARGET_EXISTS, o->core->spec, &found, e);
+	t->result = found ? LEDGER_DUPLICATE : LEDGER_MISSING;
 	return rc;
 }
 
@@ -154,6 +165,7 @@ static int
 run_update(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
 {
 	sqlite3_stmt *s = l->stmt[STMT_RUN_UPDATE];
+	char moment[MOMENT_MAX];
 	int rc;
 
 	bind_run(s, &o->core->run);
@@ -161,6 +173,7 @@ run_update(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op
 	bind_text(s, RUN_COLUMNS_N + 2, o->alloc_id);
 	bind_text(s, RUN_COLUMNS_N + 3, o->job_id);
 	bind_text(s, RUN_COLUMNS_N + 4, o->detail);
+	bind_moment(s, RUN_COLUMNS_N + 5, o->core, moment);
 	if ((rc = run_simple(l, STMT_RUN_UPDATE, e)) != 0)
 		return rc;
 	if (sqlite3_changes(l->writer) == 0)
@@ -197,21 +210,6 @@ request_put(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_o
 }
 
 static int
-history_add(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
-{
-	sqlite3_stmt *s = l->stmt[STMT_HISTORY];
-	const struct run_row *r = &o->core->run;
-
-	(void)t;
-	bind_text(s, 1, r->id);
-	sqlite3_bind_int64(s, 2, clock_real_ms());
-	sqlite3_bind_int(s, 3, r->state);
-	sqlite3_bind_int64(s, 4, r->attempt);
-	bind_text(s, 5, r->reason);
-	return run_simple(l, STMT_HISTORY, e);
-}
-
-static int
 pause_put(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
 {
 	sqlite3_stmt *s = l->stmt[STMT_PAUSE_PUT];
@@ -242,7 +240,7 @@ core_op(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o
 {
 	static int (*const by_kind[])(struct ledger_sqlite *, struct ledger_txn *, const struct ledger_op *, struct err *) = {
 		[OP_RUN_INSERT] = run_insert, [OP_RUN_UPDATE] = run_update, [OP_REQ_INSERT] = request_put,
-		[OP_REQ_UPDATE] = request_put, [OP_HISTORY] = history_add, [OP_PAUSE_PUT] = pause_put, [OP_PAUSE_REMOVE] = pause_remove,
+		[OP_REQ_UPDATE] = request_put, [OP_PAUSE_PUT] = pause_put, [OP_PAUSE_REMOVE] = pause_remove,
 	};
 
 	return by_kind[o->core->kind](l, t, o, e);
@@ -329,12 +327,7 @@ results_gone(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_
 static int
 run_remove(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
 {
-	int rc = remove_unused(l, t, STMT_RUN_LIVE, STMT_RUN_REMOVE, o->run, e);
-
-	if (rc != 0 || t->result != LEDGER_OK)
-		return rc;
-	bind_text(l->stmt[STMT_HISTORY_REMOVE], 1, o->run);
-	return run_simple(l, STMT_HISTORY_REMOVE, e);
+	return remove_unused(l, t, STMT_RUN_LIVE, STMT_RUN_REMOVE, o->run, e);
 }
 
 static int
@@ -356,10 +349,8 @@ prune(struct ledger_sqlite *l, enum sqlite_statement id, const struct ledger_op 
 static int
 prune_runs(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
 {
-	int rc = prune(l, STMT_PRUNE_HISTORY, o, e);
-
 	(void)t;
-	return rc == 0 ? prune(l, STMT_PRUNE_RUNS, o, e) : rc;
+	return prune(l, STMT_PRUNE_RUNS, o, e);
 }
 
 static int

@@ -114,14 +114,15 @@ struct pause_row { /* no new leases for runs of this vertical or tenant; what ru
 
 /* ---- effects ---- */
 
-enum op_kind { OP_RUN_INSERT, OP_RUN_UPDATE, OP_REQ_INSERT, OP_REQ_UPDATE, OP_HISTORY, OP_PAUSE_PUT, OP_PAUSE_REMOVE };
+enum op_kind { OP_RUN_INSERT, OP_RUN_UPDATE, OP_REQ_INSERT, OP_REQ_UPDATE, OP_PAUSE_PUT, OP_PAUSE_REMOVE };
 
 struct op {
 	enum op_kind kind;
-	struct run_row run;      /* RUN_*: the row as it shall be; HISTORY: id, state, attempt, reason */
+	struct run_row run;      /* RUN_*: the row as it shall be */
 	struct request_row req;  /* REQ_* */
 	struct pause_row pause;  /* PAUSE_*: kind and name are its key */
 	char *spec;              /* RUN_INSERT: the shell's text for the row, owned by whoever takes the effect */
+	bool moment;             /* RUN_*: a moment of the run's history: state, attempt and reason are noted there too */
 	bool want_spec;          /* RUN_UPDATE of a lease: the ledger hands the stored spec back with the result */
 };
 

@@ -298,7 +298,7 @@ void drain_free(struct core *c);
 struct txn *txn_new(struct core *c, uint64_t caller, enum answer_kind answer);
 void txn_free(struct core *c, struct txn *t);
 
-/* Whether that many more rows fit into one commit: a lease takes two, a request one. */
+/* Whether that many more rows fit into one commit: a lease takes one, a request too. */
 bool txn_has_room(const struct txn *t, size_t ops);
 
 /* Adds one row, to be filled by the caller; valid until the next is added. There must be room. */

@@ -236,7 +236,7 @@ take_ready(struct core *c, struct now now, struct txn *t, struct worker *w, bool
 	unsigned mask = queue_mask(c, w);
 	struct load load = load_of(w);
 
-	for (; room > 0 && t->n_runs < CORE_LEASES_MAX && txn_has_room(t, 2); room--) {
+	for (; room > 0 && t->n_runs < CORE_LEASES_MAX && txn_has_room(t, 1); room--) {
 		bool company = load.runs > 0;
 		struct run *run = choose(c, now, w, company ? mask & ~QUEUE_SUSPECTS : mask, &load);
 

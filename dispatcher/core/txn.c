@@ -67,8 +67,7 @@ txn_add_run(struct core *c, struct txn *t, struct run *run, const struct run_row
 	op = txn_op(t, event == EV_SUBMIT ? OP_RUN_INSERT : OP_RUN_UPDATE);
 	op->run = *next;
 	op->want_spec = event == EV_LEASE || event == EV_OFFER;
-	if (event != EV_OFFER)
-		txn_op(t, OP_HISTORY)->run = *next;
+	op->moment = event != EV_OFFER;
 }
 
 void

@@ -276,7 +276,7 @@ write_all(struct world *w, struct commit *k)
 			write_run(w, &op->run);
 		else if (op->kind == OP_PAUSE_PUT || op->kind == OP_PAUSE_REMOVE)
 			write_pause(w, &op->pause, op->kind == OP_PAUSE_PUT);
-		else if (op->kind != OP_HISTORY)
+		else
 			write_request(w, &op->req, op->kind == OP_REQ_INSERT);
 	}
 }
