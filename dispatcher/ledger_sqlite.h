@@ -38,7 +38,6 @@ struct ledger_sqlite {
 
 /* How a moment is appended to the text of column `moments`: time, state, attempt, length of the reason in bytes, reason. */
 #define MOMENT_HEAD "%lld %u %u %zu "
-#define MOMENT_HEAD_SCAN "%lld %u %u %zu%n" /* one space follows, then the reason, which may begin with more */
 
 /* Fills *e from the connection's last error; returns ERR_IO. */
 int sqlite_err(sqlite3 *db, const char *what, struct err *e);

@@ -1,11 +1,13 @@
 #include "dispatcher/ledger_sqlite.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/num.h"
 
 #define SQL_MAX 4096
 #define MATCHES_SHOWN 5
@@ -449,23 +451,35 @@ struct each_moment {
 	void *arg;
 };
 
+/* Takes a number and the space behind it from the front of text; what follows, or NULL. */
+static const char *
+take_number(const char *text, int64_t max, int64_t *ret)
+{
+	char word[24];
+	size_t len = strcspn(text, " ");
+
+	if (len >= sizeof(word) || text[len] == '\0')
+		return NULL;
+	memcpy(word, text, len);
+	word[len] = '\0';
+	return num_int(word, 0, max, ret, NULL) == 0 ? text + len + 1 : NULL;
+}
+
 /* Takes the moment at the front of text; what follows it, or NULL where no moment stands. */
 static const char *
 take_moment(const char *text, struct ledger_moment *ret)
 {
-	long long at_real_ms;
-	unsigned state;
-	size_t len;
-	int head = 0;
+	int64_t state, attempt, len;
 
-	if (sscanf(text, MOMENT_HEAD_SCAN, &at_real_ms, &state, &ret->attempt, &len, &head) != 4 || text[head] != ' ' ||
-	    state >= RUN_STATES || len >= sizeof(ret->reason) || strnlen(text + ++head, len) < len)
+	if ((text = take_number(text, INT64_MAX, &ret->at_real_ms)) == NULL || (text = take_number(text, RUN_STATES - 1, &state)) == NULL ||
+	    (text = take_number(text, UINT_MAX, &attempt)) == NULL || (text = take_number(text, REASON_MAX - 1, &len)) == NULL ||
+	    strnlen(text, (size_t)len) < (size_t)len)
 		return NULL;
-	ret->at_real_ms = at_real_ms;
 	ret->state = (enum run_state)state;
-	memcpy(ret->reason, text + head, len);
+	ret->attempt = (unsigned)attempt;
+	memcpy(ret->reason, text, (size_t)len);
 	ret->reason[len] = '\0';
-	return text + head + len;
+	return text + len;
 }
 
 static int
