@@ -14,6 +14,7 @@
 #include "base/num.h"
 #include "net/http_server.h"
 #include "proto/run.h"
+#include "worker/step_env.h"
 #include "worker/threads.h"
 
 #define LOOK_WELL_MS 15000
@@ -49,7 +50,7 @@ look_at_store(struct health *h, struct err *e)
 {
 	const struct config *c = &h->worker->config;
 	struct object_info info;
-	int rc = store_head(h->worker->store, c->store.results, STORE_PROBE_KEY, &info, e);
+	int rc = store_head(h->worker->brief, c->store.results, STORE_PROBE_KEY, &info, e);
 
 	return rc == 0 || rc == ERR_NOTFOUND ? 0 : err_prefix(e, rc, "the object store");
 }
@@ -129,7 +130,7 @@ look(struct health *h, char why[REASON_MAX])
 	why[0] = '\0';
 	for (size_t i = 0; i < sizeof(looks) / sizeof(looks[0]) && why[0] == '\0'; i++) {
 		if (looks[i](h, &e) != 0)
-			(void)snprintf(why, REASON_MAX, "%s", e.msg[0] != '\0' ? e.msg : "unfit");
+			(void)step_clean_text(why, REASON_MAX, e.msg[0] != '\0' ? e.msg : "unfit"); /* it travels as JSON */
 	}
 }
 

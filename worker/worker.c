@@ -14,6 +14,7 @@
 #include "worker/ship.h"
 #include "worker/threads.h"
 
+#define BRIEF_MS 1500 /* of retries where nobody may be kept waiting */
 #define TIDY_MS 20000 /* at the end, for deleting what the last runs have left */
 #define STOCK 2 /* sandboxes that wait for their program: one for a lone run, one while that is replaced */
 #define LANDLOCK_SCOPE_ABI 6 /* from here on signals to processes outside of the ruleset can be refused */
@@ -41,7 +42,8 @@ open_store(struct worker *w, struct err *e)
 		return err_prefix(e, rc, "S3_ENDPOINT");
 	at.arg = w->s3_at;
 	w->store = store_settings_open(&c->store, &at, e);
-	return w->store != NULL ? 0 : ERR_INVALID;
+	w->brief = w->store != NULL ? store_settings_open_brief(&c->store, &at, BRIEF_MS, e) : NULL;
+	return w->brief != NULL ? 0 : ERR_INVALID;
 }
 
 /* Addresses and credentials: the dispatcher's catalogue is asked while Nomad answers for the credentials. */
@@ -168,6 +170,7 @@ worker_close(struct worker *w)
 	ship_free(w->ship);
 	link_free(w->link);
 	workspaces_close(w->spaces, tidy_until_mono_ms < w->give_up_mono_ms ? tidy_until_mono_ms : w->give_up_mono_ms);
+	store_free(w->brief);
 	store_free(w->store);
 	discover_free(w->s3_at);
 	discover_free(w->dispatcher_at);

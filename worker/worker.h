@@ -26,7 +26,7 @@ struct worker {
 	struct nomad_config nomad;
 	struct discover *dispatcher_at, *s3_at; /* s3_at: NULL with STORE_DIR */
 	struct link *link;
-	struct object_store *store;
+	struct object_store *store, *brief; /* brief: the same, soon tired of a store that is away */
 	struct cache *cache;
 	struct cache_keeper *keeper;
 	struct workspaces *spaces;

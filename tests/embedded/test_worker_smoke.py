@@ -181,3 +181,20 @@ def test_second_signal_hands_back_at_once(start, toolbox):
     worker.process.signal(signal.SIGTERM)
     assert worker.process.wait(20) == 0
     assert [row["state"] for row in drover.run(run["id"])["history"]][-1] == "queued"
+
+
+def test_a_worker_ends_soon_though_its_store_is_away(embedded_rig, tmp_path):
+    """It looks at the store again and again; what it waits for there must not hold up its end."""
+    nowhere = "http://127.0.0.1:9"
+    log = tmp_path / "log"
+    env = environment(embedded_rig, {
+        "DROVER_ADDR": nowhere, "WORKER_VERTICAL": "story", "CACHE_DIR": str(tmp_path / "cache"), "SANDBOX": "best-effort",
+        "S3_ENDPOINT": nowhere, "S3_ACCESS_KEY": "any", "S3_SECRET_KEY": "any-secret", "WORKER_HEALTH_LISTEN": "127.0.0.1:0",
+    })
+    with log.open("wb") as out, subprocess.Popen([binaries.drover("drover-worker")], env=env, stdout=out, stderr=out) as worker:
+        try:
+            wait.until("the finding", lambda: "takes no runs: the object store" in log.read_text(), 45)
+            worker.terminate()
+            assert worker.wait(10) == 0, log.read_text()
+        finally:
+            worker.kill()
