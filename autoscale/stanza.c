@@ -41,6 +41,7 @@ static const struct key policy_keys[] = {
 	{"digest", KEY_IGNORED, 0, 0, 0},
 	{"spec", KEY_IGNORED, 0, 0, 0},
 	{"ledger", KEY_IGNORED, 0, 0, 0},
+	{"at_rest", KEY_IGNORED, 0, 0, 0},
 };
 
 static const struct key check_keys[] = {

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "base/map.h"
 #include "dispatcher/children.h"
@@ -100,6 +101,39 @@ const char *jobs_trouble(const struct cluster *c);
 void jobs_when_ready(struct cluster *c, const char *vertical, enum run_class class,
     void (*then)(void *arg, const char *id, bool permanent, const char *why), void *arg);
 
+/* The toolbox has been read: groups that it has no use for any more are laid to rest. */
+void jobs_toolbox_read(struct cluster *c);
+
+/* --- jobs_compare.c: pool threads --- */
+
+struct job_compare {
+	const struct cluster_config *cfg;
+	const char *hcl;
+	char id[JOB_ID_MAX];
+	char *variables;             /* the caller's; NULL: of a job that is not wanted */
+	char digest[65], spec[65];
+	bool group;
+	int64_t max;                 /* of a group: its upper bound */
+	bool retire;                 /* a group that shall rest: scaling switched off, count 0 */
+	bool ours;                   /* Nomad had it with our ledger's mark once */
+	bool drained;                /* a group's workers hold nothing, or had their time: they may be taken away now */
+	/* what came of it */
+	bool stopped;                /* by an operator: left alone */
+	bool registered;
+	bool taken_over;             /* it was another ledger's */
+	bool must_roll;              /* not registered: its workers are to be drained first */
+	bool resting;                /* retire: it is as it shall be */
+	int64_t count;               /* of a group, as it was or shall be; -1: there is none */
+	uint64_t modify_index;       /* as it was found */
+};
+
+/* Looks at the job in Nomad and registers it if it is not what it shall be, and may be changed now. 0 or ERR_* of Nomad's calls;
+ * ERR_DENIED: it is another Drover's. */
+int job_compare(struct job_compare *k, struct nomad *n, struct err *e);
+
+/* A text of the job's (or listing entry's) meta, "" when there is none; the caller does not keep it. */
+const char *job_meta(const json_t *job, const char *key);
+
 /* --- jobs_render.c: pure --- */
 
 /* The variables of run.nomad.hcl for one vertical and class, as var-file text; *digest is of text, HCL and nothing else. */
@@ -119,6 +153,12 @@ void groups_free(struct cluster *c);
 
 /* Declares the group of a vertical, with the slots of one of its workers. */
 void group_set(struct cluster *c, const struct vertical *v, const char *id);
+
+/* The group is not wanted any more: `why` is what waits for its workers is told. */
+void group_retire(struct cluster *c, const char *vertical, const char *id, const char *why);
+
+/* Its allocations that are alive (free *ret). -1 while Nomad's listing has not told them yet. */
+ssize_t group_allocs(const struct cluster *c, const char *id, char (**ret)[CORE_ALLOC_MAX]);
 
 /* What a look at the job found: its count (-1: there is no such job, or it is stopped) and what is wrong with it ("" nothing). */
 void group_job(struct cluster *c, const char *id, int64_t count, const char *trouble);

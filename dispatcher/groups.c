@@ -26,7 +26,8 @@ struct group {
 	char id[JOB_ID_MAX], vertical[VERTICAL_NAME_MAX];
 	unsigned slots;
 	enum capacity capacity;
-	int64_t count;         /* -1: no such job, or stopped */
+	bool listed;           /* its allocations have been told */
+	int64_t count;         /* -1: no such job, stopped, or at rest */
 	int64_t raised_mono;   /* when the count was seen to grow */
 	char trouble[CORE_CAUSE_MAX], placement[CORE_CAUSE_MAX];
 	struct map *members;   /* by allocation */
@@ -201,6 +202,7 @@ group_listed(struct cluster *c, const char *id, const char *placement)
 
 	if (g == NULL)
 		return;
+	g->listed = true;
 	snprintf(g->placement, sizeof(g->placement), "%s", placement);
 	while (map_next(g->members, &cursor, &alloc, &value)) {
 		struct member *m = value;
@@ -239,21 +241,60 @@ group_job(struct cluster *c, const char *id, int64_t count, const char *trouble)
 
 /* --- life --- */
 
-void
-group_set(struct cluster *c, const struct vertical *v, const char *id)
+static struct group *
+group_get(struct cluster *c, const char *vertical, const char *id)
 {
 	struct group *g = map_get(c->groups, id);
 
-	if (g == NULL) {
-		g = xcalloc(1, sizeof(*g));
-		snprintf(g->id, sizeof(g->id), "%s", id);
-		snprintf(g->vertical, sizeof(g->vertical), "%s", v->name);
-		g->count = -1;
-		g->members = map_new();
-		map_put(c->groups, id, g);
-	}
+	if (g != NULL)
+		return g;
+	g = xcalloc(1, sizeof(*g));
+	snprintf(g->id, sizeof(g->id), "%s", id);
+	snprintf(g->vertical, sizeof(g->vertical), "%s", vertical);
+	g->count = -1;
+	g->members = map_new();
+	map_put(c->groups, id, g);
+	reconcile_suspect(c); /* a listing before did not ask for its allocations */
+	return g;
+}
+
+void
+group_set(struct cluster *c, const struct vertical *v, const char *id)
+{
+	struct group *g = group_get(c, v->name, id);
+
 	g->slots = (unsigned)v->slots;
 	g->capacity = v->capacity;
+}
+
+void
+group_retire(struct cluster *c, const char *vertical, const char *id, const char *why)
+{
+	struct group *g = group_get(c, vertical, id);
+
+	g->capacity = CAPACITY_JOB;
+	snprintf(g->trouble, sizeof(g->trouble), "%s", why);
+}
+
+ssize_t
+group_allocs(const struct cluster *c, const char *id, char (**ret)[CORE_ALLOC_MAX])
+{
+	const struct group *g = map_get(c->groups, id);
+	size_t cursor = 0;
+	const char *alloc;
+	void *value;
+	ssize_t n = 0;
+
+	if (g == NULL || !g->listed)
+		return -1;
+	*ret = xcalloc(CORE_DRAINS_MAX, sizeof(**ret));
+	while (map_next(g->members, &cursor, &alloc, &value) && n < CORE_DRAINS_MAX) {
+		const struct member *m = value;
+
+		if (!m->unwanted && m->state != CHILD_ENDED)
+			snprintf((*ret)[n++], sizeof(**ret), "%s", alloc);
+	}
+	return n;
 }
 
 void

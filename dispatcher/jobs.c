@@ -2,7 +2,8 @@
  * Nomad has.
  *
  * A changed group whose allocations Nomad would replace is rolled: its workers get no more runs, those that they have may end
- * (for roll_limit_ms; what is left is handed back when Nomad stops the workers), and then it is registered. */
+ * (for roll_limit_ms; what is left is handed back when Nomad stops the workers), and then it is registered. One that its vertical
+ * does not want any more is drained without a limit, and laid to rest. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,6 @@
 #include "base/mem.h"
 #include "dispatcher/cluster_priv.h"
 
-#define CONFLICTS_MAX 5            /* others that write the same job in the same moment */
 #define RETRY_BASE_MS 1000
 #define RETRY_CAP_MS 30000         /* also of what only a person can mend */
 #define ROLL_LOOK_MS 250           /* between looks at how many runs a group that is being rolled still has */
@@ -38,7 +38,9 @@ struct job {
 	enum run_class class;
 	char *variables;
 	char digest[65], spec[65]; /* spec: of groups */
+	int64_t max;               /* of groups: largest count */
 	uint64_t modify_index;     /* of a group: as it was when it was fine */
+	bool retired;              /* of a group: not wanted any more; why says why */
 	bool rolling;              /* its workers are being drained, until roll_mono at the latest */
 	int64_t roll_mono;
 	enum job_state state;
@@ -51,6 +53,13 @@ struct job {
 	char why[WHY_MAX];
 	struct waiter *waiters;
 };
+
+/* Jobs that the toolbox lost are kept, for their waiters. */
+static bool
+cared_for(const struct job *j)
+{
+	return j->variables != NULL || j->retired;
+}
 
 /* --- waiters --- */
 
@@ -137,118 +146,15 @@ jobs_when_ready(struct cluster *c, const char *vertical, enum run_class class,
 
 struct check {
 	struct task task;
-	char id[JOB_ID_MAX];
-	char *variables;
-	char digest[65], spec[65];
-	bool ours, group, drained;   /* drained: the group may be replaced now */
-	bool stopped, registered, taken_over, must_roll;
-	int64_t count;               /* of a group, -1: none */
-	uint64_t modify_index;
+	struct job_compare compare;
 };
-
-static const char *
-meta(const json_t *job, const char *key)
-{
-	const char *s = json_string_value(json_object_get(json_object_get(job, "Meta"), key));
-
-	return s != NULL ? s : "";
-}
-
-static bool
-same(const json_t *job, const char *digest, const char *ledger)
-{
-	return strcmp(meta(job, "drover_digest"), digest) == 0 && strcmp(meta(job, "drover_ledger"), ledger) == 0;
-}
-
-static const json_t *
-group_of(const json_t *job)
-{
-	return json_array_get(json_object_get(job, "TaskGroups"), 0);
-}
-
-/* What the dispatcher remembers in a group's scaling policy, where a change replaces nothing. */
-static const char *
-policy(const json_t *job, const char *key)
-{
-	const char *s = json_string_value(json_object_get(json_object_get(json_object_get(group_of(job), "Scaling"), "Policy"), key));
-
-	return s != NULL ? s : "";
-}
-
-/* The count that Nomad has stays, unless it is below the new least one: Nomad would refuse that. */
-static void
-keep_count(json_t *job, int64_t have)
-{
-	json_t *group = (json_t *)group_of(job);
-	json_int_t min = json_integer_value(json_object_get(json_object_get(group, "Scaling"), "Min"));
-
-	json_object_set_new(group, "Count", json_integer(have < min ? min : have));
-}
-
-static int
-register_job(struct check *k, struct nomad *n, uint64_t index)
-{
-	const struct cluster *c = k->task.c;
-	json_t *job = NULL;
-	int rc = nomad_parse(n, k->group ? c->group_hcl : c->hcl, k->variables, &job, &k->task.err);
-
-	fault_point("jobs.before_register");
-	if (rc == 0 && k->group && k->count >= 0)
-		keep_count(job, k->count);
-	if (rc == 0)
-		rc = nomad_register(n, job, index, &k->task.err);
-	json_decref(job);
-	k->registered = rc == 0;
-	return rc;
-}
-
-/* Looks at what Nomad has, and registers if that is not it. */
-static int
-compare(struct check *k, struct nomad *n)
-{
-	const char *ledger = k->task.c->cfg.ledger_uuid, *theirs;
-	uint64_t index = 0;
-	json_t *have = NULL;
-	int rc = nomad_job(n, k->id, &have, &k->task.err);
-	bool fine = false;
-
-	k->count = -1;
-	if (rc == ERR_NOTFOUND)
-		return register_job(k, n, 0);
-	if (rc != 0)
-		return rc;
-	theirs = meta(have, "drover_ledger");
-	index = k->modify_index = (uint64_t)json_integer_value(json_object_get(have, "JobModifyIndex"));
-	k->stopped = json_is_true(json_object_get(have, "Stop"));
-	fine = k->stopped || same(have, k->digest, ledger);
-	if (k->group) {
-		k->count = json_integer_value(json_object_get(group_of(have), "Count"));
-		fine = k->stopped || (strcmp(policy(have, "digest"), k->digest) == 0 && strcmp(theirs, ledger) == 0);
-		k->must_roll = !fine && k->count > 0 && !k->drained && strcmp(policy(have, "spec"), k->spec) != 0;
-	}
-	if (theirs[0] != '\0' && strcmp(theirs, ledger) != 0) {
-		k->taken_over = true;
-		/* Even where it may be taken over: not from one that takes it over again and again. */
-		if (k->ours || !k->task.c->cfg.take_over) {
-			rc = err_set(&k->task.err, ERR_DENIED, "it belongs to another Drover (ledger %.36s)", theirs);
-			err_hint(&k->task.err, "give one of them another DROVER_JOB_PREFIX or NOMAD_NAMESPACE; DROVER_NEW_LEDGER=yes if that ledger is lost");
-		}
-	}
-	json_decref(have);
-	return rc != 0 || fine || k->must_roll ? rc : register_job(k, n, index);
-}
 
 static void
 check_run(struct task *t, struct nomad *n)
 {
 	struct check *k = (struct check *)t;
 
-	for (int i = 0; i < CONFLICTS_MAX; i++) {
-		t->rc = compare(k, n);
-		if (t->rc != ERR_CONFLICT)
-			return;
-	}
-	t->rc = ERR_RETRY; /* others keep writing it */
+	t->rc = job_compare(&k->compare, n, &t->err);
 }
 
 static void job_check(struct cluster *c, struct job *j, bool drained);
@@ -291,53 +197,90 @@ job_ready(struct job *j)
 	j->why[0] = '\0';
 }
 
+/* How many runs are left in the group's workers, which get no more. */
+static size_t
+drain(struct cluster *c, const struct job *j, bool last)
+{
+	char (*allocs)[CORE_ALLOC_MAX];
+	ssize_t n = group_allocs(c, j->id, &allocs);
+	size_t left;
+
+	if (n < 0)
+		return 1;
+	left = c->cfg.drain(c->cfg.arg, j->id, (const char (*)[CORE_ALLOC_MAX])allocs, (size_t)n, last);
+	free(allocs);
+	return left;
+}
+
 /* Begins, goes on with, or gives up the draining of a group that is to be changed. Once it is registered the old workers stay
  * marked, until the mark's time is over: they are about to be stopped. */
 static void
 roll(struct cluster *c, struct job *j, bool wanted, bool done)
 {
 	if (wanted && !j->rolling) {
-		j->roll_mono = clock_mono_ms() + c->cfg.roll_limit_ms;
-		log_info(j->id, "its settings have changed: its workers end their runs first");
+		if (!j->retired)
+			j->roll_mono = clock_mono_ms() + c->cfg.roll_limit_ms;
+		log_info(j->id, j->retired ? "its workers end their runs, then they go" :
+		    "its settings have changed: its workers end their runs first");
 	}
-	if (wanted || (j->rolling && !done))
-		(void)c->cfg.drain(c->cfg.arg, j->id, wanted);
+	if (wanted)
+		(void)drain(c, j, false);
+	else if (j->rolling && !done)
+		(void)c->cfg.drain(c->cfg.arg, j->id, NULL, 0, false);
 	j->rolling = wanted;
 }
 
 static void
-note_group(struct cluster *c, struct job *j, const struct check *k)
+note_group(struct cluster *c, struct job *j, const struct task *t, const struct job_compare *k)
 {
-	if (k->task.rc != 0)
-		group_job(c, j->id, -1, j->why);
-	else
-		group_job(c, j->id, k->stopped ? -1 : k->count, k->stopped ? j->why : "");
+	bool there = t->rc == 0 && !k->stopped && !k->resting;
+
+	group_job(c, j->id, there ? k->count : -1, t->rc != 0 || k->stopped || j->retired ? j->why : "");
 	/* Registered just now: the index is another one, and the count may be the first; the listing or the job's event tells. */
-	j->modify_index = k->task.rc == 0 && !k->registered && !k->must_roll ? k->modify_index : 0;
-	roll(c, j, k->task.rc == 0 && k->must_roll, k->registered);
+	j->modify_index = t->rc == 0 && !k->registered && !k->must_roll ? k->modify_index : 0;
+	roll(c, j, t->rc == 0 && k->must_roll, k->registered && k->drained);
 	if (k->registered)
 		j->again = true;
+}
+
+/* A group that has just been given up, or come to rest. */
+static void
+job_resting(const struct cluster *c, struct job *j, const struct job_compare *k)
+{
+	const char *why = c->cfg.no_group(c->cfg.arg, j->vertical);
+
+	if (why != NULL)
+		snprintf(j->why, sizeof(j->why), "%s", why);
+	if (k->registered && !k->drained)
+		log_info(j->id, "%s: its %lld warm workers are given up; it comes back with as many", j->why, (long long)k->count);
+	else if (k->registered)
+		log_info(j->id, "at rest: count 0; it comes back with %lld", (long long)k->count);
+	j->state = JOB_READY;
+	j->ours = true;
+	j->failures = 0;
 }
 
 static void
 check_done(struct task *t)
 {
-	struct check *k = (struct check *)t;
+	struct job_compare *k = &((struct check *)t)->compare;
 	struct cluster *c = t->c;
 	struct job *j = map_get(c->jobs, k->id);
 
 	j->busy = false;
 	if (t->rc != 0)
 		job_broken(j, t->rc, &t->err);
+	else if (k->retire)
+		job_resting(c, j, k);
 	else if (k->stopped)
 		job_stopped(j);
 	else
 		job_ready(j);
-	if (t->rc == 0 && k->registered)
+	if (t->rc == 0 && k->registered && !k->retire)
 		log_info(j->id, "registered%s", k->taken_over ? "; it was another ledger's" : "");
-	if (j->group)
-		note_group(c, j, k);
-	if (j->again || strcmp(j->digest, k->digest) != 0)
+	if (j->group && k->retire == j->retired)
+		note_group(c, j, t, k);
+	if (j->again || k->retire != j->retired || strcmp(j->digest, k->digest) != 0)
 		job_check(c, j, false);
 	answer_all(j);
 	set_timer(c);
@@ -346,7 +289,7 @@ check_done(struct task *t)
 static void
 check_release(struct task *t)
 {
-	free(((struct check *)t)->variables);
+	free(((struct check *)t)->compare.variables);
 }
 
 /* drained: a group's workers have ended their runs, or had their time. */
@@ -355,7 +298,7 @@ job_check(struct cluster *c, struct job *j, bool drained)
 {
 	struct check *k;
 
-	if (j->variables == NULL) /* of a vertical that is not there */
+	if (!cared_for(j))
 		return;
 	j->again = j->busy;
 	if (j->busy)
@@ -365,13 +308,11 @@ job_check(struct cluster *c, struct job *j, bool drained)
 	k->task.run = check_run;
 	k->task.done = check_done;
 	k->task.release = check_release;
-	snprintf(k->id, sizeof(k->id), "%s", j->id);
-	memcpy(k->digest, j->digest, sizeof(k->digest));
-	memcpy(k->spec, j->spec, sizeof(k->spec));
-	k->group = j->group;
-	k->drained = drained;
-	k->variables = xstrdup(j->variables);
-	k->ours = j->ours;
+	k->compare = (struct job_compare){.cfg = &c->cfg, .hcl = j->group ? c->group_hcl : c->hcl, .group = j->group, .max = j->max, .retire = j->retired,
+	    .drained = drained, .ours = j->ours, .variables = j->variables != NULL ? xstrdup(j->variables) : NULL};
+	snprintf(k->compare.id, sizeof(k->compare.id), "%s", j->id);
+	memcpy(k->compare.digest, j->digest, sizeof(k->compare.digest));
+	memcpy(k->compare.spec, j->spec, sizeof(k->compare.spec));
 	task_submit(c, &k->task);
 }
 
@@ -379,8 +320,10 @@ job_check(struct cluster *c, struct job *j, bool drained)
 static void
 roll_on(struct cluster *c, struct job *j, int64_t now)
 {
-	size_t left = c->cfg.drain(c->cfg.arg, j->id, true);
+	size_t left = drain(c, j, false);
 
+	if (left == 0)
+		left = drain(c, j, true);
 	if (left > 0 && now < j->roll_mono)
 		return;
 	if (left > 0)
@@ -413,6 +356,75 @@ on_timer(void *arg)
 
 /* --- what others say about jobs --- */
 
+static void
+retire(struct cluster *c, struct job *j, const char *why)
+{
+	j->retired = true;
+	j->roll_mono = INT64_MAX;
+	j->state = JOB_UNSEEN;
+	j->failures = 0;
+	j->modify_index = 0;
+	snprintf(j->why, sizeof(j->why), "%s", why);
+	group_retire(c, j->vertical, j->id, j->why);
+	if (c->up)
+		job_check(c, j, false);
+}
+
+void
+jobs_toolbox_read(struct cluster *c)
+{
+	size_t cursor = 0;
+	void *value;
+
+	while (map_next(c->jobs, &cursor, NULL, &value)) {
+		struct job *j = value;
+		const char *why = j->group && !j->retired ? c->cfg.no_group(c->cfg.arg, j->vertical) : NULL;
+
+		if (why != NULL)
+			retire(c, j, why);
+	}
+	reconcile_suspect(c); /* groups that nobody has declared are found in a listing */
+}
+
+/* A group of ours that nobody has declared: of a vertical that went, or was changed, while no dispatcher ran. */
+static struct job *
+listed_unknown(struct cluster *c, const json_t *entry, const char *id)
+{
+	const char *vertical = job_meta(entry, "drover_vertical"), *why;
+	struct job *j;
+
+	if (strncmp(id, c->group_prefix, strlen(c->group_prefix)) != 0 || strlen(id) >= JOB_ID_MAX || !vertical_name_valid(vertical) ||
+	    strcmp(job_meta(entry, "drover_ledger"), c->cfg.ledger_uuid) != 0 || (why = c->cfg.no_group(c->cfg.arg, vertical)) == NULL)
+		return NULL;
+	j = xcalloc(1, sizeof(*j));
+	snprintf(j->id, sizeof(j->id), "%s", id);
+	snprintf(j->vertical, sizeof(j->vertical), "%s", vertical);
+	j->group = true;
+	map_put(c->jobs, id, j);
+	retire(c, j, why);
+	return j;
+}
+
+static void
+listed(struct cluster *c, const json_t *entry, struct job *j)
+{
+	uint64_t index = (uint64_t)json_integer_value(json_object_get(entry, "JobModifyIndex"));
+	bool stopped = !j->group && json_is_true(json_object_get(entry, "Stop"));
+	bool fine = j->group ? j->modify_index != 0 && j->modify_index == index :
+	    strcmp(job_meta(entry, "drover_digest"), j->digest) == 0 && strcmp(job_meta(entry, "drover_ledger"), c->cfg.ledger_uuid) == 0;
+
+	j->seen = true;
+	if (stopped && !j->busy)
+		job_stopped(j);
+	else if (fine && j->group)
+		; /* as it was when it was looked at */
+	else if (fine && !j->busy)
+		job_ready(j);
+	else if (j->state != JOB_BROKEN)
+		job_check(c, j, false);
+	answer_all(j);
+}
+
 void
 jobs_listed(struct cluster *c, const json_t *entry)
 {
@@ -421,27 +433,15 @@ jobs_listed(struct cluster *c, const json_t *entry)
 	size_t cursor = 0;
 	void *value;
 
-	if (j != NULL && j->variables != NULL) {
-		uint64_t index = (uint64_t)json_integer_value(json_object_get(entry, "JobModifyIndex"));
-		bool stopped = !j->group && json_is_true(json_object_get(entry, "Stop"));
-		bool fine = j->group ? j->modify_index != 0 && j->modify_index == index : same(entry, j->digest, c->cfg.ledger_uuid);
-
-		j->seen = true;
-		if (stopped && !j->busy)
-			job_stopped(j);
-		else if (fine && j->group)
-			; /* as it was when it was looked at */
-		else if (fine && !j->busy)
-			job_ready(j);
-		else if (j->state != JOB_BROKEN)
-			job_check(c, j, false);
-		answer_all(j);
-	}
+	if (j == NULL && id != NULL)
+		j = listed_unknown(c, entry, id);
+	if (j != NULL && cared_for(j))
+		listed(c, entry, j);
 	if (entry != NULL)
 		return;
 	while (map_next(c->jobs, &cursor, NULL, &value)) {
 		j = value;
-		if (!j->seen && j->state != JOB_BROKEN)
+		if (!j->seen && !j->retired && j->state != JOB_BROKEN)
 			job_check(c, j, false);
 		j->seen = false;
 	}
@@ -467,7 +467,7 @@ jobs_trouble(const struct cluster *c)
 		const struct job *j = value;
 
 		/* A group that an operator has stopped is a decision, and others do its work. */
-		if (j->variables != NULL && (j->state == JOB_BROKEN || (j->state == JOB_STOPPED && !j->group)))
+		if (cared_for(j) && (j->state == JOB_BROKEN || (j->state == JOB_STOPPED && !j->group)))
 			return j->why;
 	}
 	return NULL;
@@ -516,10 +516,13 @@ declare(struct cluster *c, const struct vertical *v, const char *id, char *varia
 		log_error(id, "two verticals want a job of this name; %s goes without", v->name);
 		free(variables);
 		return NULL;
-	} else if (strcmp(j->digest, digest) == 0) {
+	} else if (strcmp(j->digest, digest) == 0 && !j->retired) {
 		free(variables);
 		return NULL;
 	}
+	if (j->retired)
+		j->roll_mono = clock_mono_ms() + c->cfg.roll_limit_ms;
+	j->retired = false;
 	snprintf(j->vertical, sizeof(j->vertical), "%s", v->name);
 	free(j->variables);
 	j->variables = variables;
@@ -559,6 +562,7 @@ set_group(struct cluster *c, const struct vertical *v)
 	if (j == NULL)
 		return;
 	j->group = true;
+	j->max = v->warm.max;
 	memcpy(j->spec, spec, sizeof(j->spec));
 	if (c->up)
 		job_check(c, j, false);
@@ -573,4 +577,10 @@ cluster_set_vertical(struct cluster *c, const struct vertical *v)
 	}
 	if (v->capacity != CAPACITY_JOB)
 		set_group(c, v);
+}
+
+void
+cluster_toolbox_read(struct cluster *c)
+{
+	jobs_toolbox_read(c);
 }

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "dispatcher/fleet.h"
+#include "dispatcher/toolbox.h"
 
 #define ENV_FILE_MAX (64 * 1024)
 #define VERTICALS_MAX 256
@@ -108,18 +109,25 @@ struct allocs {
 };
 
 static void
-add_alloc(void *arg, const struct fleet_worker *w)
+add_alloc(struct allocs *a, const char *id)
 {
-	struct allocs *a = arg;
-
-	if (w->alloc_id[0] == '\0' || a->n == CORE_DRAINS_MAX)
+	if (id[0] == '\0' || a->n == CORE_DRAINS_MAX)
 		return;
+	for (size_t i = 0; i < a->n; i++)
+		if (strcmp(a->ids[i], id) == 0)
+			return;
 	a->ids = xrealloc(a->ids, (a->n + 1) * sizeof(*a->ids));
-	memcpy(a->ids[a->n++], w->alloc_id, sizeof(w->alloc_id));
+	snprintf(a->ids[a->n++], sizeof(*a->ids), "%s", id);
+}
+
+static void
+add_worker(void *arg, const struct fleet_worker *w)
+{
+	add_alloc(arg, w->alloc_id);
 }
 
 static size_t
-drain_group(void *arg, const char *job, bool on)
+drain_group(void *arg, const char *job, const char (*allocs)[CORE_ALLOC_MAX], size_t n, bool last)
 {
 	struct dispatcher *d = arg;
 	struct core_drain_state *states;
@@ -129,17 +137,27 @@ drain_group(void *arg, const char *job, bool on)
 	size_t left = 0;
 
 	snprintf(owner, sizeof(owner), "roll %.*s", (int)sizeof(owner) - 6, job);
-	if (on)
-		fleet_of_job(d->fleet, job, add_alloc, &a);
+	for (size_t i = 0; i < n; i++)
+		add_alloc(&a, allocs[i]);
+	if (allocs != NULL) /* what Nomad has not told yet may have registered */
+		fleet_of_job(d->fleet, job, add_worker, &a);
 	states = xcalloc(a.n + 1, sizeof(*states));
 	if (core_drain(d->core, clock_now(), &(struct core_drain){.owner = owner, .allocs = (const char (*)[CORE_ALLOC_MAX])a.ids, .n = a.n,
-	    .ttl_ms = ROLL_MARK_MS}, states, &e) != 0)
-		left = 1; /* not known yet: asked again */
+	    .ttl_ms = ROLL_MARK_MS, .condemn = last}, states, &e) != 0)
+		left = 1; /* busy again, or not known yet: asked again */
 	for (size_t i = 0; i < a.n; i++)
 		left += states[i].leases + states[i].committing;
 	free(states);
 	free(a.ids);
 	return left;
+}
+
+static const char *
+no_group(void *arg, const char *vertical)
+{
+	const struct dispatcher *d = arg;
+
+	return toolbox_no_group(d->toolbox, vertical);
 }
 
 /* Where warm workers show their health. */
@@ -198,7 +216,7 @@ nomad_side_open(struct dispatcher *d, struct err *e)
 		.loop = d->loop, .core = d->core, .nomad = nomad_settings_config(&c->nomad), .jobs_dir = c->jobs_dir, .ledger_uuid = d->ledger->uuid,
 		.datacenters = c->datacenters, .driver = c->driver, .worker_command = c->worker_command,
 		.cache_volume = c->cache_volume, .docker_network = c->docker_network, .job_prefix = c->job_prefix, .worker_service = worker_service(c),
-		.start_limit_ms = c->start_limit_ms, .roll_limit_ms = c->roll_limit_ms, .worker_in = worker_in, .drain = drain_group, .connections = (unsigned)c->nomad_connections,
+		.start_limit_ms = c->start_limit_ms, .roll_limit_ms = c->roll_limit_ms, .worker_in = worker_in, .drain = drain_group, .no_group = no_group, .connections = (unsigned)c->nomad_connections,
 		.reconcile_ms = c->reconcile_ms, .take_over = strcmp(c->new_ledger, "yes") == 0, .changed = changed, .arg = d,
 	};
 	int rc;

@@ -38,6 +38,7 @@ struct loaded { /* what one reading of the folder found */
 	size_t n;
 	struct vertical **verticals;
 	size_t n_verticals;
+	bool all_verticals; /* none was left out */
 	struct broken *broken;
 	size_t n_broken;
 	int rc;          /* of the store; the rest holds all the same */
@@ -179,7 +180,8 @@ load_vertical(struct toolbox *t, int dirfd, const char *name, struct loaded *l)
 	l->verticals[l->n_verticals++] = v;
 }
 
-static void
+/* Returns whether all of them were seen. */
+static bool
 load_each(struct toolbox *t, const char *sub, struct loaded *l,
     void (*load)(struct toolbox *t, int dirfd, const char *name, struct loaded *l))
 {
@@ -187,16 +189,19 @@ load_each(struct toolbox *t, const char *sub, struct loaded *l,
 	DIR *dir;
 	struct dirent *entry;
 	size_t n = 0;
+	bool all;
 
 	if (file_join(path, sizeof(path), t->d->config->toolbox, sub, NULL) != 0 || (dir = opendir(path)) == NULL)
-		return;
-	while ((entry = readdir(dir)) != NULL && n < ENTRIES_MAX) {
+		return false;
+	while (errno = 0, (entry = readdir(dir)) != NULL && n < ENTRIES_MAX) {
 		if (entry->d_name[0] == '.' || (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN))
 			continue;
 		load(t, dirfd(dir), entry->d_name, l);
 		n++;
 	}
+	all = entry == NULL && errno == 0;
 	closedir(dir);
+	return all;
 }
 
 struct reading {
@@ -209,8 +214,8 @@ read_run(void *arg)
 {
 	struct reading *r = arg;
 
-	load_each(r->t, "verticals", &r->found, load_vertical);
-	load_each(r->t, "workflows", &r->found, load_workflow);
+	r->found.all_verticals = load_each(r->t, "verticals", &r->found, load_vertical);
+	(void)load_each(r->t, "workflows", &r->found, load_workflow);
 }
 
 /* --- loop: taking over what was read --- */
@@ -247,6 +252,8 @@ declare_verticals(struct toolbox *t)
 		if (t->d->cluster != NULL)
 			cluster_set_vertical(t->d->cluster, v);
 	}
+	if (t->d->cluster != NULL)
+		cluster_toolbox_read(t->d->cluster);
 	dispatcher_pump(t->d);
 }
 
@@ -542,6 +549,22 @@ const struct vertical *
 toolbox_vertical(const struct toolbox *t, const char *name)
 {
 	return map_get(t->verticals, name);
+}
+
+const char *
+toolbox_no_group(const struct toolbox *t, const char *vertical)
+{
+	const struct vertical *v;
+
+	if (t == NULL || !t->read_once || !t->folder.all_verticals)
+		return NULL;
+	v = map_get(t->verticals, vertical);
+	if (v != NULL)
+		return v->capacity == CAPACITY_JOB ? "its vertical has capacity 'job': no warm workers" : NULL;
+	for (size_t i = 0; i < t->folder.n_broken; i++)
+		if (strcmp(t->folder.broken[i].name, vertical) == 0 && strcmp(t->folder.broken[i].file, "vertical.yaml") == 0)
+			return NULL;
+	return "the toolbox has no vertical of its name any more";
 }
 
 const char *

@@ -289,10 +289,10 @@ nomad_job(struct nomad *n, const char *id, json_t **ret_job, struct err *e)
 }
 
 int
-nomad_register(struct nomad *n, json_t *job, uint64_t enforce_index, struct err *e)
+nomad_register(struct nomad *n, json_t *job, uint64_t enforce_index, bool preserve_counts, struct err *e)
 {
 	json_t *body = json_pack("{s:O, s:b, s:I, s:b}", "Job", job, "EnforceIndex", 1, "JobModifyIndex",
-	    (json_int_t)enforce_index, "PreserveCounts", 1);
+	    (json_int_t)enforce_index, "PreserveCounts", preserve_counts);
 	int rc = call(n, "PUT", "/v1/jobs", NULL, body, e);
 
 	json_decref(body);

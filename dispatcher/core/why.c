@@ -208,6 +208,15 @@ all_drained(const struct core *c, const struct lane *lane)
 }
 
 static bool
+say_drained(const struct vertical *v, struct core_wait *ret)
+{
+	say(ret, "drain", "");
+	snprintf(ret->text, sizeof(ret->text), "all looping workers of its vertical are being taken away%s%.200s", v->warm_why[0] != '\0' ? ": " : "",
+	    v->warm_why);
+	return true;
+}
+
+static bool
 why(const struct core *c, struct now now, const struct run *run, const struct lane *lane, struct core_wait *ret)
 {
 	if (!c->writable || now.mono_ms < c->ledger_hold_mono)
@@ -233,7 +242,7 @@ why(const struct core *c, struct now now, const struct run *run, const struct la
 	if (run->suspect && lane->running > 0)
 		return say(ret, "alone", "a worker crashed with it: it waits for one that runs nothing else");
 	if (all_drained(c, lane))
-		return say(ret, "drain", "all looping workers of its vertical are being taken away");
+		return say_drained(run->vertical, ret);
 	if (run->vertical->warm_why[0] != '\0')
 		return say(ret, "warm_start", run->vertical->warm_why);
 	return say(ret, "no_worker", "no worker of its vertical has a free slot");

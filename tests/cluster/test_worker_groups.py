@@ -190,6 +190,112 @@ def test_roll_ends_at_its_limit(make_warm):
     warm.finish(run, 2)
 
 
+def test_bound_below_the_count_waits_for_the_workers(warm):
+    """Nomad would stop the highest ones at once: they end their runs first."""
+    warm.scale(2)
+    run, alloc = warm.held()
+    warm.toolbox.vertical(warm={"max": 1, "cpu": "1000m", "memory": "1GiB"})
+    wait.until("the workers to be drained", lambda: all(w["draining"] for w in warm.workers()), 30)
+    assert len(warm.live()) == 2
+    go_on(warm.drover, run)
+    done = warm.drover.wait_run(run, "completed")
+    assert (done["attempt"], done["alloc_id"]) == (1, alloc)
+    wait.until("one worker to be left", lambda: len(warm.live()) == 1 and warm.job()["TaskGroups"][0]["Count"] == 1, 40)
+
+
+# Not wanted any more ---------------------------------------------------------------------------------------------
+
+
+def at_rest(warm):
+    """Whether the group has no workers, nobody may scale it, and it is not stopped either."""
+    group = warm.job()["TaskGroups"][0]
+    return group["Count"] == 0 and group["Scaling"]["Enabled"] is False and not warm.job()["Stop"] and not warm.live()
+
+
+def test_group_of_a_vertical_that_wants_none_any_more(warm):
+    """capacity: job takes the workers away as they fall idle; changed back, the operator's count is there again."""
+    warm.scale(2)
+    run, alloc = warm.held()
+    before = set(warm.live())
+    warm.toolbox.vertical(capacity="job")
+    wait.until("the workers to be drained", lambda: all(w["draining"] for w in warm.workers()), 30)
+    assert warm.drover.cli("workers").stdout.count("draining") == 2
+    shown = warm.drover.get(f"/v1/run/{run}/explain")["explain"]["workers"]
+    assert [w["state"] for w in shown] == ["draining"] * 2
+    # Others go on meanwhile, by one-shots; what insists on warm workers is told why there are none.
+    warm.toolbox.add("finds", REPORT)
+    other = warm.drover.wait_run(warm.drover.submit("finds")["id"], "completed", timeout_s=60)
+    assert other["job_id"].startswith("drover-run-story/")
+    warm.toolbox.add("insists", REPORT, execution="warm")
+    insists = warm.drover.submit("insists")["id"]
+    wait.until("it to say why it waits", lambda: "capacity 'job'" in warm.waiting(insists).get("text", ""), 20)
+    assert "capacity 'job'" in warm.drover.cli("explain", insists).stdout
+    assert set(warm.live()) == before and warm.job()["TaskGroups"][0]["Count"] == 2
+    go_on(warm.drover, run)
+    done = warm.drover.wait_run(run, "completed")
+    assert (done["attempt"], done["alloc_id"]) == (1, alloc)
+    wait.until("the group at rest", lambda: at_rest(warm), 40)
+    # Neither a restart nor an operator who scales it wakes it; the vertical does.
+    warm.drover.restart()
+    warm.nomad.cli("job", "scale", "-detach", GROUP, "workers", "3", namespace=warm.drover.namespace)
+    wait.until("it to be at rest again", lambda: at_rest(warm), 60)
+    warm.toolbox.vertical(capacity="hybrid")
+    wait.until("the workers to be back", lambda: len(warm.workers()) == 3, 60)
+    group = warm.job()["TaskGroups"][0]
+    assert (group["Count"], group["Scaling"]["Enabled"]) == (3, True)
+    assert warm.drover.wait_run(insists, "completed", timeout_s=30)["job_id"] == GROUP
+
+
+def test_change_taken_back_before_the_last_run_has_ended(warm):
+    warm.scale(2)
+    run, alloc = warm.held()
+    before = sorted(warm.live())
+    warm.toolbox.vertical(capacity="job")
+    wait.until("the workers to be drained", lambda: all(w["draining"] for w in warm.workers()), 30)
+    warm.toolbox.vertical(capacity="warm")
+    wait.until("them to take work again", lambda: not any(w["draining"] for w in warm.workers()), 10)
+    go_on(warm.drover, run)
+    assert warm.drover.wait_run(run, "completed")["alloc_id"] == alloc
+    group = warm.job()["TaskGroups"][0]
+    assert (group["Count"], group["Scaling"]["Enabled"], sorted(warm.live())) == (2, True, before)
+
+
+def test_vertical_that_goes_while_no_dispatcher_runs(warm):
+    """The next dispatcher finds the group, and takes nothing away from a worker that has not said yet what it holds."""
+    warm.scale(2)
+    run, alloc = warm.held()
+    folder, kept = os.path.join(warm.toolbox.folder, "verticals", "story"), os.path.join(warm.toolbox.folder, "kept")
+    warm.drover.stop()
+    os.rename(folder, kept)
+    warm.drover.start()
+    wait.until("the group to be given up", lambda: not warm.job()["TaskGroups"][0]["Scaling"]["Enabled"], 30)
+    wait.until("the workers to be drained", lambda: len(warm.workers()) == 2 and all(w["draining"] for w in warm.workers()), 30)
+    go_on(warm.drover, run)
+    done = warm.drover.wait_run(run, "completed")
+    assert (done["attempt"], done["alloc_id"]) == (1, alloc)
+    wait.until("the group at rest", lambda: at_rest(warm), 40)
+    os.rename(kept, folder)
+    wait.until("the workers to be back", lambda: len(warm.workers()) == 2, 60)
+
+
+def test_group_of_a_broken_vertical_stays(warm):
+    """What cannot be read says nothing: neither a broken file nor a toolbox that is not there takes workers away."""
+    warm.scale(1)
+    warm.toolbox.add("finds", REPORT)
+    warm.drover.wait_workflow("finds")
+    before = warm.job()["JobModifyIndex"]
+    warm.toolbox.vertical(capacity="nonsense")
+    wait.until("the file to be found broken", lambda: [b for b in warm.drover.get("/v1/workflows")["broken"] if b["name"] == "story"], 20)
+    folder, away = os.path.join(warm.toolbox.folder, "verticals"), os.path.join(warm.toolbox.folder, "away")
+    os.rename(folder, away)
+    wait.until("the folder to be missed", lambda: not [b for b in warm.drover.get("/v1/workflows")["broken"] if b["name"] == "story"], 20)
+    os.rename(away, folder)
+    warm.toolbox.vertical(capacity="warm")
+    warm.toolbox.add("later", REPORT)  # read after the vertical is there again
+    warm.drover.wait_run(warm.drover.submit("later")["id"], "completed")
+    assert warm.job()["JobModifyIndex"] == before and len(warm.live()) == 1
+
+
 # Taken away under load -------------------------------------------------------------------------------------------
 
 

@@ -162,7 +162,7 @@ start(void **state)
 		return -1;
 	cfg = (struct nomad_config){.addr = agent.url};
 	nomad = nomad_new(&cfg);
-	if (nomad_parse(nomad, hcl, "", &job, &e) != 0 || nomad_register(nomad, job, 0, &e) != 0) {
+	if (nomad_parse(nomad, hcl, "", &job, &e) != 0 || nomad_register(nomad, job, 0, true, &e) != 0) {
 		fprintf(stderr, "%s\n", e.msg);
 		return -1;
 	}
