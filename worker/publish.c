@@ -28,7 +28,7 @@ struct publishing {
 	char **names;
 	size_t n_names;
 	size_t entries;
-	size_t left_out;
+	size_t left_out;    /* … and folders that could not be looked into */
 	int64_t bytes;
 };
 
@@ -142,15 +142,17 @@ take_name(struct publishing *p, const char *path)
 	p->names[p->n_names++] = xstrdup(path);
 }
 
-/* Walks one directory (closes fd); path is its name below ${OUT} with a slash, or "". */
+/* Walks one directory (closes fd, -1: it cannot be opened); path is its name below ${OUT} with a slash, or "". */
 static void
 walk(struct publishing *p, int fd, const char *path, int depth)
 {
-	DIR *d = fdopendir(fd);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *ent;
 
 	if (d == NULL) {
-		close(fd);
+		p->left_out++;
+		if (fd >= 0)
+			close(fd);
 		return;
 	}
 	while ((ent = readdir(d)) != NULL && p->entries++ < ENTRIES_MAX) {
@@ -170,8 +172,7 @@ walk(struct publishing *p, int fd, const char *path, int depth)
 		sub = openat(dirfd(d), ent->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		below[n] = '/';
 		below[n + 1] = '\0';
-		if (sub >= 0)
-			walk(p, sub, below, depth + 1);
+		walk(p, sub, below, depth + 1);
 	}
 	(void)closedir(d);
 }
@@ -218,8 +219,10 @@ put_artifacts(struct publishing *p, struct err *e)
 		rc = put_artifact(p, fd, p->names[i], e);
 	close(fd);
 	if (p->left_out > 0)
-		run_log_say(j->log, "%zu artifacts were left out: over ARTIFACTS_MAX or ARTIFACTS_MAX_SIZE, or with names that no store takes",
-		    p->left_out);
+		run_log_say(j->log, "%zu artifacts were left out: over ARTIFACTS_MAX or ARTIFACTS_MAX_SIZE, with names that no store takes, or "
+		    "in folders that cannot be opened", p->left_out);
+	if (p->entries > ENTRIES_MAX)
+		run_log_say(j->log, "artifacts were looked for among the first %d names in ${OUT} alone", ENTRIES_MAX);
 	return rc;
 }
 

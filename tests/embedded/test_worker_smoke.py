@@ -183,6 +183,19 @@ def test_second_signal_hands_back_at_once(start, toolbox):
     assert [row["state"] for row in drover.run(run["id"])["history"]][-1] == "queued"
 
 
+def test_artifacts_that_are_left_out_are_told(start, toolbox):
+    toolbox.add("many", 'for i in 1 2 3 4 5; do echo x > "$OUT/$i.txt"; done\n' + REPORT, artifacts=["*.txt"])
+    drover = start()
+    drover.wait_workflow("many")
+    target = drover.upload({"a.txt": "planted\n"})
+    done = once(drover, "", NOMAD_META_workflow="many", NOMAD_META_target=target["id"], NOMAD_META_parameters="",
+                NOMAD_JOB_ID="drover-run-story/dispatch-1-abc", ARTIFACTS_MAX="3")
+    assert done.returncode == 0 and "2 artifacts were left out" in done.stdout, done.stdout + done.stderr
+    (run,) = drover.runs()
+    listed = drover.get(f"/v1/run/{run['id']}/artifacts")["artifacts"]
+    assert sum(one["name"].startswith("artifacts/") for one in listed) == 3
+
+
 def test_a_worker_ends_soon_though_its_store_is_away(embedded_rig, tmp_path):
     """It looks at the store again and again; what it waits for there must not hold up its end."""
     nowhere = "http://127.0.0.1:9"
