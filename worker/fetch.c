@@ -113,7 +113,6 @@ job_fetch_bundle(struct job *j, struct err *e)
 	return 0;
 }
 
-/* The parameters as a file beside the tree, which steps may read only. */
 /* Where nothing can be bound over its link, a shared single file is a copy: tools skip links, and would find nothing. */
 static enum workspace_mode
 mode_of(const struct job *j)
@@ -123,6 +122,7 @@ mode_of(const struct job *j)
 	return !j->terms.tree && !mounts ? WORKSPACE_ISOLATED : j->terms.isolation;
 }
 
+/* The parameters as a file beside the tree, which steps may read only. */
 static int
 write_params(struct job *j, struct err *e)
 {

@@ -266,7 +266,9 @@ judge(struct running *r)
 	bool well = v == STEP_CLEAN || v == STEP_FINDINGS;
 	int rc;
 
+	pthread_mutex_lock(&r->job->lock);
 	r->record->exit_code = r->end.exited ? r->end.code : -1;
+	pthread_mutex_unlock(&r->job->lock);
 	rc = take_report(r, well && !r->late, &e);
 	if (r->late) {
 		(void)snprintf(why, sizeof(why), "stopped at the time limit of %s", num_format_duration(r->limit_ms, limit, sizeof(limit)));
