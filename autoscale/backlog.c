@@ -104,6 +104,14 @@ copy_text(const json_t *o, const char *key, char *out, size_t len)
 	return s != NULL && snprintf(out, len, "%s", s) < (int)len;
 }
 
+static bool
+is_drained(const json_t *worker)
+{
+	const char *mark = json_string_value(json_object_get(worker, "drain"));
+
+	return mark != NULL && strcmp(mark, "none") != 0;
+}
+
 /* What runs and how many slots there are is counted over the workers: those that are drained count, too. */
 static int
 parse_vertical(const json_t *o, struct backlog_vertical *v, struct err *e)
@@ -114,7 +122,7 @@ parse_vertical(const json_t *o, struct backlog_vertical *v, struct err *e)
 
 	*v = (struct backlog_vertical){.ready = number(o, "warm_ready"), .one_shots = number(o, "one_shots_live"),
 		.oldest_ms = number(o, "oldest_ms"), .arrivals_total = number(o, "arrivals_total"),
-		.service_ms = number(o, "service_ms_mean")};
+		.service_ms = number(o, "service_ms_mean"), .idle_slots = number(o, "idle_slots")};
 	if (!copy_text(o, "vertical", v->vertical, sizeof(v->vertical)))
 		return err_set(e, ERR_PROTO, "the dispatcher's answer names no vertical");
 	v->workers = xcalloc(json_array_size(workers) + 1, sizeof(*v->workers));
@@ -126,6 +134,7 @@ parse_vertical(const json_t *o, struct backlog_vertical *v, struct err *e)
 		one->slots = number(w, "slots");
 		one->leases = number(w, "leases");
 		one->committing = number(w, "committing");
+		one->drained = is_drained(w);
 		v->running += one->leases + one->committing;
 		v->slots += one->slots;
 		v->n_workers++;

@@ -13,11 +13,12 @@
 struct backlog_worker {
 	char alloc[40];
 	int64_t slots, leases, committing;
+	bool drained;
 };
 
 struct backlog_vertical {
 	char vertical[STANZA_NAME_MAX];
-	int64_t ready, running, one_shots, oldest_ms, arrivals_total, service_ms, slots;
+	int64_t ready, running, one_shots, oldest_ms, arrivals_total, service_ms, slots, idle_slots;
 	size_t n_workers;
 	struct backlog_worker *workers; /* owned */
 };

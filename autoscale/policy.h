@@ -76,6 +76,7 @@ struct policy_facts {
 	int64_t arrivals_total;       /* rises; a smaller one than before is a new count */
 	int64_t service_ms;           /* mean, 0 unknown */
 	int64_t workers, slots;       /* registered warm workers, and their slots together */
+	int64_t taking, held, idle;   /* of these: workers that are given runs, what they hold, and the slots that could be filled now */
 	/* the group, as Nomad has it */
 	int64_t count;                /* desired */
 	int64_t starting;             /* of these: allocations that are not ready yet */

@@ -109,9 +109,13 @@ round_facts(const struct view *v, const struct backlog_vertical *q, bool queue_k
 {
 	struct policy_facts f = {.queue_known = queue_known, .queue_age_ms = age_ms, .ready = q->ready, .running = q->running,
 		.one_shots = q->one_shots, .oldest_ms = q->oldest_ms, .arrivals_total = q->arrivals_total, .service_ms = q->service_ms,
-		.workers = (int64_t)q->n_workers, .slots = q->slots, .count = v->stanza.count, .stopped = v->stopped,
+		.workers = (int64_t)q->n_workers, .slots = q->slots, .idle = q->idle_slots, .count = v->stanza.count, .stopped = v->stopped,
 		.deployment = v->deployment, .failed_starts = failed_starts(v, q, now_real_ms)};
 
+	for (size_t i = 0; i < q->n_workers; i++) {
+		f.taking += !q->workers[i].drained;
+		f.held += q->workers[i].drained ? 0 : q->workers[i].leases + q->workers[i].committing;
+	}
 	for (size_t i = 0; i < v->n; i++)
 		f.starting += alloc_is_live(&v->allocs[i]) && !registered(q, v->allocs[i].id);
 	return f;

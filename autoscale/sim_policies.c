@@ -140,7 +140,8 @@ drover(void *state, const struct sim_view *v)
 	struct drover *s = state;
 	struct policy_facts f = {.queue_known = true, .ready = v->ready, .running = v->running, .oldest_ms = v->oldest_ms,
 		.arrivals_total = v->arrivals_total, .service_ms = v->service_ms, .workers = v->up, .slots = v->up * v->cluster->slots,
-		.count = v->desired, .starting = v->alive - v->up};
+		.taking = v->up, .held = v->running, .idle = v->up * v->cluster->slots - v->running, .count = v->desired,
+		.starting = v->alive - v->up};
 	struct policy_decision d;
 
 	if (!s->begun) {

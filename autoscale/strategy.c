@@ -50,13 +50,24 @@ strategy_target_value(int64_t count, double metric, double target, double thresh
 	return round_up((double)count * factor);
 }
 
-/* Slots of one worker: as those that are there tell, else as the policy says, else one. */
+static int64_t
+ceil_div(int64_t a, int64_t b)
+{
+	return (a + b - 1) / b;
+}
+
+/* Slots of one worker: as those that are there tell, else as the policy says, else one. While runs wait and nobody can take one,
+ * workers are full with what they hold, however many slots they have: runs declare cpu and memory, too. */
 static int64_t
 slots_per_worker(const struct policy_check *c, const struct policy_facts *f)
 {
+	int64_t slots = c->slots > 0 ? c->slots : 1;
+
 	if (f->workers > 0 && f->slots > 0)
-		return (f->slots + f->workers - 1) / f->workers;
-	return c->slots > 0 ? c->slots : 1;
+		slots = ceil_div(f->slots, f->workers);
+	if (f->ready > f->one_shots && f->idle == 0 && f->held > 0 && ceil_div(f->held, f->taking) < slots)
+		slots = ceil_div(f->held, f->taking);
+	return slots;
 }
 
 /* Little's law for what comes in, and the backlog spread over the drain objective. What runs needs its slots whatever the rate
@@ -81,7 +92,7 @@ strategy_propose(const struct policy_check *c, const struct policy_facts *f, dou
 		p.raw = drover_slots(c, f, rate, p.service_ms, p.backlog) / (double)p.slots;
 		/* Fewer would do, but while runs wait for a slot those that are there work it off first: what is known of a run's
 		 * length while a burst is on comes from the shortest ones. */
-		if (p.raw < (double)f->count && p.backlog > f->slots - f->running)
+		if (p.raw < (double)f->count && p.backlog > f->idle)
 			p.raw = (double)f->count;
 		p.count = round_up(p.raw);
 		p.in_band = f->count > 0 && p.count > 0 && fabs(p.raw / (double)f->count - 1) <= c->threshold;

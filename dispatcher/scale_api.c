@@ -277,13 +277,16 @@ scale_history(struct http_req *r, void *ctx)
 
 /* --- metrics, and Prometheus' query API --- */
 
-/* Workers that what is ready and running would fill: for autoscalers that cannot reckon. */
+/* Workers that what is ready and running would fill: for autoscalers that cannot reckon. While runs wait and nobody can take one,
+ * workers are full with what they hold, however many slots they have: runs declare cpu and memory, too. */
 static int64_t
 workers_needed(const struct core_scale *s, int64_t busy, int64_t workers, int64_t slots)
 {
 	int64_t per_worker = workers > 0 && slots > 0 ? (slots + workers - 1) / workers : SLOTS_DEFAULT;
 	int64_t backlog = s->warm_ready > s->one_shots_live ? (int64_t)(s->warm_ready - s->one_shots_live) : 0;
 
+	if (backlog > 0 && busy > 0 && s->idle_slots == 0 && (busy + workers - 1) / workers < per_worker)
+		per_worker = (busy + workers - 1) / workers;
 	return (backlog + busy + per_worker - 1) / per_worker;
 }
 

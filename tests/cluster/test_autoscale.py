@@ -127,6 +127,17 @@ def test_busy_workers_stay_and_idle_ones_above_them_go(warm, scalers):
     assert_each_ran_once(warm, [run_id for runs in where.values() for run_id in runs])
 
 
+def test_runs_that_fill_a_worker_before_its_slots_do(warm, toolbox, scalers):
+    """Workers have cpu for one of these, though they have two slots."""
+    toolbox.add("wide", HOLD + REPORT, resources={"cpu": "1000m"})
+    start(scalers, warm)
+    runs = submit(warm, "wide", MOST - 1)
+    assert len({reached(warm, run_id, timeout_s=60)["alloc_id"] for run_id in runs}) == MOST - 1
+    for run_id in runs:
+        go_on(warm, run_id)
+    assert_each_ran_once(warm, runs)
+
+
 def test_drain_is_taken_back_when_load_returns(warm, scalers):
     # Marks that would outlive the test: only taking them back lets the workers work again.
     scaler = start(scalers, warm, AUTOSCALE_DRAIN_TTL="10m")

@@ -2,9 +2,10 @@
 
 import pytest
 from rig import wait
-from rig.autoscale import Autoscaler, StockAutoscaler, count, set_scaling, stock_scaling
+from rig.autoscale import Autoscaler, StockAutoscaler, count, set_count, set_scaling, stock_scaling
 from rig.drover import Drover
 from rig.toolbox import REPORT
+from stories.steps import HOLD, reached
 
 
 @pytest.fixture(name="warm")
@@ -36,6 +37,17 @@ def test_prometheus_queries(warm):
         refused = query(warm, bad).expect(400).json()
         assert refused["status"] == "error" and refused["errorType"] == "bad_data"
     assert warm.metric("drover_scale_ready", vertical="story") == 0
+
+
+def test_workers_needed_for_runs_that_fill_a_worker_before_its_slots_do(warm, rig, toolbox):
+    """Workers have cpu for one of these, though they have two slots."""
+    toolbox.add("wide", HOLD + REPORT, resources={"cpu": "1000m"})
+    target = warm.upload({"a.txt": "x\n"})
+    first, *_ = [warm.submit("wide", target)["id"] for _ in range(3)]
+    assert warm.metric("drover_scale_workers_needed", vertical="story") == 1  # two, as far as anybody can tell
+    set_count(rig.nomad, warm.namespace, 1)
+    reached(warm, first, timeout_s=60)
+    wait.until("three to be needed", lambda: warm.metric("drover_scale_workers_needed", vertical="story") == 3)
 
 
 def test_it_scales_from_nothing_and_back_and_ours_leaves_it_alone(warm, rig):

@@ -219,7 +219,8 @@ a_view_becomes_facts(void **state)
 	json_t *allocs = json_loads(allocs_text, 0, NULL), *nodes = json_loads("[\"n2\"]", 0, NULL);
 	json_t *answer = json_loads("{\"verticals\":[{\"vertical\":\"python\",\"ready\":9,\"warm_ready\":7,\"running\":5,\"oldest_ms\":1234,"
 	    "\"one_shots_live\":2,\"arrivals_total\":50,\"service_ms_mean\":800,\"workers\":[{\"worker\":\"w\",\"alloc\":\"a0\","
-	    "\"slots\":5,\"leases\":2,\"committing\":1}]}]}", 0, NULL);
+	    "\"slots\":5,\"leases\":2,\"committing\":1,\"drain\":\"none\"},{\"worker\":\"x\",\"alloc\":\"gone\",\"slots\":5,\"leases\":1,"
+	    "\"committing\":0,\"drain\":\"draining\"}],\"idle_slots\":1}]}", 0, NULL);
 	struct backlog_snapshot q;
 	struct policy_facts f;
 	struct view v = {0};
@@ -235,9 +236,10 @@ a_view_becomes_facts(void **state)
 	assert_true(view_on_nodes(&v, nodes));
 	f = round_facts(&v, backlog_find(&q, "python"), true, 17, 0);
 	assert_int_equal(f.ready, 7);
-	assert_int_equal(f.running, 3); /* on warm workers, what is being given to them included */
+	assert_int_equal(f.running, 4); /* on warm workers, what is being given to them included */
 	assert_int_equal(f.one_shots, 2);
-	assert_int_equal(f.slots, 5);
+	assert_int_equal(f.slots, 10);
+	assert_true(f.workers == 2 && f.taking == 1 && f.held == 3 && f.idle == 1);
 	assert_int_equal(f.count, 3);
 	assert_int_equal(f.starting, 2);      /* a1 and a3 have not registered */
 	assert_int_equal(f.failed_starts, 3); /* two restarts and one failure since a0; a3 is older */

@@ -29,7 +29,7 @@ static struct policy_facts
 facts_of(int64_t count, int64_t ready, int64_t running)
 {
 	return (struct policy_facts){.queue_known = true, .ready = ready, .running = running, .count = count, .workers = count,
-		.slots = 5 * count};
+		.slots = 5 * count, .taking = count, .held = running, .idle = 5 * count - running};
 }
 
 static struct policy_decision
@@ -91,11 +91,39 @@ drover_takes_nobody_away_while_runs_wait_for_a_slot(void **state)
 	(void)state;
 	f.service_ms = 1000; /* 5 + 20 × 1 ÷ 60: two workers would do */
 	f.slots = 5; /* the others are starting */
-	f.workers = 1;
+	f.workers = f.taking = 1;
+	f.idle = 0;
 	assert_int_equal(decide_once(&p, &f).action, ACTION_HOLD);
 	f.slots = 40; /* there is room for all that wait: it is only being given out */
-	f.workers = 8;
+	f.workers = f.taking = 8;
+	f.idle = 35;
 	assert_int_equal(decide_once(&p, &f).to, 2);
+	f.idle = 19; /* slots are free, but not for all of them: runs declare cpu and memory */
+	assert_int_equal(decide_once(&p, &f).action, ACTION_HOLD);
+}
+
+static void
+drover_learns_how_many_runs_fill_a_worker(void **state)
+{
+	struct policy p = policy_of(STRATEGY_DROVER);
+	struct policy_facts f = facts_of(4, 100, 8);
+
+	(void)state;
+	f.service_ms = 30000; /* (8 + 100 × 30 ÷ 60) ÷ 5 */
+	assert_int_equal(decide_once(&p, &f).to, 12);
+	f.idle = 0; /* eight runs are all that these four can take at once */
+	p.max = 100;
+	assert_int_equal(decide_once(&p, &f).to, 29);
+	f.taking = 1; /* three more are drained and hold one each */
+	f.held = 5;
+	assert_int_equal(decide_once(&p, &f).to, 12);
+	f.taking = 4; /* nothing waits: what is held says nothing of what would fit */
+	f.held = 8;
+	f.ready = 0;
+	assert_int_equal(decide_once(&p, &f).to, 2);
+	f.ready = 100; /* nobody holds anything yet */
+	f.held = f.running = 0;
+	assert_int_equal(decide_once(&p, &f).to, 10);
 }
 
 static void
@@ -452,6 +480,7 @@ main(void)
 		cmocka_unit_test(target_value_is_that_of_the_nomad_autoscaler),
 		cmocka_unit_test(drover_spreads_the_backlog_over_its_objective),
 		cmocka_unit_test(drover_takes_nobody_away_while_runs_wait_for_a_slot),
+		cmocka_unit_test(drover_learns_how_many_runs_fill_a_worker),
 		cmocka_unit_test(drover_keeps_the_slots_of_what_runs),
 		cmocka_unit_test(drover_counts_a_steady_stream_but_no_burst),
 		cmocka_unit_test(arrivals_that_are_counted_anew_are_no_arrivals),
