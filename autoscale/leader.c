@@ -22,7 +22,7 @@ struct leader {
 	void (*changed)(void *arg, bool held);
 	void *arg;
 	_Atomic int64_t until_mono_ms; /* held before this time */
-	bool always, told;
+	bool always, told, trouble; /* trouble: Nomad cannot be asked, and that was told */
 	char id[NOMAD_LOCK_ID_MAX];    /* "": none; of the pool's thread while `busy` */
 	bool busy, stopping;
 	int rc;
@@ -94,8 +94,9 @@ turn_done(void *arg, bool began)
 		l->why = l->err;
 	if (l->rc == ERR_CONFLICT)
 		err_set(&l->why, ERR_CONFLICT, "another autoscaler holds the lock %s", l->path);
-	else if (l->rc != 0)
+	else if (l->rc != 0 && !l->trouble)
 		log_warn("lock", "%s", l->why.msg);
+	l->trouble = l->rc != 0 && l->rc != ERR_CONFLICT;
 	if (leader_held(l))
 		loop_timer_set(l->loop, &l->expiry, l->until_mono_ms + 1, tell, l);
 	tell(l);
