@@ -104,7 +104,7 @@ ask_server(struct cli *c, const struct deed *d, json_t *body, json_t **ret, stru
 	return rc;
 }
 
-/* Whether a person wants it, who has been told how many it is about; without a person -yes says so. */
+/* Whether a person wants it, who has been told how many it is about (none: nobody is asked); without a person -yes says so. */
 static int
 confirm(struct cli *c, const struct deed *d, const json_t *body, struct err *e)
 {
@@ -122,7 +122,7 @@ confirm(struct cli *c, const struct deed *d, const json_t *body, struct err *e)
 	(void)json_object_set_new(look, "dry_run", json_true());
 	rc = ask_server(c, d, look, &answer, e);
 	json_decref(look);
-	if (rc == 0) {
+	if (rc == 0 && json_number(answer, "matched") > 0) {
 		fprintf(stderr, "%s %s%lld runs? [y/N] ", d->name, json_text(answer, "next_token")[0] != '\0' ? "more than " : "",
 		    (long long)json_number(answer, "matched"));
 		if (fgets(line, sizeof(line), stdin) == NULL || (line[0] != 'y' && line[0] != 'Y'))
@@ -192,8 +192,8 @@ by_filter(struct cli *c, const struct deed *d)
 		rc = err_set(&e, ERR_INVALID, "which runs?");
 		(void)err_hint(&e, "ids, or a filter such as -state, -workflow, -label, -since, -dead");
 	}
-	if (reason != NULL)
-		(void)json_object_set_new(body, "reason", json_string(reason));
+	if (rc == 0 && reason != NULL && json_object_set_new(body, "reason", json_string(reason)) != 0)
+		rc = err_set(&e, ERR_INVALID, "-reason: not UTF-8");
 	if (rc == 0 && dry)
 		(void)json_object_set_new(body, "dry_run", json_true());
 	else if (rc == 0)

@@ -6,24 +6,29 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "cli/cli.h"
+#include "cli/hold.h"
 #include "cli/render.h"
 #include "cli/run_history.h"
 
+/* nomad: whether there is any. */
 static void
-print_lane(struct cli *c, const json_t *lane)
+print_lane(struct cli *c, const json_t *lane, bool nomad)
 {
-	char text[400], oldest[32];
+	char text[400], oldest[32], more[80] = "";
 
 	if (!json_is_object(lane))
 		return;
 	num_format_duration(json_number(lane, "oldest_ms") / 1000 * 1000, oldest, sizeof(oldest));
-	(void)snprintf(text, sizeof(text), "%s %s: %lld queued, %lld ready, %lld running, the oldest waits since %s", json_text(lane, "vertical"),
+	if (json_number(lane, "oldest_ms") > 0)
+		(void)snprintf(more, sizeof(more), "; the oldest has waited for %s", oldest);
+	(void)snprintf(text, sizeof(text), "%s %s: %lld queued, %lld ready, %lld running%s", json_text(lane, "vertical"),
 	    json_text(lane, "class"), (long long)json_number(lane, "queued"), (long long)json_number(lane, "ready"),
-	    (long long)json_number(lane, "running"), oldest);
+	    (long long)json_number(lane, "running"), more);
 	cli_print_field(c, "Queue", text, NULL);
-	(void)snprintf(text, sizeof(text), "%lld workers, %lld free slots; %lld of %lld one-shots in Nomad",
-	    (long long)json_number(lane, "workers"), (long long)json_number(lane, "slots_free"), (long long)json_number(lane, "requests"),
+	(void)snprintf(more, sizeof(more), "; %lld of %lld one-shots in Nomad", (long long)json_number(lane, "requests"),
 	    (long long)json_number(lane, "window"));
+	(void)snprintf(text, sizeof(text), "%lld workers, %lld free slots%s", (long long)json_number(lane, "workers"),
+	    (long long)json_number(lane, "slots_free"), nomad ? more : "");
 	cli_print_field(c, "Capacity", text, NULL);
 }
 
@@ -43,7 +48,7 @@ print_estimate(struct cli *c, const json_t *waiting)
 static void
 print_ahead(struct cli *c, const json_t *waiting)
 {
-	char text[200], left[32];
+	char text[200];
 
 	if (json_number(waiting, "position") <= 0)
 		return;
@@ -53,11 +58,19 @@ print_ahead(struct cli *c, const json_t *waiting)
 	(void)snprintf(text, sizeof(text), "%.0f %% of what the vertical gave lately went to its tenant",
 	    100 * json_number_value(json_object_get(waiting, "share")));
 	cli_print_field(c, "Share", text, NULL);
-	if (json_is_integer(json_object_get(waiting, "expires_ms"))) {
-		num_format_duration(json_number(waiting, "expires_ms") / 1000 * 1000, left, sizeof(left));
-		(void)snprintf(text, sizeof(text), "in %s, when its maximum wait is over", left);
-		cli_print_field(c, "Given up", text, NULL);
-	}
+}
+
+/* Also of a run that has no place in line: its wait goes on. */
+static void
+print_expiry(struct cli *c, const json_t *waiting)
+{
+	char text[100], left[32];
+
+	if (!json_is_integer(json_object_get(waiting, "expires_ms")))
+		return;
+	num_format_duration(json_number(waiting, "expires_ms") / 1000 * 1000, left, sizeof(left));
+	(void)snprintf(text, sizeof(text), "in %s, when its maximum wait is over", left);
+	cli_print_field(c, "Given up", text, NULL);
 }
 
 static void
@@ -83,27 +96,6 @@ print_workers(struct cli *c, const json_t *workers)
 	cli_print_table(c, t, "");
 }
 
-static void
-print_requests(struct cli *c, const json_t *requests)
-{
-	static const struct column columns[] = {{"ASKED OF NOMAD", TABLE_SHRINK, NULL}, {"STATE", 0, NULL}, {"AGE", TABLE_RIGHT, NULL}};
-	struct table *t;
-	char age[32];
-	size_t i;
-	json_t *r;
-
-	if (json_array_size(requests) == 0)
-		return;
-	t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
-	json_array_foreach(requests, i, r)
-	{
-		num_format_duration(json_number(r, "age_ms") / 1000 * 1000, age, sizeof(age));
-		table_add(t, (const char *const[]){json_text(r, "job_id"), json_text(r, "state"), age});
-	}
-	printf("\n");
-	cli_print_table(c, t, "");
-}
-
 static int
 show(struct cli *c, const json_t *answer)
 {
@@ -115,11 +107,13 @@ show(struct cli *c, const json_t *answer)
 	cli_print_field(c, "Waits for", json_text(waiting, "code"), "33");
 	print_ahead(c, waiting);
 	print_estimate(c, waiting);
+	print_expiry(c, waiting);
 	cli_print_field(c, "Not before", json_text(x, "not_before"), NULL);
-	print_lane(c, json_object_get(x, "lane"));
+	print_lane(c, json_object_get(x, "lane"), strcmp(json_text(nomad, "state"), "off") != 0);
 	cli_print_field(c, "Nomad", strcmp(json_text(nomad, "state"), "away") == 0 ? away : "", "31");
 	print_workers(c, json_object_get(x, "workers"));
-	print_requests(c, json_object_get(x, "requests"));
+	hold_print_breakers(c, json_object_get(x, "breakers"));
+	hold_print_requests(c, json_object_get(x, "requests"));
 	run_history_print(c, json_object_get(x, "history"));
 	free(away);
 	return EXIT_FINE;

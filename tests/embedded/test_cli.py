@@ -198,6 +198,29 @@ def test_what_failed_is_queued_again_and_forgotten(finds, tree):
     assert finds.cli("runs", "-dead").stdout == "No runs.\n"
 
 
+def test_what_holds_a_run_back_is_explained(finds, tree):
+    finds.cli("pause", "vertical", "story", "-reason", "new image")
+    run = finds.cli("run", "finds", tree, "-detach", "-max-wait", "1h").stdout.strip()
+    told = finds.cli("explain", run).stdout
+    assert re.search(r"^Summary +It waits: .*new image", told, re.M) and re.search(r"^Given up +in (1h|59m)", told, re.M)
+    assert "Nomad" not in told, "there is none here"
+    assert re.search(r"vertical +story +\S+ .*new image", finds.cli("queue").stdout)
+    finds.cli("resume", "vertical", "story")
+    finds.wait_run(run, "completed")
+    assert "It has completed" in finds.cli("explain", run).stdout
+
+
+def test_about_no_runs_nobody_is_asked(finds):
+    ours, theirs = pty.openpty()
+    process = cli_process(finds, "purge", "-label", "batch=none", env={"TERM": "xterm"}, stdin=theirs, stderr=theirs,
+                          stdout=subprocess.PIPE, start_new_session=True)
+    os.close(theirs)
+    out, _ = process.communicate(timeout=20)
+    os.close(ours)
+    assert process.returncode == 0 and out == b"0 of 0 runs are forgotten.\n"
+    assert "UTF-8" in finds.cli("cancel", "-label", "a=b", "-yes", "-reason", os.fsdecode(b"\xff"), check=2).stderr
+
+
 def test_artifacts_are_fetched_whole(finds, tree, tmp_path):
     run_id = finds.cli_json("run", "leaves", tree, "-wait")["run"]["id"]
     name = next(a["name"] for a in finds.cli_json("artifacts", run_id)["artifacts"] if a["name"].endswith("x.txt"))
