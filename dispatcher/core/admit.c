@@ -1,4 +1,4 @@
-/* submit.c - runs come in: submitted by a client, announced for a hand-made dispatch, or restored from the ledger. */
+/* admit.c - runs come in: submitted by a client, announced for a hand-made dispatch, or restored from the ledger. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
