@@ -18,18 +18,23 @@ struct mending {
 	bool failed;
 };
 
-/* Gives the owner what reading needs. */
-static void
-mend_name(struct mending *m, int dir_fd, const char *name, mode_t need)
+/* Gives the owner what reading needs, and `more`. Returns the type of what is there, 0 where that is not known. */
+static mode_t
+mend_name(struct mending *m, int dir_fd, const char *name, mode_t more)
 {
 	struct stat st;
+	mode_t need;
 
-	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
 		m->failed = true;
-	else if (!S_ISLNK(st.st_mode) && (st.st_mode & need) != need) {
+		return 0;
+	}
+	need = (S_ISDIR(st.st_mode) ? 0500 : 0400) | more;
+	if (!S_ISLNK(st.st_mode) && (st.st_mode & need) != need) {
 		m->mended++;
 		m->failed = fchmodat(dir_fd, name, (st.st_mode & 07777) | need, 0) != 0 || m->failed;
 	}
+	return st.st_mode & S_IFMT;
 }
 
 static void
@@ -45,8 +50,7 @@ mend_dir(struct mending *m, int fd, unsigned depth)
 
 		if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0)
 			continue;
-		mend_name(m, dirfd(dir), d->d_name, d->d_type == DT_DIR ? 0500 : 0400);
-		if (d->d_type != DT_DIR)
+		if (mend_name(m, dirfd(dir), d->d_name, 0) != S_IFDIR)
 			continue;
 		sub = openat(dirfd(dir), d->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (sub < 0)
@@ -60,8 +64,8 @@ mend_dir(struct mending *m, int fd, unsigned depth)
 		close(fd);
 }
 
-/* The directories from the cache's down to the tree. */
-static void
+/* The directories from the cache's down to the tree, and that. Returns its type. */
+static mode_t
 mend_way(struct mending *m, const char *cache_dir, const char *path)
 {
 	char part[700];
@@ -71,21 +75,18 @@ mend_way(struct mending *m, const char *cache_dir, const char *path)
 		if (path[i] != '/')
 			continue;
 		snprintf(part, sizeof(part), "%.*s", (int)i, path);
-		mend_name(m, AT_FDCWD, part, 0700);
+		(void)mend_name(m, AT_FDCWD, part, 0700);
 	}
-	mend_name(m, AT_FDCWD, path, 0400);
+	return mend_name(m, AT_FDCWD, path, 0);
 }
 
 int
 workspace_mend(const char *cache_dir, const char *path, struct err *e)
 {
 	struct mending m = {0};
-	struct stat st;
 	int fd;
 
-	mend_way(&m, cache_dir, path);
-	if (!m.failed && stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-		mend_name(&m, AT_FDCWD, path, 0500);
+	if (mend_way(&m, cache_dir, path) == S_IFDIR && !m.failed) {
 		fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd >= 0)
 			mend_dir(&m, fd, 0);

@@ -359,6 +359,62 @@ an_overlay_keeps_its_tree_pinned(void **state)
 	assert_true(cache_remove(p->cache, p->sha, &e) > 0);
 }
 
+/* --- modes that a tool of our own user has changed --- */
+
+/* Mounts a file system that does not tell in its listings what a name is. */
+static bool
+mount_untyped(const struct place *p, const char *dir)
+{
+	char script[400];
+	const char *argv[] = {"sh", "-c", script, NULL};
+	struct proc_spec spec = {.argv = argv, .fds = {-1, -1, -1, -1}};
+	struct proc_exit x = {0};
+
+	snprintf(script, sizeof(script), "truncate -s 16M %s/image && mkfs.ext4 -q -O ^filetype %s/image && mount -o loop %s/image %s", p->dir,
+	    p->dir, p->dir, dir);
+	return geteuid() == 0 && proc_run(&spec, 30000, NULL, NULL, &x, NULL) == 0 && x.exited && x.code == 0;
+}
+
+/* Where tools could have shut a part of a shared tree, the run that saw less of it is told, however deep it lies. */
+static void
+what_was_shut_is_found(void **state)
+{
+	struct place *p = *state, other = {0};
+
+	for (int untyped = 0; untyped < 2; untyped++) {
+		struct place *at = untyped ? &other : p;
+		struct workspace_want want = {.target_id = "target", .run_id = "run", .mode = WORKSPACE_SHARED, .uid = RUN_UID, .gid = RUN_UID};
+		struct workspace ws;
+		struct err e = {0};
+
+		if (untyped) {
+			assert_int_equal(mkdir(under(p->dir, "untyped"), 0755), 0);
+			snprintf(other.dir, sizeof(other.dir), "%.50s/untyped", p->dir);
+			if (!mount_untyped(p, other.dir)) {
+				print_message("NOT TESTED: a file system without types in its listings (needs root, mkfs.ext4 and a loop device)\n");
+				return;
+			}
+			assert_int_equal(open_place(&other, other.dir, &e), 0);
+		}
+		at->spaces = workspaces_open(at->cache_dir, WORKSPACE_COPY, &e);
+		assert_non_null(at->spaces);
+		workspaces_confined(at->spaces, false, false);
+		want.pin = at->tree;
+		assert_int_equal(workspace_open(at->spaces, &want, &ws, &e), 0);
+		assert_int_equal(workspace_check(at->spaces, &ws, &e), 0);
+		assert_int_equal(chmod(under(ws.source, "d/hello"), 0), 0);
+		assert_int_equal(workspace_check(at->spaces, &ws, &e), ERR_RETRY);
+		assert_int_equal(workspace_check(at->spaces, &ws, &e), 0);
+		assert_int_equal(workspace_close(at->spaces, &ws, &e), 0);
+	}
+	assert_true(is_tidy(&other));
+	cache_release(other.tree);
+	cache_release(other.blob);
+	cache_close(other.cache);
+	store_free(other.store);
+	assert_int_equal(umount(other.dir), 0);
+}
+
 /* --- a full disk --- */
 
 static bool
@@ -416,7 +472,7 @@ main(int argc, char **argv)
 		IN_PLACE(a_single_file_gets_its_name), IN_PLACE(bad_ids_are_refused_and_a_run_is_unique), IN_PLACE(copies_keep_holes),
 		IN_PLACE(many_runs_change_nothing), IN_PLACE(nothing_that_a_tool_leaves_stays), IN_PLACE(deleting_is_bounded),
 		IN_PLACE(a_busy_tree_is_out_of_sight), IN_PLACE(an_overlay_keeps_its_tree_pinned),
-		IN_PLACE(a_full_disk_is_no_end),
+		IN_PLACE(what_was_shut_is_found), IN_PLACE(a_full_disk_is_no_end),
 	};
 	int status = extract_helper_main(argc, argv);
 
