@@ -30,6 +30,7 @@ hold_userns(void)
 	int ready[2];
 	char byte;
 	pid_t parent = getpid(), pid;
+	ssize_t n;
 
 	if (pipe2(ready, O_CLOEXEC) != 0)
 		return -1;
@@ -41,7 +42,11 @@ hold_userns(void)
 		_exit(0);
 	}
 	close(ready[1]);
-	if (pid > 0 && read(ready[0], &byte, 1) != 1) {
+	do
+		n = pid > 0 ? read(ready[0], &byte, 1) : -1;
+	while (n < 0 && pid > 0 && errno == EINTR);
+	if (pid > 0 && n != 1) {
+		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
 		pid = -1;
 	}
