@@ -25,6 +25,8 @@ extract_links_new(void)
 void
 extract_links_free(struct extract_links *k)
 {
+	if (k == NULL)
+		return;
 	for (size_t i = 0; i < k->n; i++) {
 		free(k->links[i].path);
 		free(k->links[i].target);

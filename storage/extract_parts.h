@@ -124,7 +124,7 @@ struct extract_links; /* opaque */
 
 /* Never NULL. */
 struct extract_links *extract_links_new(void);
-void extract_links_free(struct extract_links *k);
+void extract_links_free(struct extract_links *k); /* NULL is allowed */
 
 /* Keeps a link (texts are copied), if its target is none that leads out by its text. Returns 0, ERR_INVALID, ERR_TOOBIG (all texts
  * together have more than max_bytes). */

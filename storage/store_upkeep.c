@@ -46,7 +46,8 @@ store_uploads(struct object_store *s, const char *bucket, int (*each)(void *arg,
 int
 store_abort_upload(struct object_store *s, const char *bucket, const struct store_upload *u, int64_t before_real_ms, struct err *e)
 {
-	return s->ops->upkeep->abort_upload(s, bucket, u, before_real_ms, e);
+	return s->ops->upkeep == NULL || s->ops->upkeep->abort_upload == NULL ? 0 :
+	    s->ops->upkeep->abort_upload(s, bucket, u, before_real_ms, e);
 }
 
 int
