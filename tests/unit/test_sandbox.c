@@ -21,13 +21,9 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
-#include "worker/sandbox.h"
+#include "tests/unit/sandbox_rig.h"
 
 #define MiB (1024ll * 1024)
-#define NOBODY 65534
-
-static struct sandbox_caps caps;
-static char base[256];
 
 struct outcome {
 	int rc;
@@ -35,27 +31,6 @@ struct outcome {
 	struct sandbox_end end;
 	struct buf out;
 };
-
-static const char *
-at(const char *name)
-{
-	static char path[32][320];
-	static unsigned turn;
-	char *p = path[turn++ % 32];
-
-	snprintf(p, 320, "%s/%s", base, name);
-	return p;
-}
-
-static void
-put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-	close(fd);
-}
 
 /* Where the program sees what the host has at base/NAME. */
 static const char *
@@ -66,24 +41,6 @@ inside(const char *place, const char *name)
 
 /* Runs of the suite in which sandboxes come from a stock, as those of a warm worker do. */
 static bool from_stock;
-static struct sandbox_stock *stock;
-static pid_t stock_owner;
-
-/* The stock once it has one for this very start; NULL where there is none, and in a child, whose helpers are not its own. */
-static struct sandbox_stock *
-stocked(void)
-{
-	int64_t deadline_mono_ms = clock_mono_ms() + 10000;
-
-	if (stock == NULL || getpid() != stock_owner)
-		return NULL;
-	while (sandbox_stock_ready(stock) == 0) {
-		assert_true(clock_mono_ms() < deadline_mono_ms);
-		(void)poll(NULL, 0, 1);
-	}
-	return stock;
-}
-
 /* Runs a shell line in the sandbox; stop_after_mono_ms: sandbox_stop then (0: never). */
 static struct outcome
 run(const char *line, bool read_only, int64_t memory, int64_t stop_after_ms)

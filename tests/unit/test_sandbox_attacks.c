@@ -25,15 +25,12 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "tests/unit/sandbox_attacks.h"
+#include "tests/unit/sandbox_rig.h"
 #include "worker/beneath.h"
 #include "worker/cgroup.h"
-#include "worker/sandbox.h"
 
-#define NOBODY 65534
 #define MEMORY (64 * MiB)
 
-static struct sandbox_caps caps;
-static char base[256];
 static int exe_fd; /* of this program */
 
 struct outcome {
@@ -49,47 +46,8 @@ struct options { /* of one attack; zero: the plain way */
 	int64_t disk_bytes, memory_bytes;
 };
 
-static const char *
-at(const char *name)
-{
-	static char path[32][320];
-	static unsigned turn;
-	char *p = path[turn++ % 32];
-
-	snprintf(p, 320, "%s/%s", base, name);
-	return p;
-}
-
-static void
-put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-	close(fd);
-}
-
 /* Runs of the suite in which sandboxes come from a stock, as those of a warm worker do. */
 static bool from_stock;
-static struct sandbox_stock *stock;
-static pid_t stock_owner;
-
-/* The stock once it has one for this very start; NULL where there is none, and in a child, whose helpers are not its own. */
-static struct sandbox_stock *
-stocked(void)
-{
-	int64_t deadline_mono_ms = clock_mono_ms() + 10000;
-
-	if (stock == NULL || getpid() != stock_owner)
-		return NULL;
-	while (sandbox_stock_ready(stock) == 0) {
-		assert_true(clock_mono_ms() < deadline_mono_ms);
-		(void)poll(NULL, 0, 1);
-	}
-	return stock;
-}
-
 /* Starts an attack; its mark in /proc is a third argument. */
 static int
 start(const char *name, const char *mark, const struct options *o, int out_fd, struct sandbox **ret, struct err *e)

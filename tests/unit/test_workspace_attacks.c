@@ -18,43 +18,20 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "storage/workspace.h"
+#include "tests/unit/sandbox_rig.h"
 #include "tests/unit/tree_digest.h"
 #include "tests/unit/workspace_attacks.h"
-#include "worker/sandbox.h"
 
-#define NOBODY 65534u
 #define UID_BASE 64000u
 #define WAIT_MS 30000
 
-static struct sandbox_caps caps;
 static enum workspace_method method;
-static char base[256], cache_dir[300], sha[SHA256_HEX_LEN];
+static char cache_dir[300], sha[SHA256_HEX_LEN];
 static int exe_fd; /* of this program */
 static struct object_store *store;
 static struct cache *cache;
 static struct cache_pin *tree, *blob;
 static struct workspaces *spaces;
-
-static const char *
-at(const char *name)
-{
-	static char path[16][400];
-	static unsigned turn;
-	char *p = path[turn++ % 16];
-
-	snprintf(p, 400, "%s/%s", base, name);
-	return p;
-}
-
-static void
-put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-	close(fd);
-}
 
 static bool
 own_root(void)
@@ -241,7 +218,6 @@ nothing_stays(void **state)
 }
 
 /* --- the place --- */
-
 
 /* The tree "d/hello", "d/run" (a program), "link", "deep/er/file", as an archive in the store and unpacked in the cache. */
 static void
