@@ -249,7 +249,7 @@ result_read(struct call *c)
 	if (c->rc != 0)
 		call_reply_err(c, &c->err);
 	else
-		call_reply_indexed(c, b->existed ? 200 : 201, json_pack("{s:o}", "run", run_json(c->d, &b->lookup.run, false)));
+		call_reply_run(c, b->existed ? 200 : 201, &b->lookup.run, RUN_WHOLE, NULL);
 }
 
 static json_t *

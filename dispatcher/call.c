@@ -8,8 +8,10 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "dispatcher/events.h"
+#include "proto/json_out.h"
 
 #define SLOTS_FIRST 256
+#define ANSWER_KEPT_BYTES (256 * 1024) /* memory for answers that is kept for the next one */
 #define SLOT_BITS 24 /* of a number: the slot; the rest tells uses of the slot apart */
 
 struct calls {
@@ -201,37 +203,61 @@ call_work(struct call *c, struct work_pool *pool, int (*run)(struct dispatcher *
 
 /* --- answers --- */
 
-static void
-reply_json(struct call *c, int status, json_t *body, const char *const *headers)
+struct buf *
+call_answer(struct call *c)
 {
-	char *text;
+	buf_clear(&c->d->answer);
+	return &c->d->answer;
+}
 
-	if (c->r != NULL) {
-		text = json_dumps(body, JSON_COMPACT | JSON_ENSURE_ASCII);
-		assert(text != NULL);
-		http_on_gone(c->r, NULL, NULL);
-		http_reply(c->r, status, "application/json", text, strlen(text), headers);
-		c->r = NULL;
-		free(text);
+void
+call_reply_written(struct call *c, int status, bool indexed)
+{
+	struct buf *b = &c->d->answer;
+	char index[24];
+	const char *const headers[] = {"X-Drover-Index", index, NULL};
+	struct err e = {0};
+
+	if (b->overflow) {
+		err_set(&e, ERR_TOOBIG, "the answer is larger than %d MiB", ANSWER_MAX_BYTES / (1024 * 1024));
+		err_hint(&e, "ask for less at once: limit=");
+		call_reply_err(c, &e);
+	} else {
+		if (indexed)
+			snprintf(index, sizeof(index), "%llu", (unsigned long long)(c->index != 0 ? c->index : events_index(c->d->events)));
+		if (c->r != NULL) {
+			http_on_gone(c->r, NULL, NULL);
+			http_reply(c->r, status, "application/json", b->data, b->len, indexed ? headers : NULL);
+			c->r = NULL;
+		}
+		call_end(c);
 	}
+	if (b->cap > ANSWER_KEPT_BYTES)
+		buf_release(b);
+}
+
+static void
+reply_json(struct call *c, int status, json_t *body, bool indexed)
+{
+	if (c->r != NULL)
+		json_out_value(call_answer(c), NULL, body);
 	json_decref(body);
-	call_end(c);
+	if (c->r != NULL)
+		call_reply_written(c, status, indexed);
+	else
+		call_end(c);
 }
 
 void
 call_reply(struct call *c, int status, json_t *body)
 {
-	reply_json(c, status, body, NULL);
+	reply_json(c, status, body, false);
 }
 
 void
 call_reply_indexed(struct call *c, int status, json_t *body)
 {
-	char index[24];
-	const char *const headers[] = {"X-Drover-Index", index, NULL};
-
-	snprintf(index, sizeof(index), "%llu", (unsigned long long)(c->index != 0 ? c->index : events_index(c->d->events)));
-	reply_json(c, status, body, headers);
+	reply_json(c, status, body, true);
 }
 
 void

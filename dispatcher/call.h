@@ -57,6 +57,13 @@ void call_work(struct call *c, struct work_pool *pool, int (*run)(struct dispatc
 /* Answers and ends the call. body is taken. `index` adds X-Drover-Index. */
 void call_reply(struct call *c, int status, json_t *body);
 void call_reply_indexed(struct call *c, int status, json_t *body);
+
+/* The same for an answer that is written as text: the buffer, empty, to be filled with JSON at once; then it is sent (indexed: with
+ * X-Drover-Index), which ends the call. No other answer may be made in between. */
+struct buf *call_answer(struct call *c);
+void call_reply_written(struct call *c, int status, bool indexed);
+
+/* Answers with an error, which ends the call. */
 void call_reply_err(struct call *c, const struct err *e);
 
 /* Ends a call that needs no answer any more (it was answered through r, or the client is gone). */

@@ -160,6 +160,7 @@ static void
 make_parts(struct dispatcher *d)
 {
 	d->calls = calls_new();
+	d->answer = buf_make(ANSWER_MAX_BYTES);
 	d->events = events_new(d->ledger->epoch, EVENTS_KEPT);
 	d->watchers = watchers_new();
 	d->fleet = fleet_new();
@@ -352,6 +353,7 @@ dispatcher_close(struct dispatcher *d)
 	map_free(d->submissions);
 	map_free(d->keys);
 	calls_free(d->calls);
+	buf_release(&d->answer);
 	auth_free(d->auth);
 	loop_free(d->loop);
 }

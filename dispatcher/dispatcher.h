@@ -33,6 +33,8 @@ struct registration;
 struct watchers;
 struct target_cache;
 
+#define ANSWER_MAX_BYTES (64 * 1024 * 1024)
+
 struct dispatcher {
 	const struct config *config;
 	struct loop *loop;
@@ -51,6 +53,7 @@ struct dispatcher {
 	struct auth *auth;
 	struct http_server *http;
 	struct calls *calls;       /* that the core knows by number */
+	struct buf answer;         /* of the call that is being answered; loop thread */
 	struct events *events;
 	struct watchers *watchers; /* blocking reads and event streams */
 	struct uploads *uploads;

@@ -5,14 +5,16 @@
 
 #include "base/mem.h"
 #include "dispatcher/workers_api.h"
+#include "proto/json_out.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define WAIT_MAX_MS 60000
+#define RESULTS_MAX_BYTES (256 * 1024) /* CORE_LEASES_MAX results, every byte of id and message escaped */
 
 struct exchange {
 	struct worker_call base;
 	json_t *reports_in, *lease_in;
-	json_t *results;        /* of the reports, as they come */
+	struct buf results;     /* of the reports, as they come: JSON that opens an array */
 	size_t open;            /* reports without a result; one more while they are being handed over */
 	int64_t free, wait_ms;  /* of the poll */
 	json_t *held_in;
@@ -37,33 +39,40 @@ exchange_release(void *data)
 {
 	struct exchange *x = data;
 
-	json_decref(x->results);
+	buf_release(&x->results);
 	worker_call_release(data);
 }
 
 /* --- the poll, after the reports --- */
 
 static void
-polled(struct call *c, const struct answer *a)
+reply(struct call *c, const struct answer *a)
 {
 	struct exchange *x = c->data;
+	struct buf *b = call_answer(c);
 
+	json_out_close(&x->results, ']');
+	json_out_open(b, NULL, '{');
 	/* What became of the reports is told in any case: a poll that was refused is repeated, they are not. */
-	call_reply(c, 200, json_pack("{s:O, s:o, s:b, s:b, s:s}", "reports", x->results, "leases", worker_leases_json(c->d, a), "exit", a->exit,
-	    "drain", a->drain, "refused", a->err.code == 0 ? "" : a->err.code == ERR_NOTFOUND ? "register" : "again"));
+	json_out_raw(b, "reports", x->results.data, x->results.len);
+	worker_leases_out(b, c->d, a);
+	json_out_text(b, "refused", a->err.code == 0 ? "" : a->err.code == ERR_NOTFOUND ? "register" : "again");
+	json_out_close(b, '}');
+	call_reply_written(c, 200, false);
 }
 
 static void
 poll_now(struct call *c)
 {
+	static const struct answer none;
 	struct exchange *x = c->data;
 
 	if (c->r == NULL)
 		call_end(c);
 	else if (!x->polls)
-		call_reply(c, 200, json_pack("{s:O, s:[], s:b, s:b, s:s}", "reports", x->results, "leases", "exit", 0, "drain", 0, "refused", ""));
+		reply(c, &none);
 	else
-		core_lease(c->d->core, clock_now(), call_core(c, polled), x->base.worker, (unsigned)x->free, "", x->held.held, x->held.n,
+		core_lease(c->d->core, clock_now(), call_core(c, reply), x->base.worker, (unsigned)x->free, "", x->held.held, x->held.n,
 		    c->d->stopping ? 0 : x->wait_ms);
 }
 
@@ -97,8 +106,12 @@ reported(void *arg, const char *run, const struct err *e, enum run_state state)
 		if (words[i].code == e->code)
 			word = words[i].word;
 	}
-	json_array_append_new(x->results, json_pack("{s:s, s:s, s:s, s:s}", "run", run, "result", word, "state",
-	    e->code == 0 ? run_state_word(state) : "", "message", e->code == 0 ? "" : e->msg));
+	json_out_open(&x->results, NULL, '{');
+	json_out_text(&x->results, "run", run);
+	json_out_text(&x->results, "result", word);
+	json_out_text(&x->results, "state", e->code == 0 ? run_state_word(state) : "");
+	json_out_text(&x->results, "message", e->code == 0 ? "" : e->msg);
+	json_out_close(&x->results, '}');
 	one_less(c);
 }
 
@@ -142,7 +155,8 @@ worker_exchange(struct http_req *r, void *ctx)
 		call_reply_err(c, &e);
 		return;
 	}
-	x->results = json_array();
+	x->results = buf_make(RESULTS_MAX_BYTES);
+	json_out_open(&x->results, NULL, '[');
 	x->open = json_array_size(x->reports_in) + 1;
 	c->held = true; /* reports that have been taken are seen to their end without their client */
 	json_array_foreach(x->reports_in, i, report)

@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "dispatcher/run_filter.h"
 #include "dispatcher/run_json.h"
+#include "proto/json_out.h"
 #include "dispatcher/toolbox.h"
 #include "dispatcher/watch.h"
 
@@ -80,10 +81,8 @@ static void
 show_found(struct call *c)
 {
 	struct run_lookup *l = c->data;
-	json_t *run = run_json(c->d, &l->run, false);
 
-	json_object_set(run, "history", l->history);
-	call_reply_indexed(c, 200, json_pack("{s:o}", "run", run));
+	call_reply_run(c, 200, &l->run, RUN_WHOLE, l->history);
 }
 
 static void
@@ -204,22 +203,25 @@ list_done(struct call *c)
 {
 	struct list *l = c->data;
 	size_t page = l->filter.filter.limit - 1, shown = l->n > page ? page : l->n;
-	json_t *runs, *body;
+	struct buf *b;
 	char next[24];
 
 	if (c->rc != 0 || c->r == NULL) {
 		call_reply_err(c, &c->err);
 		return;
 	}
-	runs = json_array();
+	b = call_answer(c);
+	json_out_open(b, NULL, '{');
+	json_out_open(b, "runs", '[');
 	for (size_t i = 0; i < shown; i++)
-		json_array_append_new(runs, run_json(c->d, &l->runs[i], true));
-	body = json_pack("{s:o}", "runs", runs);
+		run_out(b, NULL, c->d, &l->runs[i], RUN_BRIEF, NULL);
+	json_out_close(b, ']');
 	if (l->n > page) {
 		snprintf(next, sizeof(next), "%llu", (unsigned long long)l->runs[page - 1].n);
-		json_object_set_new(body, "next_token", json_string(next));
+		json_out_text(b, "next_token", next);
 	}
-	call_reply_indexed(c, 200, body);
+	json_out_close(b, '}');
+	call_reply_written(c, 200, true);
 }
 
 static void
@@ -268,7 +270,7 @@ cancel_reread(struct call *c)
 {
 	struct cancel *k = c->data;
 
-	call_reply_indexed(c, 200, json_pack("{s:o}", "run", run_json(c->d, &k->lookup.run, false)));
+	call_reply_run(c, 200, &k->lookup.run, RUN_WHOLE, NULL);
 }
 
 static void

@@ -10,8 +10,10 @@
 #include "dispatcher/fleet.h"
 #include "dispatcher/results.h"
 #include "dispatcher/workers_api.h"
+#include "proto/json_out.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define DETAIL_MAX_BYTES (6 * MANIFEST_MAX_BYTES + 4096) /* the largest report or manifest, every byte escaped */
 
 struct reporting {
 	struct worker_call base;
@@ -95,21 +97,19 @@ check_report(struct reporting *p, struct err *e)
 	return 0;
 }
 
-static json_t *
-given(json_t *v)
-{
-	return v == NULL ? json_null() : json_incref(v);
-}
-
 static char *
 detail_text(const struct reporting *p)
 {
-	json_t *o = json_pack("{s:o, s:b, s:o, s:o, s:s}", "findings", given(p->findings), "partial", p->partial, "steps",
-	    given(p->steps), "sandbox", given(p->sandbox), "manifest_sha256", p->manifest == NULL ? "" : p->manifest);
-	char *text = json_dumps(o, JSON_COMPACT);
+	struct buf b = buf_make(DETAIL_MAX_BYTES);
 
-	json_decref(o);
-	return text;
+	json_out_open(&b, NULL, '{');
+	json_out_value(&b, "findings", p->findings);
+	json_out_bool(&b, "partial", p->partial);
+	json_out_value(&b, "steps", p->steps);
+	json_out_value(&b, "sandbox", p->sandbox);
+	json_out_text(&b, "manifest_sha256", p->manifest == NULL ? "" : p->manifest);
+	json_out_close(&b, '}');
+	return buf_take(&b);
 }
 
 /* Keeps what a report says beside its outcome until the core has decided on it: it is written with the row. */

@@ -4,19 +4,24 @@
 
 #include <jansson.h>
 
-#include "dispatcher/dispatcher.h"
+#include "dispatcher/call.h"
 
 /* A run's spec, as the ledger keeps it, is one JSON object:
  *   target {id, name, kind, sha256, size_bytes}, bundle {sha256, key, size_bytes}, params, labels, workflow_version,
  *   network, isolation, resources {cpu_millis, memory_bytes, disk_bytes}, idem {key, digest} (only with an idempotency key),
  *   retention_ms (only where the run or its workflow asks for one) */
 
-/* New reference. brief leaves out params, steps and waiting (lists). */
-json_t *run_json(struct dispatcher *d, const struct ledger_run *r, bool brief);
+enum run_shape {
+	RUN_BRIEF,     /* without params, steps and waiting (lists) */
+	RUN_SUBMITTED, /* waiting is null: telling it counts the whole queue, and submissions must not become slower as the queue grows */
+	RUN_WHOLE,
+};
 
-/* The same from the parts at hand, but for `waiting`, which is null: telling it counts the whole queue, and submissions must not
- * become slower as the queue grows. spec is borrowed. */
-json_t *run_json_parts(struct dispatcher *d, const struct ledger_run *r, json_t *spec, bool brief);
+/* Writes a run; history, where it is not NULL, as one of its members. */
+void run_out(struct buf *b, const char *key, struct dispatcher *d, const struct ledger_run *r, enum run_shape shape, const json_t *history);
+
+/* Answers with {"run": …} and X-Drover-Index; the call ends. */
+void call_reply_run(struct call *c, int status, const struct ledger_run *r, enum run_shape shape, const json_t *history);
 
 /* Why a run waits. New reference. */
 json_t *wait_json(const struct core_wait *w);

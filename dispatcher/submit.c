@@ -11,7 +11,11 @@
 #include "dispatcher/retention.h"
 #include "dispatcher/run_json.h"
 #include "dispatcher/targets.h"
+#include "proto/json_out.h"
 #include "proto/key_template.h"
+
+/* What is allowed of params and labels fits, also escaped. */
+#define SPEC_MAX_BYTES (2 * 1024 * 1024)
 
 static const struct field body_fields[] = {
 	{"workflow", FIELD_TEXT, offsetof(struct submission, workflow), true, 1, WORKFLOW_NAME_MAX - 1},
@@ -44,6 +48,7 @@ submission_release(void *data)
 	json_decref(s->spec);
 	ledger_run_release(&s->existing);
 	free(s->key_template);
+	free(s->spec_text);
 }
 
 /* --- to the core --- */
@@ -76,6 +81,8 @@ submission_go(struct call *c, void (*answered)(struct call *c, const struct answ
 {
 	struct submission *s = c->data;
 	struct core_submission sub = {.not_before_real_ms = s->not_before_real_ms};
+	struct buf text = buf_make(SPEC_MAX_BYTES);
+
 	struct answer stopping = {.kind = ANS_SUBMIT};
 
 	if (c->d->stopping) { /* by the same way as every other end: it may hold gates, or be a part of something */
@@ -97,7 +104,10 @@ submission_go(struct call *c, void (*answered)(struct call *c, const struct answ
 	snprintf(sub.tenant, sizeof(sub.tenant), "%s", s->tenant);
 	snprintf(sub.workflow, sizeof(sub.workflow), "%s", s->workflow);
 	snprintf(sub.adopted_child, sizeof(sub.adopted_child), "%s", s->child);
-	sub.spec = json_dumps(s->spec, JSON_COMPACT);
+	json_out_value(&text, NULL, s->spec);
+	free(s->spec_text);
+	s->spec_text = buf_take(&text);
+	sub.spec = xstrdup(s->spec_text);
 	map_put(c->d->submissions, s->id, c);
 	c->held = true; /* a client that leaves now does not take its submission back */
 	core_submit(c->d->core, clock_now(), call_core(c, answered), &sub);
@@ -177,7 +187,7 @@ reply_existing(struct call *c)
 		return;
 	}
 	gates_release(c);
-	call_reply_indexed(c, 200, json_pack("{s:o}", "run", run_json(c->d, &s->existing, false)));
+	call_reply_run(c, 200, &s->existing, RUN_WHOLE, NULL);
 }
 
 /* Whether the key stands for a run already was left to the ledger. Now that the run was refused, that comes first: a repeated
@@ -235,7 +245,8 @@ answered(struct call *c, const struct answer *a)
 	if ((row = core_find(c->d->core, s->id)) != NULL)
 		run.row = *row;
 	gates_release(c);
-	call_reply_indexed(c, 201, json_pack("{s:o}", "run", run_json_parts(c->d, &run, s->spec, false)));
+	run.spec = s->spec_text;
+	call_reply_run(c, 201, &run, RUN_SUBMITTED, NULL);
 }
 
 static int
@@ -295,6 +306,19 @@ look_alike(struct dispatcher *d, void *data, struct err *e)
 }
 
 static void
+reply_reused(struct call *c)
+{
+	struct submission *s = c->data;
+	struct buf *b = call_answer(c);
+
+	json_out_open(b, NULL, '{');
+	run_out(b, "run", c->d, &s->existing, RUN_WHOLE, NULL);
+	json_out_bool(b, "reused", true);
+	json_out_close(b, '}');
+	call_reply_written(c, 200, true);
+}
+
+static void
 looked_alike(struct call *c)
 {
 	struct submission *s = c->data;
@@ -306,7 +330,7 @@ looked_alike(struct call *c)
 	} else {
 		metrics_add(METER_REUSED, s->workflow, 1);
 		gates_release(c);
-		call_reply_indexed(c, 200, json_pack("{s:o, s:b}", "run", run_json(c->d, &s->existing, false), "reused", 1));
+		reply_reused(c);
 	}
 }
 

@@ -27,6 +27,7 @@ struct submission {
 	char tenant[TENANT_NAME_MAX];
 	struct run_needs needs;
 	json_t *spec;
+	char *spec_text;         /* the same once the core has it; NULL before */
 	struct ledger_target target;
 	bool target_known, key_used;
 	bool unasked;            /* whether the key is used was left to the ledger */

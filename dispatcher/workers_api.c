@@ -9,6 +9,7 @@
 #include "dispatcher/fleet.h"
 #include "dispatcher/run_json.h"
 #include "dispatcher/watch.h"
+#include "proto/json_out.h"
 
 #define BEAT_WAIT_MS 5000
 #define LEASE_WAIT_MAX_MS 60000
@@ -226,49 +227,74 @@ static const struct field lease_fields[] = {
 	{"held", FIELD_ARRAY, L(held_in), false, 0, 0},
 };
 
-/* L of the worker protocol. A spec that cannot be read is a broken ledger: the worker reports it as invalid. */
-static json_t *
-lease_json(struct dispatcher *d, const struct lease *l)
+/* The target, and where it is in the store. */
+static void
+lease_target_out(struct buf *b, const char *target, size_t len)
 {
-	json_t *spec = json_loads(l->spec == NULL ? "{}" : l->spec, 0, NULL), *o = json_object(), *target;
-	const struct run_row *row = core_find(d->core, l->run);
-	static const char *const copied[] = {"workflow_version", "bundle", "target", "params", "network", "isolation", "resources"};
-	char fence[FENCE_TEXT_MAX], key[1200];
+	char id[TARGET_ID_MAX] = "", key[1200];
+	size_t id_len = 0;
+	const char *text = json_member(target, "id", &id_len);
 
-	json_object_set_new(o, "run", json_string(l->run));
-	json_object_set_new(o, "fence", json_string(fence_text(l->fence, fence)));
-	json_object_set_new(o, "attempt", json_integer(l->attempt));
-	json_object_set_new(o, "workflow", json_string(row == NULL ? "" : row->workflow));
-	json_object_set_new(o, "vertical", json_string(row == NULL ? "" : row->needs.vertical));
-	json_object_set_new(o, "timeout_ms", json_integer(row == NULL ? 0 : row->needs.timeout_ms));
-	for (size_t i = 0; i < COUNT(copied); i++)
-		json_object_set(o, copied[i], json_object_get(spec, copied[i]));
-	target = json_object_get(o, "target");
-	if (target != NULL)
-		json_object_set_new(target, "key", json_string(key_target(json_string_value(json_object_get(target, "id")), key,
-		                                       sizeof(key))));
-	json_decref(spec);
-	return o;
+	if (text != NULL && id_len >= 2 && id_len - 2 < sizeof(id)) { /* ids need no escapes */
+		memcpy(id, text + 1, id_len - 2);
+		id[id_len - 2] = '\0';
+	}
+	json_out_raw(b, "target", target, len - 1);
+	json_out_text(b, "key", key_target(id, key, sizeof(key)));
+	json_out_close(b, '}');
 }
 
-json_t *
-worker_leases_json(struct dispatcher *d, const struct answer *a)
+/* L of the worker protocol. The members of the spec are copied as they stand in the ledger. A spec that cannot be read is a broken
+ * ledger: the worker reports it as invalid. */
+static void
+lease_out(struct buf *b, struct dispatcher *d, const struct lease *l)
 {
-	json_t *leases = json_array();
+	static const char *const copied[] = {"workflow_version", "bundle", "params", "network", "isolation", "resources"};
+	const char *spec = l->spec == NULL ? "{}" : l->spec, *value;
+	const struct run_row *row = core_find(d->core, l->run);
+	char fence[FENCE_TEXT_MAX];
+	size_t len;
 
+	json_out_open(b, NULL, '{');
+	json_out_text(b, "run", l->run);
+	json_out_text(b, "fence", fence_text(l->fence, fence));
+	json_out_int(b, "attempt", l->attempt);
+	json_out_text(b, "workflow", row == NULL ? "" : row->workflow);
+	json_out_text(b, "vertical", row == NULL ? "" : row->needs.vertical);
+	json_out_int(b, "timeout_ms", row == NULL ? 0 : row->needs.timeout_ms);
+	for (size_t i = 0; i < COUNT(copied); i++)
+		if ((value = json_member(spec, copied[i], &len)) != NULL)
+			json_out_raw(b, copied[i], value, len);
+	if ((value = json_member(spec, "target", &len)) != NULL && value[0] == '{')
+		lease_target_out(b, value, len);
+	json_out_close(b, '}');
+}
+
+void
+worker_leases_out(struct buf *b, struct dispatcher *d, const struct answer *a)
+{
+	json_out_open(b, "leases", '[');
 	for (size_t i = 0; i < a->n_leases; i++)
-		json_array_append_new(leases, lease_json(d, &a->leases[i]));
-	return leases;
+		lease_out(b, d, &a->leases[i]);
+	json_out_close(b, ']');
+	json_out_bool(b, "exit", a->exit);
+	json_out_bool(b, "drain", a->drain);
 }
 
 static void
 lease_answered(struct call *c, const struct answer *a)
 {
+	struct buf *b;
+
 	if (a->err.code != 0) {
 		call_reply_err(c, &a->err);
 		return;
 	}
-	call_reply(c, 200, json_pack("{s:o, s:b, s:b}", "leases", worker_leases_json(c->d, a), "exit", a->exit, "drain", a->drain));
+	b = call_answer(c);
+	json_out_open(b, NULL, '{');
+	worker_leases_out(b, c->d, a);
+	json_out_close(b, '}');
+	call_reply_written(c, 200, false);
 }
 
 void

@@ -25,8 +25,8 @@ struct held_list {
 /* A JSON list of them; NULL is empty. ERR_INVALID. */
 int worker_held_list(const json_t *list, struct held_list *ret, struct err *e);
 
-/* The leases of an ANS_LEASE as the worker is told them (new reference, array). */
-json_t *worker_leases_json(struct dispatcher *d, const struct answer *a);
+/* Writes what an ANS_LEASE tells the worker, refused or not: members `leases`, `exit` and `drain`. */
+void worker_leases_out(struct buf *b, struct dispatcher *d, const struct answer *a);
 
 /* Takes a report (body: borrowed) that came with others in one request: over is called once, at once or later, with e->code 0 and the
  * run's state once it is durable, or with why it was not taken. run is valid during the call. */

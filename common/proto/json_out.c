@@ -1,0 +1,298 @@
+#include "proto/json_out.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+/* --- strings --- */
+
+/* The character at s, of at most n > 0 bytes: its bytes in *ret_len. UINT32_MAX: no UTF-8 (surrogates and overlong forms are none). */
+static uint32_t
+decode(const unsigned char *s, size_t n, size_t *ret_len)
+{
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+	size_t len = s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : 0;
+	uint32_t c;
+
+	*ret_len = 1;
+	if (len == 0 || len > n)
+		return UINT32_MAX;
+	c = s[0] & (0x7fu >> len);
+	for (size_t i = 1; i < len; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return UINT32_MAX;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	if (c < least[len] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+		return UINT32_MAX;
+	*ret_len = len;
+	return c;
+}
+
+static void
+add_unit(struct buf *b, uint32_t unit)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	const char text[] = {'\\', 'u', hex[unit >> 12 & 15], hex[unit >> 8 & 15], hex[unit >> 4 & 15], hex[unit & 15]};
+
+	buf_add(b, text, sizeof(text));
+}
+
+/* One character that cannot stand for itself; how many bytes of s it takes. */
+static size_t
+add_escaped(struct buf *b, const char *s, size_t n)
+{
+	static const char short_for[] = "b\bf\fn\nr\rt\t\"\"\\\\"; /* letter and character */
+	size_t len;
+	uint32_t c;
+
+	for (size_t i = 0; i + 1 < sizeof(short_for); i += 2) {
+		if (s[0] == short_for[i + 1]) {
+			const char text[] = {'\\', short_for[i]};
+
+			buf_add(b, text, 2);
+			return 1;
+		}
+	}
+	if ((unsigned char)s[0] < 0x20) {
+		add_unit(b, (unsigned char)s[0]);
+		return 1;
+	}
+	c = decode((const unsigned char *)s, n, &len);
+	if (c == UINT32_MAX) {
+		buf_addc(b, '?');
+	} else if (c < 0x10000) {
+		add_unit(b, c);
+	} else {
+		add_unit(b, 0xd800 + ((c - 0x10000) >> 10));
+		add_unit(b, 0xdc00 + ((c - 0x10000) & 0x3ff));
+	}
+	return len;
+}
+
+static void
+add_string(struct buf *b, const char *s, size_t n)
+{
+	size_t plain = 0;
+
+	buf_addc(b, '"');
+	while (plain < n) {
+		unsigned char c = (unsigned char)s[plain];
+
+		if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
+			plain++;
+			continue;
+		}
+		buf_add(b, s, plain);
+		s += plain;
+		n -= plain;
+		plain = add_escaped(b, s, n);
+		s += plain;
+		n -= plain;
+		plain = 0;
+	}
+	buf_add(b, s, plain);
+	buf_addc(b, '"');
+}
+
+/* --- members --- */
+
+/* What goes before a value: a comma unless it is the first in its bracket, and its key. */
+static void
+begin(struct buf *b, const char *key)
+{
+	/* An opening bracket at the end of a string is followed by its quote. */
+	if (b->len > 0 && b->data[b->len - 1] != '{' && b->data[b->len - 1] != '[')
+		buf_addc(b, ',');
+	if (key != NULL) {
+		add_string(b, key, strlen(key));
+		buf_addc(b, ':');
+	}
+}
+
+static void
+add_int(struct buf *b, int64_t n)
+{
+	char digits[24], *at = digits + sizeof(digits);
+	uint64_t rest = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
+
+	do {
+		*--at = (char)('0' + rest % 10);
+		rest /= 10;
+	} while (rest > 0);
+	if (n < 0)
+		*--at = '-';
+	buf_add(b, at, (size_t)(digits + sizeof(digits) - at));
+}
+
+void
+json_out_open(struct buf *b, const char *key, char bracket)
+{
+	begin(b, key);
+	buf_addc(b, bracket);
+}
+
+void
+json_out_close(struct buf *b, char bracket)
+{
+	buf_addc(b, bracket);
+}
+
+void
+json_out_text(struct buf *b, const char *key, const char *text)
+{
+	begin(b, key);
+	if (text == NULL)
+		buf_add(b, "null", 4);
+	else
+		add_string(b, text, strlen(text));
+}
+
+void
+json_out_int(struct buf *b, const char *key, int64_t n)
+{
+	begin(b, key);
+	add_int(b, n);
+}
+
+void
+json_out_bool(struct buf *b, const char *key, bool yes)
+{
+	begin(b, key);
+	buf_adds(b, yes ? "true" : "false");
+}
+
+void
+json_out_raw(struct buf *b, const char *key, const char *json, size_t len)
+{
+	begin(b, key);
+	buf_add(b, json, len);
+}
+
+/* Numbers with a fraction are few: jansson knows how to write them. */
+static void
+add_real(struct buf *b, const json_t *v)
+{
+	char *text = json_dumps(v, JSON_ENCODE_ANY);
+
+	if (text == NULL)
+		abort(); /* only without memory */
+	buf_adds(b, text);
+	free(text);
+}
+
+void
+json_out_value(struct buf *b, const char *key, const json_t *v)
+{
+	const char *name;
+	json_t *in;
+	size_t i;
+
+	begin(b, key);
+	switch (v == NULL ? JSON_NULL : json_typeof(v)) {
+	case JSON_OBJECT:
+		buf_addc(b, '{');
+		json_object_foreach((json_t *)v, name, in)
+			json_out_value(b, name, in);
+		buf_addc(b, '}');
+		break;
+	case JSON_ARRAY:
+		buf_addc(b, '[');
+		json_array_foreach(v, i, in)
+			json_out_value(b, NULL, in);
+		buf_addc(b, ']');
+		break;
+	case JSON_STRING:
+		add_string(b, json_string_value(v), json_string_length(v));
+		break;
+	case JSON_INTEGER:
+		add_int(b, json_integer_value(v));
+		break;
+	case JSON_REAL:
+		add_real(b, v);
+		break;
+	case JSON_TRUE:
+		buf_add(b, "true", 4);
+		break;
+	case JSON_FALSE:
+		buf_add(b, "false", 5);
+		break;
+	default:
+		buf_add(b, "null", 4);
+		break;
+	}
+}
+
+/* --- looking into a text --- */
+
+static const char *
+skip_space(const char *p)
+{
+	return p + strspn(p, " \t\r\n");
+}
+
+/* Past the string whose quote stands at p; NULL: it does not end. */
+static const char *
+skip_string(const char *p)
+{
+	for (p++; *p != '"'; p++) {
+		if (*p == '\\' && p[1] != '\0')
+			p++;
+		else if (*p == '\0')
+			return NULL;
+	}
+	return p + 1;
+}
+
+/* Past the value at p; NULL: it does not end. */
+static const char *
+skip_value(const char *p)
+{
+	size_t depth = 0;
+
+	do {
+		if (*p == '"') {
+			p = skip_string(p);
+			if (p == NULL)
+				return NULL;
+			continue;
+		}
+		if (*p == '\0')
+			return NULL;
+		depth += *p == '{' || *p == '[';
+		depth -= *p == '}' || *p == ']';
+		p++;
+	} while (depth > 0 || strchr(",}] \t\r\n", *p) == NULL);
+	return p;
+}
+
+const char *
+json_member(const char *json, const char *key, size_t *ret_len)
+{
+	const char *p = skip_space(json);
+	size_t key_len = strlen(key);
+
+	if (*p != '{')
+		return NULL;
+	for (p = skip_space(p + 1); *p == '"'; p = skip_space(p + (*p == ','))) {
+		const char *name = p + 1, *value;
+		bool wanted;
+
+		if ((p = skip_string(p)) == NULL)
+			return NULL;
+		wanted = (size_t)(p - 1 - name) == key_len && memcmp(name, key, key_len) == 0;
+		p = skip_space(p);
+		if (*p != ':')
+			return NULL;
+		value = skip_space(p + 1);
+		if ((p = skip_value(value)) == NULL)
+			return NULL;
+		if (wanted) {
+			*ret_len = (size_t)(p - value);
+			return value;
+		}
+		p = skip_space(p);
+	}
+	return NULL;
+}
