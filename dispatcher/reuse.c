@@ -57,10 +57,11 @@ static int
 look_at(void *arg, const struct ledger_run *run)
 {
 	struct look *k = arg;
+	int64_t keep_ms = k->want->default_keep_ms, want_ms = json_integer_value(json_object_get(k->want->spec, "retention_ms"));
 
 	/* Whose results are gone, or go sooner than is asked, is of no use. */
 	if (k->found || run->results_gone || !alike(k->want, run) ||
-	    json_integer_value(json_object_get(k->want->spec, "retention_ms")) > run->retention_ms)
+	    (want_ms > 0 ? want_ms : keep_ms) > (run->retention_ms > 0 ? run->retention_ms : keep_ms))
 		return 0;
 	*k->ret = *run;
 	k->ret->spec = xstrdup(run->spec);

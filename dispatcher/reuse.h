@@ -23,6 +23,7 @@ struct reuse_want {
 	const char *kind, *name;     /* of the target, as the run would see it */
 	const json_t *spec;          /* bundle and parameters */
 	int64_t since_real_ms;       /* completed runs that were submitted before do not count; 0: all */
+	int64_t default_keep_ms;     /* how long results are kept where nothing is said */
 };
 
 /* The newest run that is alike, live ones first. ERR_NOTFOUND, ERR_IO. Free its texts with ledger_run_release. */

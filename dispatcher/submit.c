@@ -289,18 +289,18 @@ looked_up(struct call *c)
 }
 
 static struct reuse_want
-reuse_want_of(const struct submission *s)
+reuse_want_of(const struct submission *s, int64_t keep_ms)
 {
 	return (struct reuse_want){.how = s->reuse, .tenant = s->tenant, .workflow = s->workflow, .target = &s->target,
 		.kind = s->want.kind, .name = name_of(s), .spec = s->spec,
-		.since_real_ms = s->reuse_max_age_ms > 0 ? clock_real_ms() - s->reuse_max_age_ms : 0};
+		.since_real_ms = s->reuse_max_age_ms > 0 ? clock_real_ms() - s->reuse_max_age_ms : 0, .default_keep_ms = keep_ms};
 }
 
 static int
 look_alike(struct dispatcher *d, void *data, struct err *e)
 {
 	struct submission *s = data;
-	struct reuse_want want = reuse_want_of(s);
+	struct reuse_want want = reuse_want_of(s, retention_default_ms(d->config));
 
 	return reuse_find(d->ledger, &want, &s->existing, e);
 }
@@ -338,7 +338,7 @@ static void
 target_ready(struct call *c)
 {
 	struct submission *s = c->data;
-	struct reuse_want want = reuse_want_of(s);
+	struct reuse_want want = reuse_want_of(s, retention_default_ms(c->d->config));
 	char digest[SHA256_HEX_LEN], name[GATE_NAME_MAX];
 
 	if (s->reuse == REUSE_NEVER) {

@@ -58,6 +58,17 @@ def test_a_completed_run_is_taken_but_no_failed_one(d):
     assert ask(d, target, "live") == (200, third)
 
 
+def test_results_that_go_sooner_than_they_are_wanted_are_of_no_use(d):
+    target = d.upload()
+    short = d.submit(target, retention_ms=60000)["id"]
+    assert end(d) == short
+    assert ask(d, target, "completed", retention_ms=60000) == (200, short)
+    status, usual = ask(d, target, "completed")  # kept as the settings say: longer
+    assert status == 201 and end(d) == usual
+    assert ask(d, target, "completed", retention_ms=86400000) == (200, usual)  # a day, of the month that it is kept
+    assert ask(d, target, "completed", retention_ms=90 * 86400000)[0] == 201
+
+
 def test_an_old_result_is_not_taken(d):
     target = d.upload()
     first = d.submit(target)["id"]
