@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/digest.h"
 #include "base/mem.h"
 
 #define SAFE_MAX (16 * 1024 * 1024)
@@ -124,15 +125,6 @@ text_width(const char *s)
 		width += w;
 	}
 	return width;
-}
-
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 char *

@@ -29,6 +29,9 @@ char *hex_encode(const void *data, size_t len, char *out);
 /* True if s is exactly len * 2 lower-case hex digits; then out is filled (may be NULL to only check). */
 bool hex_decode(const char *s, size_t len, uint8_t *out);
 
+/* The value of a hex digit of either case, or -1. */
+int hex_digit(char c);
+
 /* Standard base64 with padding and NUL; out has room for 4 * ((len + 2) / 3) + 1. Returns out. */
 char *base64_encode(const void *data, size_t len, char *out);
 

@@ -23,12 +23,12 @@ hex_encode(const void *data, size_t len, char *out)
 	return out;
 }
 
-/* The value of a lower-case hex digit, or -1. */
-static int
+int
 hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
+	c |= 0x20;
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
@@ -36,7 +36,7 @@ bool
 hex_decode(const char *s, size_t len, uint8_t *out)
 {
 	for (size_t i = 0; i < 2 * len; i++) /* checked whole before anything is written; ends at a NUL as well */
-		if (hex_digit(s[i]) < 0)
+		if (hex_digit(s[i]) < 0 || (s[i] >= 'A' && s[i] <= 'F'))
 			return false;
 	if (s[2 * len] != '\0')
 		return false;
