@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "base/num.h"
 #include "dispatcher/fleet.h"
 #include "dispatcher/pauses.h"
@@ -19,12 +18,10 @@
 static json_t *
 lane_json(struct dispatcher *d, const struct run_row *row)
 {
-	struct now now = clock_now();
-	size_t n = core_depths(d->core, now, NULL, 0);
-	struct core_depth *depths = xcalloc(n + 1, sizeof(*depths));
+	size_t n;
+	struct core_depth *depths = query_lanes(d->core, &n);
 	json_t *o = json_null();
 
-	n = core_depths(d->core, now, depths, n);
 	for (size_t i = 0; i < n; i++)
 		if (strcmp(depths[i].vertical, row->needs.vertical) == 0 && depths[i].class == row->needs.class)
 			o = depth_json(&depths[i]);
@@ -51,12 +48,10 @@ add_request(void *arg, const struct request_row *r)
 static json_t *
 workers_json(struct dispatcher *d, const struct run_row *row)
 {
-	struct now now = clock_now();
-	size_t n = core_workers(d->core, now, NULL, 0);
-	struct core_worker_view *views = xcalloc(n + 1, sizeof(*views));
+	size_t n;
+	struct core_worker_view *views = query_workers(d->core, &n);
 	json_t *list = json_array();
 
-	n = core_workers(d->core, now, views, n);
 	for (size_t i = 0; i < n && json_array_size(list) < WORKERS_SHOWN; i++) {
 		const struct core_worker_view *v = &views[i];
 		const struct fleet_worker *w = fleet_worker(d->fleet, v->worker.id);

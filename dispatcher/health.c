@@ -4,12 +4,12 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "base/mem.h"
 #include "base/metrics.h"
 #include "dispatcher/buckets.h"
 #include "dispatcher/call.h"
 #include "dispatcher/fleet.h"
 #include "dispatcher/meters.h"
+#include "dispatcher/query.h"
 #include "dispatcher/scale_api.h"
 #include "dispatcher/toolbox.h"
 
@@ -42,11 +42,9 @@ health_show(struct http_req *r, void *ctx)
 static void
 set_gauges(struct dispatcher *d)
 {
-	struct now now = clock_now();
-	size_t n = core_depths(d->core, now, NULL, 0), queued = 0, running = 0;
-	struct core_depth *depths = xcalloc(n + 1, sizeof(*depths));
+	size_t n, queued = 0, running = 0;
+	struct core_depth *depths = query_lanes(d->core, &n);
 
-	n = core_depths(d->core, now, depths, n);
 	for (size_t i = 0; i < n; i++) {
 		int64_t depth = 0, workers = 0, requests = 0;
 

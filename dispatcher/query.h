@@ -19,6 +19,10 @@ void query_run(struct call *c, void (*then)(struct call *c));
 /* Frees what a lookup owns (for data_free). */
 void run_lookup_release(void *data);
 
+/* All lanes and all workers as they are now; the caller frees. */
+struct core_depth *query_lanes(const struct core *core, size_t *ret_n);
+struct core_worker_view *query_workers(const struct core *core, size_t *ret_n);
+
 /* A lane of the queue, and a request for capacity, as the API shows them. */
 json_t *depth_json(const struct core_depth *q);
 json_t *request_json(const struct request_row *row);

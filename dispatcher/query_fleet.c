@@ -6,6 +6,28 @@
 #include "dispatcher/pauses.h"
 #include "dispatcher/query.h"
 
+struct core_depth *
+query_lanes(const struct core *core, size_t *ret_n)
+{
+	struct now now = clock_now();
+	size_t n = core_depths(core, now, NULL, 0);
+	struct core_depth *lanes = xcalloc(n + 1, sizeof(*lanes));
+
+	*ret_n = core_depths(core, now, lanes, n);
+	return lanes;
+}
+
+struct core_worker_view *
+query_workers(const struct core *core, size_t *ret_n)
+{
+	struct now now = clock_now();
+	size_t n = core_workers(core, now, NULL, 0);
+	struct core_worker_view *views = xcalloc(n + 1, sizeof(*views));
+
+	*ret_n = core_workers(core, now, views, n);
+	return views;
+}
+
 static json_t *
 worker_json(struct dispatcher *d, const struct core_worker_view *v)
 {
@@ -30,12 +52,10 @@ void
 workers_list(struct http_req *r, void *ctx)
 {
 	struct call *c = call_new(ctx, r, 0, NULL);
-	struct now now = clock_now();
-	size_t n = core_workers(c->d->core, now, NULL, 0);
-	struct core_worker_view *views = xcalloc(n + 1, sizeof(*views));
+	size_t n;
+	struct core_worker_view *views = query_workers(c->d->core, &n);
 	json_t *list = json_array();
 
-	n = core_workers(c->d->core, now, views, n);
 	for (size_t i = 0; i < n; i++)
 		json_array_append_new(list, worker_json(c->d, &views[i]));
 	free(views);
@@ -114,12 +134,10 @@ queue_show(struct http_req *r, void *ctx)
 {
 	struct call *c = call_new(ctx, r, 0, NULL);
 	struct dispatcher *d = c->d;
-	struct now now = clock_now();
-	size_t n = core_depths(d->core, now, NULL, 0);
-	struct core_depth *depths = xcalloc(n + 1, sizeof(*depths));
+	size_t n;
+	struct core_depth *depths = query_lanes(d->core, &n);
 	json_t *list = json_array(), *requests = json_array();
 
-	n = core_depths(d->core, now, depths, n);
 	for (size_t i = 0; i < n; i++)
 		json_array_append_new(list, depth_json(&depths[i]));
 	core_requests(d->core, add_request, requests);
