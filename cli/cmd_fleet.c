@@ -55,7 +55,7 @@ show_workers(struct cli *c, const json_t *answer)
 {
 	static const struct column columns[] = {{"WORKER", TABLE_SHRINK, NULL}, {"VERTICAL", 0, NULL}, {"CLASS", 0, NULL},
 		{"MODE", 0, NULL}, {"RUNS", TABLE_RIGHT, NULL}, {"NODE", TABLE_SHRINK, NULL}, {"SEEN", TABLE_RIGHT, NULL},
-		{"SANDBOX", 0, NULL}, {"WORKSPACES", 0, NULL}, {"CACHE", 0, NULL}, {"NOTES", TABLE_SHRINK, NULL}};
+		{"SANDBOX", 0, NULL}, {"WORKSPACES", 0, NULL}, {"CACHE", 0, NULL}, {"NOTES", TABLE_SHRINK | TABLE_OPTIONAL, NULL}};
 	struct table *t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 	size_t i;
 	json_t *w;

@@ -10,7 +10,7 @@ void
 hold_print_pauses(struct cli *c, const json_t *pauses)
 {
 	static const struct column columns[] = {{"PAUSED", 0, NULL}, {"NAME", 0, NULL}, {"SINCE", 0, NULL}, {"BY", 0, NULL},
-		{"REASON", TABLE_SHRINK, NULL}};
+		{"REASON", TABLE_SHRINK | TABLE_OPTIONAL, NULL}};
 	struct table *t;
 	char age[48];
 	size_t i;

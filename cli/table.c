@@ -57,6 +57,8 @@ table_rows(const struct table *t)
 	return t->rows;
 }
 
+#define LEFT_OUT (-GAP) /* width of a column that is not shown */
+
 static int
 sum(const int *widths, size_t n)
 {
@@ -88,12 +90,18 @@ static void
 measure(const struct table *t, int width, int widths[TABLE_COLUMNS_MAX])
 {
 	for (size_t i = 0; i < t->n; i++) {
-		widths[i] = text_width(t->columns[i].title);
+		int widest = 0;
+
 		for (size_t r = 0; r < t->rows; r++) {
 			int w = text_width(t->cells[r * t->n + i]);
 
-			widths[i] = w > widths[i] ? w : widths[i];
+			widest = w > widest ? w : widest;
 		}
+		widths[i] = text_width(t->columns[i].title);
+		if (widest > widths[i])
+			widths[i] = widest;
+		else if (widest == 0 && (t->columns[i].flags & TABLE_OPTIONAL) != 0)
+			widths[i] = LEFT_OUT;
 	}
 	if (width <= 0)
 		return;
@@ -113,6 +121,8 @@ render_cell(struct buf *b, const struct column *c, const char *cell, int width, 
 {
 	int missing = width - text_width(cell);
 
+	if (width == LEFT_OUT)
+		return;
 	if ((c->flags & TABLE_RIGHT) != 0)
 		pad(b, missing);
 	if (style != NULL)

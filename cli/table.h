@@ -13,6 +13,7 @@ enum {
 	TABLE_RIGHT = 1 << 0,     /* flush right: numbers */
 	TABLE_SHRINK = 1 << 1,    /* gives way first where the width does not do */
 	TABLE_CLIP_LEFT = 1 << 2, /* where it is cut the end stays: paths */
+	TABLE_OPTIONAL = 1 << 3,  /* left out while all its cells are empty */
 };
 
 struct column {

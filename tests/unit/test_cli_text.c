@@ -157,6 +157,25 @@ paths_keep_their_end(void **state)
 }
 
 static void
+a_column_that_says_nothing_is_left_out(void **state)
+{
+	static const struct column some[] = {{"A", 0, NULL}, {"WHY", TABLE_OPTIONAL, NULL}, {"B", 0, NULL}, {"NOTES", TABLE_SHRINK | TABLE_OPTIONAL, NULL}};
+	struct table *t = table_new(some, 4);
+	struct buf b = buf_make(4096);
+
+	(void)state;
+	table_add(t, (const char *const[]){"one", "", "two", NULL});
+	table_render(t, 8, false, &b);
+	assert_string_equal(buf_str(&b), "A    B\none  two\n");
+	table_add(t, (const char *const[]){"x", "", "y", "z"});
+	buf_clear(&b);
+	table_render(t, 0, false, &b);
+	assert_string_equal(buf_str(&b), "A    B    NOTES\none  two\nx    y    z\n");
+	buf_release(&b);
+	table_free(t);
+}
+
+static void
 names_come_out_of_uris(void **state)
 {
 	static const struct {
@@ -178,7 +197,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_acts_on_the_terminal),
-		cmocka_unit_test(names_come_out_of_uris),
+		cmocka_unit_test(a_column_that_says_nothing_is_left_out), cmocka_unit_test(names_come_out_of_uris),
 		cmocka_unit_test(a_character_may_come_in_two_pieces),
 		cmocka_unit_test(texts_are_cut_at_either_end),
 		cmocka_unit_test(a_wide_table_is_whole),
