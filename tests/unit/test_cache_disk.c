@@ -1,48 +1,23 @@
 /* The cache on small disks of its own: full ones, ones without inodes, and ones that lose their power. Needs root, for loop mounts;
  * without it all is skipped, and says so. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#define CACHE_BYTES (INT64_C(1) << 30)
+#include "cache_rig.h"
 
-#include <cmocka.h>
-
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
-
-#include "base/digest.h"
-#include "base/file.h"
-#include "base/mem.h"
-#include "base/proc.h"
-#include "storage/cache.h"
-#include "storage/cache_parts.h"
 
 #define MIB (1 << 20)
-#define OBJECTS 16
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
 
 /* What must die in the middle, and what looks after it in another boot, is a process of its own: this program. */
 #define FILL_FLAG "--fill"     /* DIR CACHE_DIR SHA SIZE */
 #define SERVED_FLAG "--served" /* the same, after a reboot: ends with 0 (kept), 1 (fetched again) or 2 (wrong) */
 
-struct place {
-	char dir[64], store_dir[96], disk[96], cache_dir[128], image[96];
-	struct object_store *store;
-	struct cache *cache;
-	char sha[OBJECTS][SHA256_HEX_LEN];
-	int64_t size[OBJECTS];
+static struct { /* of the test at hand */
+	char at[96], image[96];
 	bool mounted;
-};
+} disk;
 
 static int
 command(const char *const argv[])
@@ -60,29 +35,6 @@ command(const char *const argv[])
 }
 
 #define COMMAND(...) command((const char *const[]){__VA_ARGS__, NULL})
-
-static struct cache_config
-config_of(const char *dir)
-{
-	return (struct cache_config){
-		.dir = dir, .max_bytes = INT64_C(1) << 30, .ttl_ms = 3600000, .uid = geteuid(), .gid = getegid(),
-		.limits = extract_limits_default(),
-	};
-}
-
-static void
-put(struct place *p, size_t i, const void *data, size_t len)
-{
-	uint8_t digest[SHA256_LEN];
-	char key[32];
-	struct err e;
-
-	snprintf(key, sizeof(key), "o%zu", i);
-	sha256_of(data, len, digest);
-	hex_encode(digest, sizeof(digest), p->sha[i]);
-	p->size[i] = (int64_t)len;
-	assert_int_equal(store_put_bytes(p->store, "targets", key, data, len, NULL, &e), 0);
-}
 
 /* A tar of `files` files of `bytes` each, named after their number. */
 static char *
@@ -120,28 +72,30 @@ is_root(void)
 	return false;
 }
 
-/* A new file system in a file, mounted at p->disk. */
+/* A new file system in a file, mounted at disk.at. */
 static bool
-mount_disk(struct place *p, const char *mkfs, const char *size, const char *const extra[4])
+mount_disk(const char *mkfs, const char *size, const char *const extra[4])
 {
-	const char *argv[] = {mkfs, "-q", extra[0], extra[1], extra[2], extra[3], p->image, NULL, NULL, NULL, NULL};
+	/* The copy that stands for a lost power takes its time: the journal must not move by itself meanwhile. */
+	const char *options = strcmp(mkfs, "mkfs.ext4") == 0 ? "loop,commit=300" : "loop";
+	const char *argv[] = {mkfs, "-q", extra[0], extra[1], extra[2], extra[3], disk.image, NULL, NULL, NULL, NULL};
 	size_t n = 2;
 
 	for (size_t i = 0; i < 4; i++)
 		if (extra[i] != NULL)
 			argv[n++] = extra[i];
-	argv[n++] = p->image;
+	argv[n++] = disk.image;
 	argv[n] = NULL;
-	if (COMMAND("truncate", "-s", size, p->image) != 0 || command(argv) != 0 ||
-	    COMMAND("mount", "-o", "loop", p->image, p->disk) != 0) {
+	if (COMMAND("truncate", "-s", size, disk.image) != 0 || command(argv) != 0 ||
+	    COMMAND("mount", "-o", options, disk.image, disk.at) != 0) {
 		print_message("NOT TESTED: %s on a loop device\n", mkfs);
 		return false;
 	}
-	return p->mounted = true;
+	return disk.mounted = true;
 }
 
 static int
-setup(void **state)
+set_up_disk(void **state)
 {
 	struct place *p = xcalloc(1, sizeof(*p));
 	struct err e;
@@ -149,16 +103,17 @@ setup(void **state)
 	if (file_temp_dir("disk", p->dir, sizeof(p->dir), &e) != 0)
 		return -1;
 	snprintf(p->store_dir, sizeof(p->store_dir), "%.60s/store", p->dir);
-	snprintf(p->disk, sizeof(p->disk), "%.60s/disk", p->dir);
-	snprintf(p->image, sizeof(p->image), "%.60s/image", p->dir);
-	snprintf(p->cache_dir, sizeof(p->cache_dir), "%.90s/cache", p->disk);
+	snprintf(disk.at, sizeof(disk.at), "%.60s/disk", p->dir);
+	snprintf(disk.image, sizeof(disk.image), "%.60s/image", p->dir);
+	snprintf(p->cache_dir, sizeof(p->cache_dir), "%.80s/cache", disk.at);
 	p->store = store_dir_new(p->store_dir, &e);
+	disk.mounted = false;
 	*state = p;
-	return p->store != NULL && store_ensure_bucket(p->store, "targets", &e) == 0 && mkdir(p->disk, 0755) == 0 ? 0 : -1;
+	return p->store != NULL && store_ensure_bucket(p->store, "targets", &e) == 0 && mkdir(disk.at, 0755) == 0 ? 0 : -1;
 }
 
 static int
-teardown(void **state)
+tear_down_disk(void **state)
 {
 	struct place *p = *state;
 	char after[96];
@@ -168,77 +123,28 @@ teardown(void **state)
 	(void)umount2(after, MNT_DETACH); /* of a test that failed */
 	cache_close(p->cache);
 	store_free(p->store);
-	if (p->mounted && (rc = umount(p->disk)) != 0)
-		(void)umount2(p->disk, MNT_DETACH); /* something of it is still open */
+	if (disk.mounted && (rc = umount(disk.at)) != 0)
+		(void)umount2(disk.at, MNT_DETACH); /* something of it is still open */
 	(void)file_remove_tree(AT_FDCWD, p->dir, NULL);
 	free(p);
 	return rc;
 }
 
-static void
-open_cache(struct place *p)
-{
-	struct cache_config c = config_of(p->cache_dir);
-	struct err e = {0};
-
-	p->cache = cache_open(&c, &e);
-	if (p->cache == NULL)
-		fail_msg("cache_open: %s", e.msg);
-}
-
 static int
-get(struct place *p, size_t i, bool tree, struct cache_pin **ret_pin, struct err *e)
+try_get(struct place *p, size_t i, bool tree, struct cache_pin **ret_pin, struct err *e)
 {
-	char key[16];
-	struct cache_want w = {.store = p->store, .bucket = "targets", .key = key, .sha256 = p->sha[i],
-	    .size_bytes = p->size[i], .tree = tree};
+	struct cache_want w = want(p, i);
 
-	snprintf(key, sizeof(key), "o%zu", i);
+	w.tree = tree;
 	*ret_pin = NULL;
 	return cache_get(p->cache, &w, NULL, ret_pin, e);
 }
 
-static bool
-digest_is(const char *path, const char *sha)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = fd < 0 ? -1 : cache_check_blob(fd, sha, NULL, NULL);
-
-	if (fd >= 0)
-		close(fd);
-	return rc == 0;
-}
-
-static size_t
-names_in(const struct place *p, const char *sub)
-{
-	char path[200];
-	struct dirent *d;
-	size_t n = 0;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "%s/%s", p->cache_dir, sub);
-	dir = opendir(path);
-	assert_non_null(dir);
-	while ((d = readdir(dir)) != NULL)
-		n += d->d_name[0] != '.';
-	closedir(dir);
-	return n;
-}
-
 static void
-check_account(struct place *p)
+check_all(struct place *p)
 {
-	struct index_sums before, after;
-
-	assert_int_equal(names_in(p, "tmp"), 0);
 	assert_int_equal(names_in(p, "trash"), 0);
-	assert_int_equal(index_sums(p->cache, &before, NULL), 0);
-	assert_int_equal(index_rebuild(p->cache, NULL), 0);
-	assert_int_equal(index_sums(p->cache, &after, NULL), 0);
-	assert_int_equal(before.entries, after.entries);
-	assert_int_equal(before.bytes, after.bytes);
-	assert_int_equal(before.inodes, after.inodes);
-	assert_int_equal(before.filling, 0);
+	check_account(p);
 }
 
 static void
@@ -265,34 +171,34 @@ a_full_disk_evicts_and_then_refuses(void **state)
 	size_t held = 0;
 	int rc = 0;
 
-	if (!is_root() || !mount_disk(p, "mkfs.ext4", "24M", (const char *const[4]){"-m", "0", NULL, NULL}))
+	if (!is_root() || !mount_disk("mkfs.ext4", "24M", (const char *const[4]){"-m", "0", NULL, NULL}))
 		skip();
 	put_noise(p, OBJECTS, 3 * MIB);
-	open_cache(p);
+	reopen(p);
 	for (size_t i = 0; i < OBJECTS; i++) {
 		struct cache_pin *pin;
 
-		rc = get(p, i, false, &pin, &e);
+		rc = try_get(p, i, false, &pin, &e);
 		if (rc != 0)
 			fail_msg("object %zu: %s", i, e.msg);
 		assert_true(digest_is(cache_pin_blob(pin), p->sha[i]));
 		cache_release(pin);
 	}
-	check_account(p);
+	check_all(p);
 	rc = 0;
-	while (held < OBJECTS && (rc = get(p, held, false, &pins[held], &e)) == 0)
+	while (held < OBJECTS && (rc = try_get(p, held, false, &pins[held], &e)) == 0)
 		held++;
 	assert_int_equal(rc, ERR_RETRY);
 	assert_non_null(strstr(e.msg, "bytes"));
 	assert_true(held >= 4 && held < 8);
 	for (size_t i = 0; i < held; i++)
 		assert_true(digest_is(cache_pin_blob(pins[i]), p->sha[i]));
-	check_account(p);
+	check_all(p);
 	cache_release(pins[0]);
-	assert_int_equal(get(p, held, false, &pins[0], &e), 0);
+	assert_int_equal(try_get(p, held, false, &pins[0], &e), 0);
 	for (size_t i = 0; i < held; i++)
 		cache_release(pins[i]);
-	check_account(p);
+	check_all(p);
 }
 
 /* Somebody else fills the disk while the cache holds entries: one emergency eviction, and if that is not enough an error that
@@ -307,25 +213,25 @@ others_bytes_make_entries_go(void **state)
 	char path[160];
 	int fd, rc;
 
-	if (!is_root() || !mount_disk(p, "mkfs.ext4", "24M", (const char *const[4]){"-m", "0", NULL, NULL}))
+	if (!is_root() || !mount_disk("mkfs.ext4", "24M", (const char *const[4]){"-m", "0", NULL, NULL}))
 		skip();
 	put_noise(p, 3, 3 * MIB);
-	open_cache(p);
-	assert_int_equal(get(p, 0, false, &pin, &e), 0);
+	reopen(p);
+	assert_int_equal(try_get(p, 0, false, &pin, &e), 0);
 	cache_release(pin);
-	snprintf(path, sizeof(path), "%s/filler", p->disk);
+	snprintf(path, sizeof(path), "%s/filler", disk.at);
 	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	assert_int_equal(statvfs(p->disk, &v), 0);
+	assert_int_equal(statvfs(disk.at, &v), 0);
 	assert_int_equal(posix_fallocate(fd, 0, (off_t)(v.f_bavail * v.f_frsize) - MIB), 0);
-	assert_int_equal(get(p, 1, false, &pin, &e), 0);
-	rc = get(p, 2, false, &(struct cache_pin *){NULL}, &e);
+	assert_int_equal(try_get(p, 1, false, &pin, &e), 0);
+	rc = try_get(p, 2, false, &(struct cache_pin *){NULL}, &e);
 	assert_int_equal(rc, ERR_RETRY);
 	assert_true(digest_is(cache_pin_blob(pin), p->sha[1]));
 	cache_release(pin);
 	close(fd);
 	unlink(path);
-	check_account(p);
-	assert_int_equal(get(p, 2, false, &pin, &e), 0);
+	check_all(p);
+	assert_int_equal(try_get(p, 2, false, &pin, &e), 0);
 	cache_release(pin);
 }
 
@@ -339,21 +245,21 @@ a_disk_without_inodes_evicts_and_then_refuses(void **state)
 	int rc = 0;
 
 	/* 11 are the file system's, 8 the cache's own; an entry takes 3, two locks, and at times a group. */
-	if (!is_root() || !mount_disk(p, "mkfs.ext4", "16M", (const char *const[4]){"-N", "64", NULL, NULL}))
+	if (!is_root() || !mount_disk("mkfs.ext4", "16M", (const char *const[4]){"-N", "64", NULL, NULL}))
 		skip();
 	put_noise(p, OBJECTS, 4096);
-	open_cache(p);
+	reopen(p);
 	for (size_t i = 0; i < OBJECTS; i++) {
 		struct cache_pin *pin;
 
-		if ((rc = get(p, i, false, &pin, &e)) != 0)
+		if ((rc = try_get(p, i, false, &pin, &e)) != 0)
 			fail_msg("object %zu: %s", i, e.msg);
 		assert_true(digest_is(cache_pin_blob(pin), p->sha[i]));
 		cache_release(pin);
 	}
-	check_account(p);
+	check_all(p);
 	rc = 0;
-	while (held < OBJECTS && (rc = get(p, held, false, &pins[held], &e)) == 0)
+	while (held < OBJECTS && (rc = try_get(p, held, false, &pins[held], &e)) == 0)
 		held++;
 	assert_int_equal(rc, ERR_RETRY);
 	assert_true(held >= 3);
@@ -361,9 +267,9 @@ a_disk_without_inodes_evicts_and_then_refuses(void **state)
 		assert_true(digest_is(cache_pin_blob(pins[i]), p->sha[i]));
 		cache_release(pins[i]);
 	}
-	assert_int_equal(get(p, held, false, &pins[0], &e), 0);
+	assert_int_equal(try_get(p, held, false, &pins[0], &e), 0);
 	cache_release(pins[0]);
-	check_account(p);
+	check_all(p);
 }
 
 /* A tree that outgrows the disk while it is unpacked, by bytes and by inodes. */
@@ -375,9 +281,9 @@ a_tree_that_does_not_fit_leaves_nothing(void **state)
 	} cases[] = {{12, 2 * MIB}, {4000, 10}};
 	struct place *p = *state;
 
-	if (!is_root() || !mount_disk(p, "mkfs.ext4", "40M", (const char *const[4]){"-N", "2000", "-m", "0"}))
+	if (!is_root() || !mount_disk("mkfs.ext4", "40M", (const char *const[4]){"-N", "2000", "-m", "0"}))
 		skip();
-	open_cache(p);
+	reopen(p);
 	for (size_t i = 0; i < 2; i++) {
 		struct cache_pin *pin = NULL;
 		struct cache_stats s;
@@ -387,9 +293,9 @@ a_tree_that_does_not_fit_leaves_nothing(void **state)
 
 		put(p, i, tar, len);
 		free(tar);
-		assert_int_equal(get(p, i, true, &pin, &e), ERR_RETRY);
+		assert_int_equal(try_get(p, i, true, &pin, &e), ERR_RETRY);
 		assert_null(pin);
-		check_account(p);
+		check_all(p);
 		cache_stats(p->cache, &s);
 		assert_true(s.entries <= 1); /* the archive may stay */
 	}
@@ -401,9 +307,9 @@ a_tree_that_does_not_fit_leaves_nothing(void **state)
 
 		put(p, 2, tar, len);
 		free(tar);
-		assert_int_equal(get(p, 2, true, &pin, &e), 0);
+		assert_int_equal(try_get(p, 2, true, &pin, &e), 0);
 		cache_release(pin);
-		check_account(p);
+		check_all(p);
 	}
 }
 
@@ -433,13 +339,13 @@ child(int argc, char **argv)
 	snprintf(p.sha[0], sizeof(p.sha[0]), "%.64s", argv[4]);
 	p.size[0] = atoll(argv[5]);
 	p.store = store_dir_new(p.store_dir, &e);
-	open_cache(&p);
-	if (get(&p, 0, false, &pin, &e) != 0)
+	reopen(&p);
+	if (try_get(&p, 0, false, &pin, &e) != 0)
 		return 21;
 	kept = !cache_pin_was_miss(pin);
 	served = digest_is(cache_pin_blob(pin), p.sha[0]);
 	cache_release(pin);
-	if (get(&p, 0, true, &pin, &e) != 0)
+	if (try_get(&p, 0, true, &pin, &e) != 0)
 		return 22;
 	for (int i = 0; served && i < 20; i++) {
 		snprintf(path, sizeof(path), "%s/f%d", cache_pin_tree(pin), i);
@@ -475,22 +381,22 @@ run_self(struct place *p, const char *flag, const char *cache_dir, const char *f
 static void
 lose_power(struct place *p, const char *fault, bool durable, const char *mount_options)
 {
-	char copy[96], disk[96], cache_dir[128];
+	char copy[96], after[96], cache_dir[128];
 	bool killed;
 	int verdict;
 
 	snprintf(copy, sizeof(copy), "%.60s/copy", p->dir);
-	snprintf(disk, sizeof(disk), "%.60s/after", p->dir);
-	snprintf(cache_dir, sizeof(cache_dir), "%.90s/cache", disk);
+	snprintf(after, sizeof(after), "%.60s/after", p->dir);
+	snprintf(cache_dir, sizeof(cache_dir), "%.90s/cache", after);
 	assert_int_equal(file_remove_tree(AT_FDCWD, p->cache_dir, NULL), 0);
-	assert_int_equal(COMMAND("sync", "-f", p->disk), 0);
+	assert_int_equal(COMMAND("sync", "-f", disk.at), 0);
 	(void)run_self(p, FILL_FLAG, p->cache_dir, fault, &killed);
 	assert_true(killed);
-	assert_int_equal(COMMAND("cp", "--sparse=always", p->image, copy), 0);
-	assert_true(mkdir(disk, 0755) == 0 || errno == EEXIST);
-	assert_int_equal(COMMAND("mount", "-o", mount_options, copy, disk), 0);
+	assert_int_equal(COMMAND("cp", "--sparse=always", disk.image, copy), 0);
+	assert_true(mkdir(after, 0755) == 0 || errno == EEXIST);
+	assert_int_equal(COMMAND("mount", "-o", mount_options, copy, after), 0);
 	verdict = run_self(p, SERVED_FLAG, cache_dir, "none", &killed);
-	assert_int_equal(umount(disk), 0);
+	assert_int_equal(umount(after), 0);
 	if (verdict > 1 || verdict < 0)
 		fail_msg("power lost at %s: verdict %d", fault, verdict);
 	if (durable && verdict != 0)
@@ -528,7 +434,7 @@ power_loss_on_ext4_serves_nothing_wrong(void **state)
 {
 	struct place *p = *state;
 
-	if (!is_root() || !mount_disk(p, "mkfs.ext4", "64M", (const char *const[4]){NULL, NULL, NULL, NULL}))
+	if (!is_root() || !mount_disk("mkfs.ext4", "64M", (const char *const[4]){NULL, NULL, NULL, NULL}))
 		skip();
 	check_power_loss(p, "loop");
 }
@@ -538,7 +444,7 @@ power_loss_on_xfs_serves_nothing_wrong(void **state)
 {
 	struct place *p = *state;
 
-	if (!is_root() || !mount_disk(p, "mkfs.xfs", "320M", (const char *const[4]){NULL, NULL, NULL, NULL}))
+	if (!is_root() || !mount_disk("mkfs.xfs", "320M", (const char *const[4]){NULL, NULL, NULL, NULL}))
 		skip();
 	check_power_loss(p, "loop,nouuid");
 }
@@ -546,7 +452,7 @@ power_loss_on_xfs_serves_nothing_wrong(void **state)
 int
 main(int argc, char **argv)
 {
-#define ON_DISK(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define ON_DISK(test) cmocka_unit_test_setup_teardown(test, set_up_disk, tear_down_disk)
 	const struct CMUnitTest tests[] = {
 		ON_DISK(a_full_disk_evicts_and_then_refuses), ON_DISK(others_bytes_make_entries_go),
 		ON_DISK(a_disk_without_inodes_evicts_and_then_refuses), ON_DISK(a_tree_that_does_not_fit_leaves_nothing),
