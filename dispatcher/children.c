@@ -213,14 +213,22 @@ fits_nowhere(const json_t *metric)
 	return json_integer_value(json_object_get(metric, "NodesEvaluated")) == json_integer_value(json_object_get(metric, "NodesFiltered"));
 }
 
+static bool
+lacks_room(const json_t *metric)
+{
+	const json_t *dimensions = json_object_get(metric, "DimensionExhausted");
+
+	return json_object_get(dimensions, "cpu") != NULL || json_object_get(dimensions, "memory") != NULL || json_object_get(dimensions, "disk") != NULL;
+}
+
 bool
-placement_text(const json_t *eval, char *out, size_t out_len, bool *ret_never)
+placement_read(const json_t *eval, struct placement *ret)
 {
 	struct buf b = buf_make(1024);
 	json_t *groups = json_object_get(eval, "FailedTGAllocs"), *metric;
 	const char *group;
 
-	*ret_never = false;
+	*ret = (struct placement){.never = false};
 	json_object_foreach(groups, group, metric) {
 		const json_t *quotas = json_object_get(metric, "QuotaExhausted");
 
@@ -228,13 +236,14 @@ placement_text(const json_t *eval, char *out, size_t out_len, bool *ret_never)
 		add_counts(&b, json_object_get(metric, "DimensionExhausted"), " exhausted");
 		for (size_t i = 0; i < json_array_size(quotas); i++)
 			buf_addf(&b, "%squota: %.100s", b.len > 0 ? "; " : "", json_string_value(json_array_get(quotas, i)));
-		*ret_never = *ret_never || (json_array_size(quotas) == 0 && fits_nowhere(metric));
+		ret->never = ret->never || (json_array_size(quotas) == 0 && fits_nowhere(metric));
+		ret->exhausted = ret->exhausted || (json_array_size(quotas) == 0 && lacks_room(metric));
 		if (b.len == 0 && json_integer_value(json_object_get(metric, "NodesEvaluated")) == 0)
 			buf_adds(&b, "no node is eligible in these datacenters and this node pool");
 		if (b.len == 0)
 			buf_adds(&b, "no node has room");
 	}
-	copy_line(out, out_len, buf_str(&b));
+	copy_line(ret->why, sizeof(ret->why), buf_str(&b));
 	buf_release(&b);
 	return json_object_size(groups) > 0;
 }

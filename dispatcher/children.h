@@ -40,9 +40,15 @@ struct alloc_fact {
 bool job_fact_read(const json_t *job, struct job_fact *ret);
 bool alloc_fact_read(const json_t *alloc, struct alloc_fact *ret);
 
-/* Why an evaluation placed nothing, in a line for people; false when it has no failure. *ret_never: every eligible node was turned down
- * for what it is (constraint, driver, pool), or there is none, so that no room that comes free will do. */
-bool placement_text(const json_t *eval, char *out, size_t out_len, bool *ret_never);
+struct placement { /* why an evaluation placed nothing */
+	char why[CORE_CAUSE_MAX]; /* in a line for people */
+	bool never;               /* every eligible node was turned down for what it is (constraint, driver, pool), or there is none, so that no
+	                           * room that comes free will do */
+	bool exhausted;           /* nodes lack cpu, memory or disk: they may be busy, or too small (sizes.c) */
+};
+
+/* False when the evaluation has no failure. */
+bool placement_read(const json_t *eval, struct placement *ret);
 
 /* The sequence number of a token "<ledger>-<seq>", 0 when it is none of this ledger; *foreign tells a token of another one
  * (anything else is a hand-made dispatch). */

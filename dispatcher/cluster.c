@@ -129,6 +129,7 @@ cluster_new(const struct cluster_config *cfg, struct err *e)
 		goto fail;
 	jobs_start(c);
 	groups_start(c);
+	sizes_start(c);
 	reconcile_start(c);
 	return c;
 fail:
@@ -149,6 +150,7 @@ cluster_free(struct cluster *c)
 	work_pool_free(c->calls);
 	reconcile_free(c);
 	groups_free(c);
+	sizes_free(c);
 	jobs_free(c);
 	for (size_t i = 0; i < c->n_idle; i++)
 		nomad_free(c->idle[i]);

@@ -43,6 +43,21 @@ enum call_kind { CALL_DISPATCH, CALL_STOP, CALL_PURGE, CALL_INQUIRE, CALL_KINDS 
 
 struct job; /* of jobs.c */
 
+enum { SIZE_CPU, SIZE_MEMORY, SIZE_DISK, SIZES };
+
+struct node_size {
+	char datacenter[64], pool[130], drivers[128]; /* drivers: ",docker,raw_exec," */
+	int64_t size[SIZES];
+};
+
+struct sizes { /* of sizes.c */
+	pthread_mutex_t lock;
+	struct node_size *nodes;
+	size_t n, cap;
+	int rc;            /* of the last reading */
+	int64_t read_mono; /* 0: never */
+};
+
 struct cluster {
 	struct cluster_config cfg;
 	struct work_pool *calls, *events;
@@ -62,6 +77,8 @@ struct cluster {
 	/* groups.c */
 	struct map *groups;        /* by job id */
 	struct loop_timer groups_timer;
+
+	struct sizes sizes;
 
 	/* reconcile.c */
 	struct map *children;      /* by job id */
@@ -166,11 +183,11 @@ void group_job(struct cluster *c, const char *id, int64_t count, const char *tro
 /* An allocation of a group, from an event or a listing; whose: the job's id. */
 void group_alloc(struct cluster *c, const struct alloc_fact *f);
 
-/* All its allocations have been told that there are, and why some have no place ("" all have one). */
-void group_listed(struct cluster *c, const char *id, const char *placement);
+/* All its allocations have been told that there are, and why some have no place (why "": all have one). */
+void group_listed(struct cluster *c, const char *id, const struct placement *p);
 
-/* Why an evaluation could place nothing of it. */
-void group_unplaced(struct cluster *c, const char *id, const char *why);
+/* Why an evaluation could not place all of it. */
+void group_unplaced(struct cluster *c, const char *id, const struct placement *p);
 
 /* Workers have registered, left, or changed their health. */
 void groups_look(struct cluster *c);
@@ -186,12 +203,29 @@ struct look { /* one child as Nomad has it */
 	struct job_fact job;
 	size_t n_allocs;                           /* the latest ones, oldest first */
 	struct alloc_fact allocs[LOOK_ALLOCS_MAX];
-	char placement[CORE_CAUSE_MAX];            /* why it has no allocation */
-	bool never;                                /* … and no node could take it */
+	struct placement placement;                /* why it has no allocation */
 };
 
 /* Reads allocations (and, without any, evaluations) of l->job. */
-int look_allocs(struct nomad *n, struct look *l, struct err *e);
+int look_allocs(struct cluster *c, struct nomad *n, struct look *l, struct err *e);
+
+/* What the latest evaluation of the job that could not place all of it says; all zero when there is none. */
+int look_placement(struct cluster *c, struct nomad *n, const char *job, struct placement *ret, struct err *e);
+
+/* --- sizes.c: pool threads; what takes no cluster is pure --- */
+
+/* What of a node's cpu (MHz), memory and disk (MB) is not reserved for others, and where it is. False if it cannot be told. */
+bool node_size_read(const json_t *node, struct node_size *ret);
+
+/* Whether none of the nodes on which the job (one group, one task) may run could take it if it were empty, and in why, what it lacks. */
+bool size_judge(const json_t *job, const struct node_size *nodes, size_t n, char why[CORE_CAUSE_MAX]);
+
+/* Of a placement that lacks room: `never` and `why` are set if no node is large enough. Blocks. */
+void sizes_judge(struct cluster *c, struct nomad *n, const char *job, struct placement *p);
+
+/* The pools are gone by sizes_free. */
+void sizes_start(struct cluster *c);
+void sizes_free(struct cluster *c);
 
 /* --- reconcile.c --- */
 

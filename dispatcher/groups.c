@@ -29,7 +29,8 @@ struct group {
 	bool listed;           /* its allocations have been told */
 	int64_t count;         /* -1: no such job, stopped, or at rest */
 	int64_t raised_mono;   /* when the count was seen to grow */
-	char trouble[CORE_CAUSE_MAX], placement[CORE_CAUSE_MAX];
+	char trouble[CORE_CAUSE_MAX];
+	struct placement placement; /* why some of it has no place */
 	struct map *members;   /* by allocation */
 	struct core_warm told;
 };
@@ -89,12 +90,12 @@ sum_up(const struct cluster *c, const struct group *g, int64_t now_mono)
 
 	if (g->trouble[0] != '\0')
 		snprintf(s.why, sizeof(s.why), "%.*s", (int)sizeof(s.why) - 1, g->trouble);
-	if (g->placement[0] != '\0')
-		say(&s, g, "no place for a worker", g->placement);
+	if (g->placement.why[0] != '\0')
+		say(&s, g, "no place for a worker", g->placement.why);
 	while (map_next(g->members, &cursor, &alloc, &value))
 		add_member(c, g, alloc, value, now_mono, &s);
 	/* Asked for, and not heard of yet. */
-	if (g->count > (int64_t)s.alive && g->placement[0] == '\0' && now_mono < overdue_mono) {
+	if (g->count > (int64_t)s.alive && g->placement.why[0] == '\0' && now_mono < overdue_mono) {
 		s.starting += (unsigned)(g->count - (int64_t)s.alive);
 		s.next_mono = overdue_mono < s.next_mono ? overdue_mono : s.next_mono;
 	}
@@ -109,12 +110,14 @@ static void
 look(struct cluster *c, struct group *g, int64_t now_mono, int64_t *next_mono)
 {
 	struct sum s = sum_up(c, g, now_mono);
-	struct core_warm fact = {.starting_slots = s.starting * g->slots, .group = g->count >= 0};
+	struct core_warm fact = {.starting_slots = s.starting * g->slots, .group = g->count >= 0,
+	    .never = g->placement.never && g->count > 0 && s.alive == 0};
 
 	*next_mono = s.next_mono < *next_mono ? s.next_mono : *next_mono;
 	memcpy(fact.vertical, g->vertical, sizeof(fact.vertical));
 	memcpy(fact.why, s.why, sizeof(fact.why));
-	if (fact.starting_slots == g->told.starting_slots && fact.group == g->told.group && strcmp(fact.why, g->told.why) == 0)
+	if (fact.starting_slots == g->told.starting_slots && fact.group == g->told.group && fact.never == g->told.never &&
+	    strcmp(fact.why, g->told.why) == 0)
 		return;
 	if (fact.why[0] != '\0' && strcmp(fact.why, g->told.why) != 0)
 		log_info(g->id, "%s", fact.why);
@@ -193,7 +196,7 @@ group_alloc(struct cluster *c, const struct alloc_fact *f)
 }
 
 void
-group_listed(struct cluster *c, const char *id, const char *placement)
+group_listed(struct cluster *c, const char *id, const struct placement *p)
 {
 	struct group *g = map_get(c->groups, id);
 	size_t cursor = 0;
@@ -203,7 +206,7 @@ group_listed(struct cluster *c, const char *id, const char *placement)
 	if (g == NULL)
 		return;
 	g->listed = true;
-	snprintf(g->placement, sizeof(g->placement), "%s", placement);
+	g->placement = *p;
 	while (map_next(g->members, &cursor, &alloc, &value)) {
 		struct member *m = value;
 
@@ -215,12 +218,12 @@ group_listed(struct cluster *c, const char *id, const char *placement)
 }
 
 void
-group_unplaced(struct cluster *c, const char *id, const char *why)
+group_unplaced(struct cluster *c, const char *id, const struct placement *p)
 {
 	struct group *g = map_get(c->groups, id);
 
 	if (g != NULL)
-		snprintf(g->placement, sizeof(g->placement), "%s", why);
+		g->placement = *p;
 }
 
 void
@@ -233,7 +236,7 @@ group_job(struct cluster *c, const char *id, int64_t count, const char *trouble)
 	if (count > g->count)
 		g->raised_mono = clock_mono_ms();
 	if (count < g->count)
-		g->placement[0] = '\0'; /* what is still without a place is said again by the evaluation of the scaling */
+		g->placement = (struct placement){.never = false}; /* what is still without a place is said again by the evaluation of the scaling */
 	g->count = count;
 	snprintf(g->trouble, sizeof(g->trouble), "%.*s", (int)sizeof(g->trouble) - 1, trouble);
 	groups_look(c);

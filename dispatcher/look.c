@@ -24,32 +24,31 @@ keep(struct look *l, const struct alloc_fact *f)
 	l->allocs[at] = *f;
 }
 
-/* The words of the latest evaluation that could not place it. */
-static int
-look_evals(struct nomad *n, struct look *l, struct err *e)
+int
+look_placement(struct cluster *c, struct nomad *n, const char *job, struct placement *ret, struct err *e)
 {
 	json_t *evals = NULL, *eval;
 	int64_t latest = -1;
 	size_t i;
-	int rc = nomad_job_evals(n, l->job.id, &evals, e);
+	int rc = nomad_job_evals(n, job, &evals, e);
 
+	*ret = (struct placement){.never = false};
 	json_array_foreach(evals, i, eval) {
 		int64_t index = json_integer_value(json_object_get(eval, "ModifyIndex"));
-		char why[sizeof(l->placement)];
-		bool never;
+		struct placement p;
 
-		if (index <= latest || !placement_text(eval, why, sizeof(why), &never))
+		if (index <= latest || !placement_read(eval, &p))
 			continue;
 		latest = index;
-		l->never = never;
-		memcpy(l->placement, why, sizeof(why));
+		*ret = p;
 	}
 	json_decref(evals);
+	sizes_judge(c, n, job, ret);
 	return rc;
 }
 
 int
-look_allocs(struct nomad *n, struct look *l, struct err *e)
+look_allocs(struct cluster *c, struct nomad *n, struct look *l, struct err *e)
 {
 	json_t *allocs = NULL, *alloc;
 	size_t i;
@@ -63,6 +62,6 @@ look_allocs(struct nomad *n, struct look *l, struct err *e)
 	}
 	json_decref(allocs);
 	if (rc == 0 && l->n_allocs == 0 && !l->job.dead)
-		rc = look_evals(n, l, e);
+		rc = look_placement(c, n, l->job.id, &l->placement, e);
 	return rc;
 }

@@ -212,7 +212,7 @@ inquire_run(struct task *t, struct nomad *n)
 	if (t->rc == 0 && !job_fact_read(job, &k->look.job))
 		t->rc = err_set(&t->err, ERR_PROTO, "Nomad's job %s cannot be read", k->child);
 	if (t->rc == 0)
-		t->rc = look_allocs(n, &k->look, &t->err);
+		t->rc = look_allocs(t->c, n, &k->look, &t->err);
 	json_decref(job);
 }
 

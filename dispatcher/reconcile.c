@@ -104,7 +104,7 @@ tell_alloc(struct cluster *c, struct child *ch, const struct alloc_fact *f, bool
 
 /* It has no allocation: it waits for room, or was stopped before it got any. */
 static void
-tell_unplaced(struct cluster *c, struct child *ch, bool dead, const char *why, bool never, bool partial)
+tell_unplaced(struct cluster *c, struct child *ch, bool dead, const struct placement *p, bool partial)
 {
 	struct core_child *t = &ch->told;
 
@@ -113,9 +113,9 @@ tell_unplaced(struct cluster *c, struct child *ch, bool dead, const char *why, b
 	t->stopped = ch->stopped;
 	t->crash = t->oom = t->alloc_stopped = false;
 	t->partial = partial;
-	t->never = never && !dead;
+	t->never = p->never && !dead;
 	t->alloc[0] = '\0';
-	snprintf(t->why, sizeof(t->why), "%s", why);
+	memcpy(t->why, p->why, sizeof(t->why));
 	tell(c, ch);
 }
 
@@ -155,7 +155,7 @@ reconcile_looked(struct cluster *c, const struct look *l)
 	for (size_t i = 0; i < l->n_allocs; i++)
 		tell_alloc(c, ch, &l->allocs[i], true);
 	if (l->n_allocs == 0)
-		tell_unplaced(c, ch, l->job.dead || l->job.stopped, l->placement, l->never, false); /* stopped: it never gets one */
+		tell_unplaced(c, ch, l->job.dead || l->job.stopped, &l->placement, false); /* stopped: it never gets one */
 	ch->over = l->job.dead && ch->told.state == CHILD_ENDED;
 }
 
@@ -165,7 +165,7 @@ struct group_look { /* a worker group */
 	char id[JOB_ID_MAX];
 	struct alloc_fact *allocs;
 	size_t n_allocs;
-	char placement[CORE_CAUSE_MAX]; /* why some of it has no place */
+	struct placement placement; /* why some of it has no place */
 };
 
 struct listing {
@@ -180,28 +180,8 @@ struct listing {
 	bool *known;         /* looks[i] is one of `over` */
 };
 
-/* The latest evaluation that could not place all. */
 static int
-look_placement(struct nomad *n, struct group_look *g, struct err *e)
-{
-	json_t *evals = NULL, *eval;
-	json_int_t latest = -1;
-	size_t i;
-	bool never;
-	int rc = nomad_job_evals(n, g->id, &evals, e);
-
-	json_array_foreach(evals, i, eval) {
-		json_int_t index = json_integer_value(json_object_get(eval, "ModifyIndex"));
-
-		if (index > latest && placement_text(eval, g->placement, sizeof(g->placement), &never))
-			latest = index;
-	}
-	json_decref(evals);
-	return rc;
-}
-
-static int
-look_group(struct nomad *n, const json_t *entry, struct group_look *g, struct err *e)
+look_group(struct cluster *c, struct nomad *n, const json_t *entry, struct group_look *g, struct err *e)
 {
 	const json_t *summary = json_object_get(json_object_get(entry, "JobSummary"), "Summary");
 	const char *id = json_string_value(json_object_get(entry, "ID"));
@@ -216,7 +196,7 @@ look_group(struct nomad *n, const json_t *entry, struct group_look *g, struct er
 		g->n_allocs += alloc_fact_read(alloc, &g->allocs[g->n_allocs]);
 	json_decref(allocs);
 	if (rc == 0 && json_integer_value(json_object_get(json_object_get(summary, "workers"), "Queued")) > 0)
-		rc = look_placement(n, g, e);
+		rc = look_placement(c, n, g->id, &g->placement, e);
 	return rc;
 }
 
@@ -232,7 +212,7 @@ list_groups(struct listing *l, struct nomad *n)
 	l->groups = xcalloc(json_array_size(entries) + 1, sizeof(*l->groups));
 	json_array_foreach(entries, i, entry) {
 		if (rc == 0)
-			rc = look_group(n, entry, &l->groups[l->n_groups++], &l->task.err);
+			rc = look_group(l->task.c, n, entry, &l->groups[l->n_groups++], &l->task.err);
 		rc = rc == ERR_NOTFOUND ? 0 : rc; /* purged meanwhile */
 	}
 	if (rc == 0)
@@ -264,7 +244,7 @@ listing_run(struct task *t, struct nomad *n)
 			continue;
 		l->known[l->n_looks] = map_get(l->over, look->job.id) != NULL;
 		if (!l->known[l->n_looks])
-			t->rc = look_allocs(n, look, &t->err);
+			t->rc = look_allocs(t->c, n, look, &t->err);
 		if (t->rc == ERR_NOTFOUND) /* purged meanwhile */
 			t->rc = 0;
 		else
@@ -310,7 +290,7 @@ listing_tell_groups(struct cluster *c, const struct listing *l)
 	for (size_t i = 0; i < l->n_groups; i++) {
 		for (size_t k = 0; k < l->groups[i].n_allocs; k++)
 			group_alloc(c, &l->groups[i].allocs[k]);
-		group_listed(c, l->groups[i].id, l->groups[i].placement);
+		group_listed(c, l->groups[i].id, &l->groups[i].placement);
 	}
 	groups_look(c);
 }
@@ -417,10 +397,10 @@ enum note_kind { NOTE_JOB, NOTE_ALLOC, NOTE_EVAL };
 struct note { /* from the stream's thread to the loop */
 	struct cluster *c;
 	enum note_kind kind;
-	bool deleted, never;
+	bool deleted;
 	struct job_fact job;         /* EVAL: its id */
 	struct alloc_fact alloc;
-	char why[CORE_CAUSE_MAX];
+	struct placement placement;  /* EVAL */
 };
 
 static void
@@ -472,14 +452,56 @@ note_alloc(struct cluster *c, const struct note *note)
 }
 
 static void
-note_eval(struct cluster *c, const struct note *note)
+unplaced(struct cluster *c, const char *id, const struct placement *p)
 {
-	struct child *ch = map_get(c->children, note->job.id);
+	struct child *ch = map_get(c->children, id);
 
-	group_unplaced(c, note->job.id, note->why);
+	group_unplaced(c, id, p);
 	groups_look(c);
 	if (ch != NULL && ch->n_allocs == 0 && !ch->stopped)
-		tell_unplaced(c, ch, false, note->why, note->never, true);
+		tell_unplaced(c, ch, false, p, true);
+}
+
+struct sizing { /* is what has no room too large for every node? */
+	struct task task;
+	char job[CORE_CHILD_MAX];
+	struct placement told, found; /* by the event; by the latest evaluation, which may be another one */
+};
+
+static void
+sizing_run(struct task *t, struct nomad *n)
+{
+	struct sizing *s = (struct sizing *)t;
+
+	t->rc = look_placement(t->c, n, s->job, &s->found, &t->err);
+}
+
+static void
+sizing_done(struct task *t)
+{
+	struct sizing *s = (struct sizing *)t;
+
+	if (t->rc == 0 && s->found.why[0] != '\0')
+		s->told = s->found;
+	unplaced(t->c, s->job, &s->told);
+}
+
+static void
+note_eval(struct cluster *c, const struct note *note)
+{
+	struct sizing *s;
+
+	/* What was found too large stays that while it is asked again: its limit would begin anew. */
+	if (!note->placement.exhausted) {
+		unplaced(c, note->job.id, &note->placement);
+		return;
+	}
+	s = xcalloc(1, sizeof(*s));
+	s->told = note->placement;
+	s->task.run = sizing_run;
+	s->task.done = sizing_done;
+	memcpy(s->job, note->job.id, sizeof(s->job));
+	task_submit(c, &s->task);
 }
 
 static void
@@ -521,7 +543,7 @@ on_event(void *arg, uint64_t index, const json_t *event)
 		const char *job = json_string_value(json_object_get(o, "JobID"));
 
 		note.kind = NOTE_EVAL;
-		use = job != NULL && placement_text(o, note.why, sizeof(note.why), &note.never) &&
+		use = job != NULL && placement_read(o, &note.placement) &&
 		    snprintf(note.job.id, sizeof(note.job.id), "%s", job) < (int)sizeof(note.job.id);
 		id = note.job.id;
 	}

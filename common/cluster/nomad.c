@@ -375,6 +375,34 @@ nomad_list(struct nomad *n, const char *prefix, json_t **ret_entries, uint64_t *
 }
 
 int
+nomad_nodes(struct nomad *n, int (*each)(void *arg, const json_t *node), void *arg, struct err *e)
+{
+	struct buf query = buf_make(4096);
+	int rc;
+
+	n->next_token[0] = '\0';
+	do {
+		json_t *page = NULL, *node;
+		size_t i;
+
+		buf_clear(&query);
+		buf_adds(&query, "resources=true&per_page=" PAGE);
+		if (n->next_token[0] != '\0') {
+			buf_adds(&query, "&next_token=");
+			http_encode(&query, n->next_token, false);
+		}
+		rc = call_json(n, "GET", "/v1/nodes", buf_str(&query), NULL, JSON_ARRAY, &page, e);
+		json_array_foreach(page, i, node) {
+			if (rc == 0)
+				rc = each(arg, node);
+		}
+		json_decref(page);
+	} while (rc == 0 && n->next_token[0] != '\0');
+	buf_release(&query);
+	return rc;
+}
+
+int
 nomad_job_allocs(struct nomad *n, const char *job, json_t **ret_allocs, struct err *e)
 {
 	char *path = nomad_job_path(job, "/allocations");

@@ -51,6 +51,10 @@ int nomad_stop(struct nomad *n, const char *job, bool purge, struct err *e);
  * *ret_index is X-Nomad-Index of the first page. */
 int nomad_list(struct nomad *n, const char *prefix, json_t **ret_entries, uint64_t *ret_index, struct err *e);
 
+/* Every node as an entry of a listing, with its resources: each(arg, entry (borrowed)) returns 0 to go on; what it returns else is the
+ * result. Needs node:read. */
+int nomad_nodes(struct nomad *n, int (*each)(void *arg, const json_t *node), void *arg, struct err *e);
+
 /* Allocations (with task states) of one job; evaluations of one job. New references, arrays. */
 int nomad_job_allocs(struct nomad *n, const char *job, json_t **ret_allocs, struct err *e);
 int nomad_job_evals(struct nomad *n, const char *job, json_t **ret_evals, struct err *e);

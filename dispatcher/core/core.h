@@ -382,6 +382,7 @@ struct core_warm {
 	char vertical[VERTICAL_NAME_MAX];
 	unsigned starting_slots;   /* of allocations that are starting within their time and have not registered */
 	bool group;                /* there is one */
+	bool never;                /* none of them is there, and no node of today could take one, whatever else runs there */
 	char why[CORE_CAUSE_MAX];  /* why its workers do not come, "" for no reason */
 };
 void core_warm(struct core *c, struct now now, const struct core_warm *w);

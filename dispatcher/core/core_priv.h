@@ -77,6 +77,7 @@ struct vertical {
 	bool warm_only, paused;
 	unsigned starting_slots; /* of looping workers */
 	char warm_why[CORE_CAUSE_MAX]; /* why they do not come */
+	int64_t warm_never_mono; /* since when no node could take one; 0: some could */
 	struct lane lanes[RUN_CLASSES];
 	size_t requests;         /* not done, not adopted: what counts against the window */
 	unsigned streak;         /* one-shots in a row that ended without having taken a run */

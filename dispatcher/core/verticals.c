@@ -131,6 +131,7 @@ core_warm(struct core *c, struct now now, const struct core_warm *fact)
 	struct vertical *v = vertical_get(c, fact->vertical);
 
 	v->starting_slots = fact->starting_slots;
+	v->warm_never_mono = !fact->never ? 0 : v->warm_never_mono != 0 ? v->warm_never_mono : now.mono_ms;
 	snprintf(v->warm_why, sizeof(v->warm_why), "%s", fact->why);
 	v->dirty = true;
 	core_settle(c, now);

@@ -244,7 +244,7 @@ why(const struct core *c, struct now now, const struct run *run, const struct la
 	if (all_drained(c, lane))
 		return say_drained(run->vertical, ret);
 	if (run->vertical->warm_why[0] != '\0')
-		return say(ret, "warm_start", run->vertical->warm_why);
+		return say(ret, run->vertical->warm_never_mono != 0 ? "unplaceable" : "warm_start", run->vertical->warm_why);
 	return say(ret, "no_worker", "no worker of its vertical has a free slot");
 }
 

@@ -5,3 +5,8 @@
 namespace "default" {
   capabilities = ["list-jobs", "parse-job", "read-job", "submit-job", "dispatch-job"]
 }
+
+# Not needed, but good: what is too large for every node is then told from what waits for a busy one.
+node {
+  policy = "read"
+}

@@ -96,6 +96,23 @@ def test_child_that_cannot_be_placed_is_stopped(make_drover, secure_toolbox):
     wait.until("the child to be withdrawn and purged", lambda: not children(drover), 40)
 
 
+@pytest.mark.parametrize("nodes,code,words", [(True, "unplaceable", "the largest has"), (False, "placement", "memory exhausted")])
+def test_too_large_for_every_node_is_told_where_nodes_may_be_read(make_drover, secure_toolbox, nodes, code, words):
+    """Without node:read, which is optional, Nomad's own words have to do, and the log says what is missing."""
+    secure_toolbox.vertical(capacity="job", classes={"normal": {"cpu": "500m", "memory": "512Mi"}, "large": {"cpu": "1", "memory": "100GiB"}})
+    secure_toolbox.add("huge", REPORT, resources={"memory": "90GiB"})
+
+    def rules(namespace):
+        text = policy("dispatcher", namespace)
+        return text if nodes else text[: text.index("node {")]
+
+    drover = make_drover(rules).start()
+    run = drover.submit("huge")["id"]
+    told = wait.until("the reason", lambda: (w := drover.run(run)["waiting"]) and words in w["text"] and w, 30)
+    assert told["code"] == code
+    assert ("node:read is missing" in drover.process.log_text()) != nodes
+
+
 @pytest.mark.parametrize("missing", ALL_RIGHTS)
 def test_missing_right_is_named_and_mended_without_a_restart(make_drover, secure_rig, secure_toolbox, missing):
     secure_toolbox.add("finds", REPORT)

@@ -9,6 +9,7 @@ import pytest
 from conftest import QUICK
 from rig import Drover, binaries, sweep, wait
 from rig.drover import FINAL
+from rig.nomad import MEMORY_MB
 from rig.toolbox import REPORT, Toolbox
 from stories import look
 from stories.runs import nothing_left, outcomes, submit_through_crashes
@@ -360,6 +361,49 @@ def test_what_no_node_can_serve_fails_where_that_is_wanted(rig, toolbox):
         run = drover.wait_run(drover.submit("finds")["id"], "failed")
         assert run["fail_class"] == "invalid" and "no node can serve it" in run["reason"] and run["attempt"] == 0
         assert "no node" in drover.cli("explain", run["id"]).stdout
+    finally:
+        drover.close()
+
+
+LARGE = {"cpu": "1000m", "memory": f"{MEMORY_MB * 2 // 3}MiB"}
+
+
+def test_run_that_is_too_large_for_every_node_is_told_so(rig, toolbox):
+    """Nomad says the same of nodes that are too small as of busy ones; told within seconds, and given up where that is wanted."""
+    toolbox.vertical(capacity="job", classes={"normal": {"cpu": "500m", "memory": "512Mi"}, "large": {"cpu": "1000m", "memory": "100GiB"}})
+    toolbox.add("huge", REPORT, resources={"memory": "90GiB"})
+    drover = Drover(rig, toolbox, QUICK).start()
+    try:
+        run = drover.submit("huge")["id"]
+        told = wait.until("the reason", lambda: waiting(drover, run, "unplaceable"), 15)
+        assert told["text"] == f"no node has 102400 MB of memory; the largest has {MEMORY_MB}"
+        assert told["text"] in drover.cli("explain", run).stdout
+        drover.stop()
+        drover.settings["UNPLACEABLE_LIMIT"] = "2s"
+        drover.start()
+        failed = drover.wait_run(run, "failed", timeout_s=30)
+        assert failed["fail_class"] == "invalid" and "no node has 102400 MB" in failed["reason"] and failed["attempt"] == 0
+    finally:
+        drover.close()
+
+
+def test_run_that_waits_for_a_busy_node_is_not_given_up(rig, toolbox):
+    toolbox.vertical(capacity="job", slots=1, classes={"normal": LARGE, "large": LARGE})
+    toolbox.add("slow", HOLD + REPORT)
+    drover = Drover(rig, toolbox, {**QUICK, "UNPLACEABLE_LIMIT": "1s"}).start()
+    try:
+        first, second = drover.submit("slow")["id"], drover.submit("slow")["id"]
+        reached(drover, first, timeout_s=60)
+        told = wait.until("the reason", lambda: waiting(drover, second, "placement"), 15)
+        assert "memory exhausted" in told["text"]
+        # One that may wait for so long is gone, and it still waits.
+        bounded = drover.submit("slow", max_wait_ms=3000)["id"]
+        assert drover.wait_run(bounded, "failed", timeout_s=30)["fail_class"] == "timeout"
+        assert "memory exhausted" in waiting(drover, second, "placement")["text"]
+        go_on(drover, first)
+        reached(drover, second, timeout_s=60)
+        go_on(drover, second)
+        assert drover.wait_run(second, "completed")["attempt"] == 1
     finally:
         drover.close()
 

@@ -8,6 +8,7 @@ import pytest
 
 from conftest import QUICK
 from rig import Drover, wait
+from rig.nomad import MEMORY_MB
 from rig.toolbox import REPORT, Toolbox
 from stories.runs import nothing_left, outcomes
 from stories.steps import HOLD, go_on, reached
@@ -410,15 +411,42 @@ def test_worker_without_its_tools_waits_for_them(make_warm, tmp_path):
     assert (after["id"], after["health"], after["missing"]) == (before["id"], "", [])
 
 
-def test_group_without_a_place_says_why(make_warm):
+def test_group_without_room_says_so(make_warm):
+    """A node that is busy is told from one that is too small: what waits for it is not given up."""
+    half = f"{MEMORY_MB * 2 // 3}MiB"
+    warm = make_warm({"UNPLACEABLE_LIMIT": "1s"}, slots=1, warm={"max": 5, "cpu": "1000m", "memory": half})
+    warm.scale(2, workers=1)
+    run, _ = warm.held()
+    later = warm.drover.submit("slow")["id"]
+    said = wait.until("the placement failure", lambda: "memory exhausted" in warm.waiting(later).get("text", "") and warm.waiting(later), 20)
+    assert said["code"] == "warm_start" and GROUP in said["text"], said
+    # One that may wait for so long is gone, and it still waits.
+    bounded = warm.drover.submit("slow", max_wait_ms=3000)["id"]
+    assert warm.drover.wait_run(bounded, "failed", timeout_s=30)["fail_class"] == "timeout"
+    assert "memory exhausted" in warm.waiting(later)["text"]
+    go_on(warm.drover, run)
+    warm.finish(later, 1)
+
+
+def test_group_that_fits_no_node_says_so(make_warm):
+    """Within seconds, with the figures; a node that is large enough ends it, here by smaller workers."""
     warm = make_warm(warm={"max": 5, "cpu": "1000m", "memory": "900GiB"})
     warm.toolbox.add("finds", REPORT)
     run = warm.drover.submit("finds")
     warm.scale(1, workers=0)
-    said = wait.until("the placement failure", lambda: "memory exhausted" in warm.waiting(run["id"]).get("text", "") and warm.waiting(run["id"]), 20)
-    assert GROUP in said["text"], said
+    said = wait.until("the run to say so", lambda: warm.waiting(run["id"]) if warm.waiting(run["id"])["code"] == "unplaceable" else None, 10)
+    assert f"{GROUP}: no place for a worker: no node has 921600 MB of memory; the largest has {MEMORY_MB}" in said["text"], said
     warm.toolbox.vertical(warm={"max": 5, "cpu": "1000m", "memory": "1GiB"})
     warm.drover.wait_run(run["id"], "completed", timeout_s=60)
+
+
+def test_run_of_a_group_that_fits_no_node_fails_where_that_is_wanted(make_warm):
+    warm = make_warm({"UNPLACEABLE_LIMIT": "2s"}, warm={"max": 5, "cpu": "200", "memory": "2GiB"})
+    warm.toolbox.add("finds", REPORT)
+    run = warm.drover.submit("finds")
+    warm.scale(1, workers=0)
+    failed = warm.drover.wait_run(run["id"], "failed", timeout_s=30)
+    assert failed["fail_class"] == "invalid" and "no node has 200000 MHz of cpu; the largest has 64000" in failed["reason"], failed
 
 
 @pytest.mark.parametrize("command,words", [("/bin/false", "exit code 1"), ("/does/not/exist", "could not be found")])

@@ -157,30 +157,32 @@ placement_failures_become_lines_for_people(void **state)
 {
 	static const struct {
 		const char *json, *why;
-		bool never;
+		bool never, exhausted;
 	} cases[] = {
 		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":2,\"NodesFiltered\":2,\"ConstraintFiltered\":{\"missing drivers\":2}}}}",
-		    "2 nodes: missing drivers", true},
+		    "2 nodes: missing drivers", true, false},
 		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":2,\"NodesFiltered\":1,\"ConstraintFiltered\":{\"missing drivers\":1},"
-		 "\"DimensionExhausted\":{\"cpu\":1}}}}", "1 node: missing drivers; 1 node: cpu exhausted", false},
-		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":1,\"DimensionExhausted\":{\"memory\":1}}}}", "1 node: memory exhausted", false},
-		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":0}}}", "no node is eligible in these datacenters and this node pool", true},
-		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":0,\"QuotaExhausted\":[\"cpu\"]}}}", "quota: cpu", false},
-		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":3}}}", "no node has room", false},
-		{"{\"FailedTGAllocs\":null}", NULL, false},
-		{"{}", NULL, false},
+		 "\"DimensionExhausted\":{\"cpu\":1}}}}", "1 node: missing drivers; 1 node: cpu exhausted", false, true},
+		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":1,\"DimensionExhausted\":{\"memory\":1}}}}", "1 node: memory exhausted", false, true},
+		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":0}}}", "no node is eligible in these datacenters and this node pool", true, false},
+		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":0,\"QuotaExhausted\":[\"cpu\"]}}}", "quota: cpu", false, false},
+		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":3}}}", "no node has room", false, false},
+		{"{\"FailedTGAllocs\":{\"run\":{\"NodesEvaluated\":1,\"DimensionExhausted\":{\"network: reserved port collision\":1}}}}",
+		    "1 node: network: reserved port collision exhausted", false, false},
+		{"{\"FailedTGAllocs\":null}", NULL, false, false},
+		{"{}", NULL, false, false},
 	};
-	bool never;
-	char why[CORE_CAUSE_MAX];
+	struct placement p;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		json_t *v = load(cases[i].json);
 
-		assert_int_equal(placement_text(v, why, sizeof(why), &never), cases[i].why != NULL);
-		assert_int_equal(never, cases[i].never);
+		assert_int_equal(placement_read(v, &p), cases[i].why != NULL);
+		assert_int_equal(p.never, cases[i].never);
+		assert_int_equal(p.exhausted, cases[i].exhausted);
 		if (cases[i].why != NULL)
-			assert_string_equal(why, cases[i].why);
+			assert_string_equal(p.why, cases[i].why);
 		json_decref(v);
 	}
 }

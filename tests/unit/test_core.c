@@ -599,6 +599,37 @@ runs_that_no_node_can_serve_fail_where_that_is_wanted(void **state)
 	rig_free(r);
 }
 
+/* No node takes a looping worker: what insists on one is given up, what one-shots may take is not. */
+static void
+runs_whose_looping_workers_fit_no_node_fail_as_well(void **state)
+{
+	struct rig *r = rig_new(true, 8);
+	struct core_warm fact = {.group = true, .never = true, .why = "no node has 9 MB of memory; the largest has 4"};
+
+	(void)state;
+	snprintf(fact.vertical, sizeof(fact.vertical), "%s", RIG_VERTICAL);
+	r->config.unplaceable_ms = 60000;
+	rig_restart(r);
+	rig_submit(r, A, 0);
+	rig_submit_as(r, B, (struct run_needs){.execution = EXEC_WARM}, 0, "");
+	core_warm(r->core, r->now, &fact);
+	rig_waits(r, B, "unplaceable", "the largest has 4");
+	rig_advance(r, 30000);
+	core_warm(r->core, r->now, &fact); /* said again: it is no new fact */
+	rig_advance(r, 29999);
+	assert_int_equal(state_of(r, B), RUN_QUEUED);
+	rig_advance(r, 1);
+	assert_int_equal(state_of(r, B), RUN_FAILED);
+	assert_non_null(strstr(rig_run(r, B)->reason, "no node can serve it: no node has 9 MB"));
+	assert_int_equal(state_of(r, A), RUN_QUEUED);
+	fact.never = false;
+	core_warm(r->core, r->now, &fact);
+	rig_submit_as(r, C, (struct run_needs){.execution = EXEC_WARM}, 0, "");
+	rig_advance(r, 60000);
+	rig_waits(r, C, "warm_start", "no node has");
+	rig_free(r);
+}
+
 static void
 a_worker_or_room_that_comes_ends_that_wait(void **state)
 {
@@ -667,6 +698,7 @@ main(void)
 		cmocka_unit_test(an_adopted_run_without_its_worker),
 		cmocka_unit_test(a_hand_back_waits_for_nomads_word_but_not_long),
 		cmocka_unit_test(runs_that_no_node_can_serve_fail_where_that_is_wanted),
+		cmocka_unit_test(runs_whose_looping_workers_fit_no_node_fail_as_well),
 		cmocka_unit_test(a_worker_or_room_that_comes_ends_that_wait), cmocka_unit_test(an_offer_ends_the_search_for_a_manifest),
 	};
 
