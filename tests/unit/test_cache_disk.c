@@ -335,7 +335,7 @@ child(int argc, char **argv)
 			return 20;
 	}
 	snprintf(p.store_dir, sizeof(p.store_dir), "%.60s/store", argv[2]);
-	snprintf(p.cache_dir, sizeof(p.cache_dir), "%.100s", argv[3]);
+	snprintf(p.cache_dir, sizeof(p.cache_dir), "%.95s", argv[3]);
 	snprintf(p.sha[0], sizeof(p.sha[0]), "%.64s", argv[4]);
 	p.size[0] = atoll(argv[5]);
 	p.store = store_dir_new(p.store_dir, &e);
