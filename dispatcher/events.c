@@ -45,9 +45,9 @@ events_add(struct events *ev, const struct run_row *row, int64_t at_real_ms)
 
 	free(slot->reason);
 	*slot = (struct event){.index = ev->next++, .at_real_ms = at_real_ms, .state = row->state, .attempt = row->attempt};
-	snprintf(slot->run, sizeof(slot->run), "%s", row->id);
-	snprintf(slot->workflow, sizeof(slot->workflow), "%s", row->workflow);
-	snprintf(slot->tenant, sizeof(slot->tenant), "%s", row->tenant);
+	text_copy(slot->run, sizeof(slot->run), row->id);
+	text_copy(slot->workflow, sizeof(slot->workflow), row->workflow);
+	text_copy(slot->tenant, sizeof(slot->tenant), row->tenant);
 	slot->reason = xstrdup(row->reason);
 	if (ev->n < ev->size)
 		ev->n++;

@@ -402,10 +402,12 @@ highest_seq(const struct ledger_txn *t)
 	for (size_t i = 0; i < t->n_ops; i++) {
 		const struct op *o = t->ops[i].kind == LEDGER_CORE ? t->ops[i].core : NULL;
 
-		if (o != NULL && o->run.fence.seq > high)
-			high = o->run.fence.seq;
-		if (o != NULL && o->req.seq > high)
-			high = o->req.seq;
+		bool run = o != NULL && (o->kind == OP_RUN_INSERT || o->kind == OP_RUN_UPDATE);
+		bool request = o != NULL && (o->kind == OP_REQ_INSERT || o->kind == OP_REQ_UPDATE);
+		uint64_t seq = run ? o->run.fence.seq : request ? o->req.seq : 0;
+
+		if (seq > high)
+			high = seq;
 	}
 	return high;
 }

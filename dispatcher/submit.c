@@ -71,7 +71,7 @@ fill_needs(struct submission *s)
 		for (size_t i = 0; i < sizeof(s->needs.target_key); i++)
 			s->needs.target_key = s->needs.target_key << 8 | digest[i];
 	if (s->slots.key != NULL)
-		snprintf(s->needs.key, sizeof(s->needs.key), "%s", s->slots.key);
+		text_copy(s->needs.key, sizeof(s->needs.key), s->slots.key);
 	else if (s->key_template != NULL)
 		key_template_render(s->key_template, &values, s->needs.key, sizeof(s->needs.key));
 }
@@ -100,10 +100,10 @@ submission_go(struct call *c, void (*answered)(struct call *c, const struct answ
 	}
 	fill_needs(s);
 	sub.needs = s->needs;
-	snprintf(sub.id, sizeof(sub.id), "%s", s->id);
-	snprintf(sub.tenant, sizeof(sub.tenant), "%s", s->tenant);
-	snprintf(sub.workflow, sizeof(sub.workflow), "%s", s->workflow);
-	snprintf(sub.adopted_child, sizeof(sub.adopted_child), "%s", s->child);
+	text_copy(sub.id, sizeof(sub.id), s->id);
+	text_copy(sub.tenant, sizeof(sub.tenant), s->tenant);
+	text_copy(sub.workflow, sizeof(sub.workflow), s->workflow);
+	text_copy(sub.adopted_child, sizeof(sub.adopted_child), s->child);
 	json_out_value(&text, NULL, s->spec);
 	free(s->spec_text);
 	s->spec_text = buf_take(&text);
@@ -131,7 +131,7 @@ gate_take(struct call *c, enum gate gate, const char *name)
 	if (s->gates[gate][0] != '\0')
 		return true;
 	if ((leader = map_get(c->d->keys, name)) == NULL) {
-		snprintf(s->gates[gate], sizeof(s->gates[gate]), "%s", name);
+		text_copy(s->gates[gate], sizeof(s->gates[gate]), name);
 		map_put(c->d->keys, name, c);
 		return true;
 	}
@@ -394,7 +394,7 @@ submit_run(struct http_req *r, void *ctx)
 	int rc;
 
 	s->priority = PRIORITY_DEFAULT;
-	snprintf(s->tenant, sizeof(s->tenant), "%s", c->who.tenant);
+	text_copy(s->tenant, sizeof(s->tenant), c->who.tenant);
 	if ((rc = call_body(c, body_fields, sizeof(body_fields) / sizeof(body_fields[0]), s, &s->body, &e)) == 0 &&
 	    (rc = fields_read(s->target_in, target_fields, sizeof(target_fields) / sizeof(target_fields[0]), s, &e)) != 0)
 		err_prefix(&e, rc, "target");

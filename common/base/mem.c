@@ -71,6 +71,15 @@ xmemdup(const void *p, size_t len)
 	return copy;
 }
 
+void
+text_copy(char *out, size_t size, const char *text)
+{
+	size_t len = strnlen(text, size - 1);
+
+	memcpy(out, text, len);
+	out[len] = '\0';
+}
+
 char *
 xasprintf(const char *fmt, ...)
 {

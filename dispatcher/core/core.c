@@ -129,10 +129,17 @@ core_free(struct core *c)
 
 /* --- effects --- */
 
+/* Commits and answers are most of all effects, and small: they come without the rows of the others. */
+static size_t
+effect_size(enum effect_kind kind)
+{
+	return kind == EFF_COMMIT || kind == EFF_ANSWER ? offsetof(struct effect, run) : sizeof(struct effect);
+}
+
 struct effect *
 core_emit(struct core *c, enum effect_kind kind)
 {
-	struct effect_node *n = xcalloc(1, sizeof(*n));
+	struct effect_node *n = xcalloc(1, offsetof(struct effect_node, effect) + effect_size(kind));
 
 	n->effect.kind = kind;
 	*c->effects_end = n;
@@ -147,7 +154,7 @@ core_take(struct core *c, struct effect *ret)
 
 	if (n == NULL)
 		return false;
-	*ret = n->effect;
+	memcpy(ret, &n->effect, effect_size(n->effect.kind));
 	c->effects = n->next;
 	if (c->effects == NULL)
 		c->effects_end = &c->effects;
@@ -164,6 +171,7 @@ core_effect_release(struct effect *e)
 	if (e->answer != NULL) {
 		for (size_t i = 0; i < e->answer->n_leases; i++)
 			free(e->answer->leases[i].spec);
+		free(e->answer->leases);
 		free(e->answer->cancel);
 		free(e->answer->lost);
 		free(e->answer);
@@ -231,7 +239,7 @@ core_answer(struct core *c, uint64_t caller, struct answer *a)
 	if (caller != 0)
 		k = map_remove(c->callers, number_key(caller, key));
 	if (k == NULL) {
-		struct effect unsent = {.answer = a};
+		struct effect unsent = {.kind = EFF_ANSWER, .answer = a};
 
 		core_effect_release(&unsent);
 		return;
@@ -248,7 +256,7 @@ core_answer_err(struct core *c, uint64_t caller, enum answer_kind kind, const ch
 	struct answer *a = xcalloc(1, sizeof(*a));
 
 	a->kind = kind;
-	snprintf(a->run, sizeof(a->run), "%s", run);
+	text_copy(a->run, sizeof(a->run), run);
 	err_set(&a->err, code, "%s", text);
 	core_answer(c, caller, a);
 }
@@ -260,7 +268,7 @@ core_answer_state(struct core *c, uint64_t caller, enum answer_kind kind, const 
 
 	a->kind = kind;
 	a->state = state;
-	snprintf(a->run, sizeof(a->run), "%s", run);
+	text_copy(a->run, sizeof(a->run), run);
 	core_answer(c, caller, a);
 }
 

@@ -118,9 +118,11 @@ enum op_kind { OP_RUN_INSERT, OP_RUN_UPDATE, OP_REQ_INSERT, OP_REQ_UPDATE, OP_PA
 
 struct op {
 	enum op_kind kind;
-	struct run_row run;      /* RUN_*: the row as it shall be */
-	struct request_row req;  /* REQ_* */
-	struct pause_row pause;  /* PAUSE_*: kind and name are its key */
+	union {
+		struct run_row run;     /* RUN_*: the row as it shall be */
+		struct request_row req; /* REQ_* */
+		struct pause_row pause; /* PAUSE_*: kind and name are its key */
+	};
 	char *spec;              /* RUN_INSERT: the shell's text for the row, owned by whoever takes the effect */
 	bool moment;             /* RUN_*: a moment of the run's history: state, attempt and reason are noted there too */
 	bool want_spec;          /* RUN_UPDATE of a lease: the ledger hands the stored spec back with the result */
@@ -149,7 +151,7 @@ struct answer {
 	char run[RUN_ID_MAX];
 	enum run_state state;
 	size_t n_leases;
-	struct lease leases[CORE_LEASES_MAX];
+	struct lease *leases;                 /* at most CORE_LEASES_MAX; owned by whoever takes the effect */
 	bool exit;                            /* one-shot: nothing to do, end with 0 */
 	bool drain;                           /* finish what you hold, take nothing new */
 	size_t n_cancel, n_lost;              /* ANS_BEAT */
@@ -176,9 +178,13 @@ struct effect {
 	struct op *ops;          /* COMMIT; owned by whoever takes the effect: core_effect_release */
 	uint64_t caller;         /* ANSWER */
 	struct answer *answer;   /* ANSWER; owned likewise */
-	struct request_row req;  /* DISPATCH, STOP, PURGE, INQUIRE, TROUBLE */
-	struct run_row run;      /* EVENT, MANIFEST */
-	char why[CORE_CAUSE_MAX]; /* TROUBLE */
+	union { /* last: core_take gives nothing of it for COMMIT and ANSWER */
+		struct run_row run;              /* EVENT, MANIFEST */
+		struct {
+			struct request_row req;  /* DISPATCH, STOP, PURGE, INQUIRE, TROUBLE */
+			char why[CORE_CAUSE_MAX]; /* TROUBLE */
+		};
+	};
 };
 
 /* ---- life ---- */

@@ -365,6 +365,7 @@ lease_done(struct core *c, struct now now, struct txn *t, bool ok, char **specs,
 	(void)now;
 	a = xcalloc(1, sizeof(*a));
 	a->kind = ANS_LEASE;
+	a->leases = xcalloc(t->n_runs, sizeof(a->leases[0]));
 	for (size_t i = 0; i < t->n_runs; i++) {
 		struct lease *lease_out = &a->leases[a->n_leases++];
 

@@ -163,18 +163,18 @@ run_row_of(const struct run *run, struct run_row *ret)
 		.not_before_real_ms = run->not_before_real_ms, .started_real_ms = run->started_real_ms,
 		.finished_real_ms = run->finished_real_ms,
 	};
-	snprintf(ret->id, sizeof(ret->id), "%s", run->id);
-	snprintf(ret->tenant, sizeof(ret->tenant), "%s", run->share->tenant);
-	snprintf(ret->workflow, sizeof(ret->workflow), "%s", run->workflow);
-	snprintf(ret->needs.vertical, sizeof(ret->needs.vertical), "%s", run->vertical->name);
+	text_copy(ret->id, sizeof(ret->id), run->id);
+	text_copy(ret->tenant, sizeof(ret->tenant), run->share->tenant);
+	text_copy(ret->workflow, sizeof(ret->workflow), run->workflow);
+	text_copy(ret->needs.vertical, sizeof(ret->needs.vertical), run->vertical->name);
 	if (run->key != NULL) {
-		snprintf(ret->needs.key, sizeof(ret->needs.key), "%s", key_name(run));
+		text_copy(ret->needs.key, sizeof(ret->needs.key), key_name(run));
 		ret->needs.key_limit = run->key->limit;
 		ret->needs.key_mode = run->key->mode;
 	}
-	snprintf(ret->reason, sizeof(ret->reason), "%s", run->reason == NULL ? "" : run->reason);
+	text_copy(ret->reason, sizeof(ret->reason), run->reason == NULL ? "" : run->reason);
 	if (run->grant != NULL)
-		snprintf(ret->worker, sizeof(ret->worker), "%s", run->grant->worker->who.id);
+		text_copy(ret->worker, sizeof(ret->worker), run->grant->worker->who.id);
 }
 
 /* --- places --- */

@@ -41,13 +41,20 @@ txn_has_room(const struct txn *t, size_t ops)
 	return t->n_ops + ops <= CORE_OPS_MAX;
 }
 
+/* Room for one more in a list that has n and grows by doubling: it is full when n is a power of two. */
+static void *
+more_room(void *list, size_t n, size_t size)
+{
+	return (n & (n - 1)) == 0 ? xrealloc(list, (n == 0 ? 1 : 2 * n) * size) : list;
+}
+
 struct op *
 txn_op(struct txn *t, enum op_kind kind)
 {
 	struct op *op;
 
 	assert(txn_has_room(t, 1));
-	t->ops = xrealloc(t->ops, (t->n_ops + 1) * sizeof(*t->ops));
+	t->ops = more_room(t->ops, t->n_ops, sizeof(*t->ops));
 	op = &t->ops[t->n_ops++];
 	memset(op, 0, sizeof(*op));
 	op->kind = kind;
@@ -62,7 +69,7 @@ txn_add_run(struct core *c, struct txn *t, struct run *run, const struct run_row
 	assert(run->txn == NULL);
 	run_unindex(c, run);
 	run->txn = t;
-	t->runs = xrealloc(t->runs, (t->n_runs + 1) * sizeof(*t->runs));
+	t->runs = more_room(t->runs, t->n_runs, sizeof(*t->runs));
 	t->runs[t->n_runs++] = (struct run_change){.run = run, .next = *next, .event = event};
 	op = txn_op(t, event == EV_SUBMIT ? OP_RUN_INSERT : OP_RUN_UPDATE);
 	op->run = *next;
@@ -75,7 +82,7 @@ txn_add_request(struct txn *t, struct request *r, const struct request_row *next
 {
 	assert(r->txn == NULL && !r->stray);
 	r->txn = t;
-	t->requests = xrealloc(t->requests, (t->n_requests + 1) * sizeof(*t->requests));
+	t->requests = more_room(t->requests, t->n_requests, sizeof(*t->requests));
 	t->requests[t->n_requests++] = (struct request_change){.request = r, .next = *next, .insert = insert};
 	txn_op(t, insert ? OP_REQ_INSERT : OP_REQ_UPDATE)->req = *next;
 }

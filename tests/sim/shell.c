@@ -152,6 +152,7 @@ check_answer(struct world *w, const struct call *k, const struct answer *a)
 struct message {
 	uint64_t caller;
 	struct answer answer;
+	struct lease leases[CORE_LEASES_MAX];
 	char names[2][MAX_HELD][RUN_ID_MAX];
 };
 
@@ -161,6 +162,7 @@ answer_arrives(struct world *w, struct arg *arg)
 	struct message *m = arg->p;
 	enum caller_kind kind = w->calls[m->caller - 1].kind;
 
+	m->answer.leases = m->leases;
 	m->answer.cancel = m->names[0];
 	m->answer.lost = m->names[1];
 	if (kind == CALL_SUBMIT || kind == CALL_CANCEL)
@@ -189,6 +191,8 @@ perform_answer(struct world *w, const struct effect *e)
 	m = xcalloc(1, sizeof(*m));
 	m->caller = e->caller;
 	m->answer = *e->answer;
+	for (size_t i = 0; i < e->answer->n_leases; i++)
+		m->leases[i] = e->answer->leases[i];
 	for (size_t i = 0; i < e->answer->n_cancel; i++)
 		memcpy(m->names[0][i], e->answer->cancel[i], RUN_ID_MAX);
 	for (size_t i = 0; i < e->answer->n_lost; i++)
