@@ -128,11 +128,13 @@ def test_count_is_the_operators(warm):
     warm.toolbox.add("finds", REPORT)
     warm.drover.wait_run(warm.drover.submit("finds")["id"], "completed")
     assert warm.job()["JobModifyIndex"] == before["JobModifyIndex"]
-    warm.toolbox.vertical(warm={"max": 9, "cpu": "1000m", "memory": "1GiB", "strategy": "target-value", "target": 3})
+    warm.toolbox.vertical(warm={"max": 9, "cpu": "1000m", "memory": "1GiB", "strategy": "target-value", "target": 3, "stabilization": "3m",
+                                "cooldown": "20s"})
     after = wait.until("the new bounds", lambda: warm.job() if warm.job()["TaskGroups"][0]["Scaling"]["Max"] == 9 else None)
     assert after["TaskGroups"][0]["Count"] == 3 and sorted(warm.live()) == allocs
-    strategy = after["TaskGroups"][0]["Scaling"]["Policy"]["check"][0]["queue"][0]["strategy"][0]
-    assert strategy == {"target-value": [{"target": 3}]}
+    policy = after["TaskGroups"][0]["Scaling"]["Policy"]
+    assert policy["check"][0]["queue"][0]["strategy"][0] == {"target-value": [{"target": 3}]}
+    assert (policy["stabilization_down"], policy["cooldown"]) == ("180s", "20s")
 
 
 def test_group_run_by_hand_with_nomad(warm, tmp_path):
