@@ -85,7 +85,7 @@ item_over(struct item *i, const struct err *e)
 		b->done++;
 	} else {
 		if (b->refused++ < REFUSALS_SHOWN)
-			json_array_append_new(b->refusals, json_pack("{s:s, s:s}", "run", i->run, "message", e->msg));
+			json_array_append_new(b->refusals, json_pack("{s:s, s:o}", "run", i->run, "message", json_text(e->msg)));
 		b->err = *e;
 	}
 	call_end(i->call);
