@@ -49,13 +49,13 @@ answered(struct call *c, const struct answer *ans)
 {
 	struct adoption *a = c->data;
 
-	map_remove(c->d->submissions, a->submission.id);
-	c->held = false;
+	submission_over(c);
 	if (ans->err.code != 0 && !c->duplicate && core_find(c->d->core, a->submission.id) == NULL) {
 		call_reply_err(c, &ans->err);
 		return;
 	}
-	metrics_add(METER_SUBMITTED, a->submission.workflow, 1);
+	if (!a->submission.joined)
+		metrics_add(METER_SUBMITTED, a->submission.workflow, 1);
 	reply_run(c);
 }
 

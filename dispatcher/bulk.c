@@ -143,22 +143,21 @@ requeued(struct call *c, const struct answer *a)
 {
 	struct item *i = c->data;
 	struct submission *s = &i->submission;
-	bool known = c->duplicate || core_find(c->d->core, s->id) != NULL;
+	bool existed = c->duplicate || s->joined;
 	struct err e = a->err;
 
-	map_remove(c->d->submissions, s->id);
-	c->held = false;
+	submission_over(c);
 	if (e.code != 0 && c->missing) {
 		err_set(&e, ERR_NOTFOUND, "its target has expired or was deleted");
 		err_hint(&e, "upload it again and submit anew");
 	}
-	if (e.code != 0 && !known) {
+	if (e.code != 0 && !c->duplicate) {
 		item_over(i, &e);
 		return;
 	}
-	if (e.code == 0)
+	if (!existed)
 		metrics_add(METER_SUBMITTED, s->workflow, 1);
-	i->bulk->existed = e.code != 0;
+	i->bulk->existed = existed;
 	snprintf(i->bulk->result, sizeof(i->bulk->result), "%s", s->id);
 	shell_write(c->d, &(struct ledger_op){.kind = LEDGER_RUN_SETTLE, .run = i->run}, c, settled);
 }
@@ -194,6 +193,7 @@ requeue_begin(struct item *i, const struct ledger_run *run)
 	(void)json_object_del(s->spec, "idem");
 	json_object_set_new(s->spec, "requeued_from", json_string(run->row.id));
 	next_id(&run->row, s->id);
+	s->again = true;
 	submission_go(i->call, requeued);
 }
 

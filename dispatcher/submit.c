@@ -77,6 +77,16 @@ fill_needs(struct submission *s)
 }
 
 void
+submission_over(struct call *c)
+{
+	const struct submission *s = c->data;
+
+	if (map_get(c->d->submissions, s->id) == c)
+		map_remove(c->d->submissions, s->id);
+	c->held = false;
+}
+
+void
 submission_go(struct call *c, void (*answered)(struct call *c, const struct answer *a))
 {
 	struct submission *s = c->data;
@@ -108,7 +118,10 @@ submission_go(struct call *c, void (*answered)(struct call *c, const struct answ
 	free(s->spec_text);
 	s->spec_text = buf_take(&text);
 	sub.spec = xstrdup(s->spec_text);
-	map_put(c->d->submissions, s->id, c);
+	sub.again = s->again;
+	s->joined = map_get(c->d->submissions, s->id) != NULL || core_find(c->d->core, s->id) != NULL;
+	if (!s->joined)
+		map_put(c->d->submissions, s->id, c);
 	c->held = true; /* a client that leaves now does not take its submission back */
 	core_submit(c->d->core, clock_now(), call_core(c, answered), &sub);
 	dispatcher_pump(c->d);
@@ -235,8 +248,7 @@ answered(struct call *c, const struct answer *a)
 	struct ledger_run run = {.spec = NULL};
 	const struct run_row *row;
 
-	map_remove(c->d->submissions, s->id);
-	c->held = false;
+	submission_over(c);
 	if (a->err.code != 0) {
 		refused(c, a);
 		return;

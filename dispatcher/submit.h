@@ -30,6 +30,8 @@ struct submission {
 	char *spec_text;         /* the same once the core has it; NULL before */
 	struct ledger_target target;
 	bool target_known, key_used;
+	bool again;              /* the id derives from what it is about: another one with the same id is this one */
+	bool joined;             /* … and was there before this one was given to the core */
 	bool unasked;            /* whether the key is used was left to the ledger */
 	struct err refusal;      /* why the run was not taken, while the key is looked up after all */
 	char id[RUN_ID_MAX];                  /* of the run: new, derived (adopted), or the one under the key */
@@ -48,6 +50,9 @@ void submit_run(struct http_req *r, void *ctx);
 
 /* Checks what was asked against the workflow and fills needs and spec (but the target). ERR_INVALID, ERR_NOTFOUND. */
 int submission_check(struct dispatcher *d, struct submission *s, struct err *e);
+
+/* The core has answered: nobody looks for it under its run's id any more. */
+void submission_over(struct call *c);
 
 /* Adds the target to the spec and gives the submission to the core; answered gets what it says, or at once that the dispatcher stops. */
 void submission_go(struct call *c, void (*answered)(struct call *c, const struct answer *a));

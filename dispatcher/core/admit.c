@@ -7,7 +7,7 @@
 #include "dispatcher/core/core_run.h"
 #include "dispatcher/core/core_worker.h"
 
-/* The same adopted run announced once more: it exists, or its first announcement failed. */
+/* The same run once more: it exists, or the first time came to nothing. */
 void
 submit_again(struct core *c, uint64_t caller, const char *id)
 {
@@ -22,7 +22,7 @@ submit_again(struct core *c, uint64_t caller, const char *id)
 static void
 duplicate(struct core *c, uint64_t caller, struct run *run, const struct core_submission *s)
 {
-	if (!run->adopted || s->adopted_child[0] == '\0')
+	if (s->adopted_child[0] != '\0' ? !run->adopted : !s->again)
 		core_answer_err(c, caller, ANS_SUBMIT, s->id, ERR_CONFLICT, "a run with this id exists");
 	else if (run_busy(run))
 		run_defer(run, DEFER_SUBMIT, caller, "", NULL);

@@ -265,11 +265,12 @@ struct core_submission {
 	int64_t not_before_real_ms; /* 0: now */
 	char *spec;                /* ownership passes */
 	char adopted_child[CORE_CHILD_MAX]; /* "" or the hand-made child that this run is for */
+	bool again;                /* the same id is the same submission, as of an adopted run: it may come more than once */
 };
 /* Takes a run in: ANS_SUBMIT once it is durable; ERR_RETRY (queue full, ledger cannot write, commit failed), ERR_CONFLICT (the id
- * is taken, or its concurrency key is and its mode is KEY_FAIL). The same adopted run may be submitted again and is answered with
- * what it is; whether it has ended already, the shell asks the ledger first, since the core forgets ended runs. Other fields were
- * validated by the shell. */
+ * is taken, or its concurrency key is and its mode is KEY_FAIL). The same adopted run, or with `again` any, may be submitted again and
+ * is answered with what it is; whether it has ended already, the shell asks the ledger, since the core forgets ended runs. Other
+ * fields were validated by the shell. */
 void core_submit(struct core *c, struct now now, uint64_t caller, struct core_submission *s);
 
 /* Cancels a run for `who` (a name for people): ANS_CANCEL with the state after, canceled or, while its worker still runs it,

@@ -1,5 +1,7 @@
 """Many runs at once: cancelled, queued again, forgotten; and the list of those that were given up."""
 
+import threading
+
 import pytest
 
 from alone import Dispatcher, put
@@ -48,6 +50,27 @@ def test_requeue_makes_a_run_that_asks_for_the_same(d):
     again = d.call("POST", f"/v1/run/{old}/requeue", {})
     assert again.status == 200 and again.json["run"]["state"] == "completed"
     assert d.call("POST", f"/v1/run/{new['id']}/requeue", {}).status == 409
+
+
+def test_requeues_in_the_same_moment_make_one_run(d):
+    target = d.upload()
+    for _ in range(12):
+        run = d.submit(target)["id"]
+        d.report(d.take(only=run), "failed", fail_class="tool", reason="broke")
+        answers, together = [], threading.Barrier(6)
+
+        def requeue():
+            together.wait(20)
+            answers.append(d.call("POST", f"/v1/run/{run}/requeue", {}))
+
+        asking = [threading.Thread(target=requeue) for _ in range(6)]
+        for one in asking:
+            one.start()
+        for one in asking:
+            one.join()
+        assert sorted(a.status for a in answers) == [200] * 5 + [201], [a.body for a in answers]
+        new, = {a.json["run"]["id"] for a in answers}
+        assert d.call("POST", f"/v1/run/{new}/cancel").status == 200
 
 
 def test_requeue_tells_of_a_target_that_is_gone(d):
