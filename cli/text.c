@@ -3,38 +3,14 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "base/digest.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #define SAFE_MAX (16 * 1024 * 1024)
 
 struct range {
 	uint32_t first, last;
 };
-
-/* Decodes one character. Returns its length, 0 for an invalid byte, -1 where more bytes are needed. */
-static int
-decode(const unsigned char *s, size_t len, uint32_t *ret)
-{
-	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-	int n = s[0] < 0x80 ? 1 : (s[0] & 0xe0) == 0xc0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : (s[0] & 0xf8) == 0xf0 ? 4 : 0;
-	uint32_t c;
-
-	if (n <= 1) {
-		*ret = s[0];
-		return n;
-	}
-	c = s[0] & (0xffu >> (n + 1));
-	for (int i = 1; i < n; i++) {
-		if ((size_t)i >= len)
-			return -1;
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	*ret = c;
-	return c >= least[n] && c <= 0x10ffff && (c < 0xd800 || c > 0xdfff) ? n : 0;
-}
 
 static bool
 in_ranges(const struct range *r, size_t n, uint32_t c)
@@ -45,25 +21,14 @@ in_ranges(const struct range *r, size_t n, uint32_t c)
 	return false;
 }
 
-/* Controls of both sets, marks and overrides of direction, separators of lines, and what shows nothing at all. */
-static bool
-is_unsafe(uint32_t c)
-{
-	static const struct range bad[] = {{0, 0x1f}, {0x7f, 0x9f}, {0xad, 0xad}, {0x61c, 0x61c}, {0x200b, 0x200f},
-		{0x2028, 0x202e}, {0x2060, 0x206f}, {0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0000, 0xe0fff}};
-
-	return in_ranges(bad, sizeof(bad) / sizeof(bad[0]), c);
-}
-
 size_t
 text_add_safe(struct buf *b, const char *s, size_t len, bool lines, bool last)
 {
-	const unsigned char *p = (const unsigned char *)s;
 	size_t i = 0;
 
 	while (i < len) {
 		uint32_t c = 0;
-		int n = decode(p + i, len - i, &c);
+		int n = utf8_decode(s + i, len - i, &c);
 
 		if (n < 0 && !last)
 			break;
@@ -71,12 +36,12 @@ text_add_safe(struct buf *b, const char *s, size_t len, bool lines, bool last)
 			buf_addc(b, (char)c);
 		else if (n > 0 && (c == ' ' || c == '\n' || c == '\t' || c == '\r') && !lines)
 			buf_adds(b, b->len > 0 && b->data[b->len - 1] == ' ' ? "" : " ");
-		else if (n > 0 && !is_unsafe(c))
-			buf_add(b, p + i, (size_t)n);
+		else if (n > 0 && !utf8_misleads(c))
+			buf_add(b, s + i, (size_t)n);
 		else if (n > 1)
 			buf_addf(b, "\\u{%x}", c);
 		else
-			buf_addf(b, "\\x%02x", p[i]);
+			buf_addf(b, "\\x%02x", (unsigned char)s[i]);
 		i += n > 0 ? (size_t)n : 1;
 	}
 	return i;
@@ -109,7 +74,7 @@ static size_t
 step(const char *s, int *ret_columns)
 {
 	uint32_t c = 0;
-	int n = decode((const unsigned char *)s, strlen(s), &c);
+	int n = utf8_decode(s, UTF8_TO_NUL, &c);
 
 	*ret_columns = n > 0 ? columns(c) : 1;
 	return n > 0 ? (size_t)n : 1;
@@ -133,14 +98,10 @@ text_from_uri(const char *uri)
 	char *name = xstrdup(uri), *out = name;
 
 	while (*uri != '\0') {
-		int high = *uri == '%' ? hex_digit(uri[1]) : -1, low = high >= 0 ? hex_digit(uri[2]) : -1;
+		int byte = percent_byte(uri);
 
-		if (low >= 0 && (high | low) != 0) {
-			*out++ = (char)(high << 4 | low);
-			uri += 3;
-		} else {
-			*out++ = *uri++;
-		}
+		*out++ = byte > 0 ? (char)byte : *uri;
+		uri += byte > 0 ? 3 : 1;
 	}
 	*out = '\0';
 	return name;

@@ -1,6 +1,5 @@
 #include "dispatcher/upload.h"
 
-#include <ctype.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "base/num.h"
+#include "base/utf8.h"
 #include "dispatcher/buckets.h"
 #include "dispatcher/meters.h"
 #include "dispatcher/pipe.h"
@@ -472,26 +472,19 @@ static int
 take_filename(const char *text, char *out, size_t len, struct err *e)
 {
 	size_t n = 0;
-	json_t *utf8;
 
 	for (const char *p = text; p != NULL && *p != '\0'; p++) {
-		uint8_t byte = (uint8_t)*p;
-		if (*p == '%') {
-			char two[3] = {(char)tolower((unsigned char)p[1]), p[1] != '\0' ? (char)tolower((unsigned char)p[2]) : '\0', '\0'};
+		int byte = *p == '%' ? percent_byte(p) : (unsigned char)*p;
 
-			if (!hex_decode(two, 1, &byte))
-				return err_set(e, ERR_INVALID, "X-Drover-Filename: a broken %% escape");
-			p += 2;
-		}
+		if (byte < 0)
+			return err_set(e, ERR_INVALID, "X-Drover-Filename: a broken %% escape");
+		p += *p == '%' ? 2 : 0;
 		if (byte < 0x20 || byte == 0x7f || byte == '/' || n + 1 >= len)
 			return err_set(e, ERR_INVALID, "X-Drover-Filename: a plain name of at most %zu bytes", len - 1);
 		out[n++] = (char)byte;
 	}
 	out[n] = '\0';
-	if ((utf8 = json_string(out)) == NULL)
-		return err_set(e, ERR_INVALID, "X-Drover-Filename: not UTF-8");
-	json_decref(utf8);
-	return 0;
+	return utf8_valid(out) ? 0 : err_set(e, ERR_INVALID, "X-Drover-Filename: not UTF-8");
 }
 
 static int

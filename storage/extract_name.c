@@ -2,87 +2,36 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "storage/extract_parts.h"
 
 #define QUOTE_SHOWN 48 /* bytes of the name that are shown at most */
-
-/* Length of the UTF-8 sequence at s, 0 if it is none (overlong, surrogate, above U+10FFFF, cut). */
-static size_t
-utf8_len(const unsigned char *s)
-{
-	uint32_t code;
-	size_t len;
-
-	if (s[0] < 0x80)
-		return 1;
-	len = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-	if (s[0] < 0xc2 || s[0] > 0xf4)
-		return 0;
-	code = s[0] & (0xffu >> (len + 1));
-	for (size_t i = 1; i < len; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		code = code << 6 | (s[i] & 0x3fu);
-	}
-	if (code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
-		return 0;
-	return len == 2 || code >= (len == 3 ? 0x800u : 0x10000u) ? len : 0;
-}
-
-bool
-extract_utf8_valid(const char *s)
-{
-	size_t step;
-
-	for (; *s != '\0'; s += step)
-		if ((step = utf8_len((const unsigned char *)s)) == 0)
-			return false;
-	return true;
-}
-
-/* Characters that move a terminal, or that are not seen or turn text around, and so make one name look like another: C1
- * controls, zero width, directions, line ends, byte order mark. s is a UTF-8 sequence of len bytes. */
-static bool
-misleads(const unsigned char *s, size_t len)
-{
-	static const struct {
-		uint32_t from, to;
-	} ranges[] = {{0x80, 0x9f}, {0xad, 0xad}, {0x61c, 0x61c}, {0x180e, 0x180e}, {0x200b, 0x200f}, {0x2028, 0x202e},
-	    {0x2060, 0x206f}, {0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0000, 0xe007f}};
-	uint32_t code = s[0] & (0xffu >> (len + 1));
-
-	for (size_t i = 1; i < len; i++)
-		code = code << 6 | (s[i] & 0x3fu);
-	for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++)
-		if (code >= ranges[i].from && code <= ranges[i].to)
-			return true;
-	return false;
-}
 
 const char *
 extract_quote(const char *name, char out[EXTRACT_QUOTE_LEN])
 {
 	static const char hex[] = "0123456789abcdef";
-	const unsigned char *s = (const unsigned char *)name;
+	const char *s = name;
 	size_t n = 0, shown = 0;
 
 	out[n++] = '"';
 	/* One step adds at most 4 bytes; the closing ..." and NUL need 5. */
 	while (*s != '\0' && shown < QUOTE_SHOWN && n + 9 < EXTRACT_QUOTE_LEN) {
-		size_t len = utf8_len(s);
+		uint32_t code;
+		int len = utf8_decode(s, UTF8_TO_NUL, &code);
 
-		if (len > 1 && !misleads(s, len)) {
-			memcpy(out + n, s, len);
-			n += len, s += len, shown += len;
+		if (len > 1 && !utf8_misleads(code)) {
+			memcpy(out + n, s, (size_t)len);
+			n += (size_t)len, s += len, shown += (size_t)len;
 			continue;
 		}
-		if (*s < 0x20 || *s >= 0x7f || *s == '"' || *s == '\\') {
+		if ((unsigned char)*s < 0x20 || (unsigned char)*s >= 0x7f || *s == '"' || *s == '\\') {
 			out[n++] = '\\';
 			out[n++] = 'x';
-			out[n++] = hex[*s >> 4];
+			out[n++] = hex[(unsigned char)*s >> 4];
 			out[n++] = hex[*s & 15];
 		} else {
-			out[n++] = (char)*s;
+			out[n++] = *s;
 		}
 		s++, shown++;
 	}
@@ -117,7 +66,7 @@ extract_name_clean(const char *raw, const struct extract_limits *l, char *out, u
 		return err_set(e, ERR_TOOBIG, "the name has %zu bytes, %lld are allowed", total, (long long)l->max_name_bytes);
 	if (raw[0] == '/')
 		return err_set(e, ERR_INVALID, "the name is absolute");
-	if (!extract_utf8_valid(raw)) {
+	if (!utf8_valid(raw)) {
 		err_set(e, ERR_INVALID, "the name is not UTF-8");
 		err_hint(e, "pack it again with UTF-8 names (convmv renames them)");
 		return ERR_INVALID;
@@ -158,7 +107,7 @@ extract_link_check(const char *link, const char *target, bool *ret_verify, struc
 		return err_set(e, ERR_TOOBIG, "the link's target has %zu bytes", strlen(target));
 	if (target[0] == '/')
 		return err_set(e, ERR_INVALID, "the link's target %s is absolute", extract_quote(target, q));
-	if (!extract_utf8_valid(target))
+	if (!utf8_valid(target))
 		return err_set(e, ERR_INVALID, "the link's target %s is not UTF-8", extract_quote(target, q));
 	for (; *link != '\0'; link++)
 		depth += *link == '/';

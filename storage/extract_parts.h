@@ -62,9 +62,6 @@ int extract_count_ratio(const struct extract_count *c, int64_t out_bytes, struct
 /* Writes name for a person: quoted, cut, everything that is not printable ASCII or plain UTF-8 escaped. Returns out. */
 const char *extract_quote(const char *name, char out[EXTRACT_QUOTE_LEN]);
 
-/* Whether the text is UTF-8 as RFC 3629 has it. */
-bool extract_utf8_valid(const char *s);
-
 /* Makes out (EXTRACT_PATH_MAX + 1 bytes) of an entry's raw name: components joined by single slashes, "" for the root itself.
  * Returns 0 and the number of components, or ERR_INVALID / ERR_TOOBIG with the rule in *e. */
 int extract_name_clean(const char *raw, const struct extract_limits *l, char *out, unsigned *ret_parts, struct err *e);

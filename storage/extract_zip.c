@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "storage/extract_parts.h"
 
 #define END_BYTES 22
@@ -204,7 +205,7 @@ names_agree(const unsigned char *name, size_t len, const struct member *central,
 		return true;
 	memcpy(text, name, len);
 	text[len] = '\0';
-	if (!extract_utf8_valid(text))
+	if (!utf8_valid(text))
 		return u.len > UNICODE_NAME_AT && same_bytes(u, local->unicode_path) &&
 		    memchr(u.p + UNICODE_NAME_AT, '\0', u.len - UNICODE_NAME_AT) == NULL;
 	for (int i = 0; i < 2; i++, u = local->unicode_path)
@@ -407,7 +408,7 @@ extract_zip_next(struct extract_zip *z, const char *theirs)
 	memcpy(z->name, s->central + CENTRAL_BYTES, len);
 	z->name[len] = '\0';
 	/* Two headers may agree on a name in an old character set, and on what it is in Unicode. */
-	if (!extract_utf8_valid(z->name) && s->unicode_path.len > UNICODE_NAME_AT &&
+	if (!utf8_valid(z->name) && s->unicode_path.len > UNICODE_NAME_AT &&
 	    s->unicode_path.len - UNICODE_NAME_AT <= EXTRACT_PATH_MAX) {
 		len = s->unicode_path.len - UNICODE_NAME_AT;
 		memcpy(z->name, s->unicode_path.p + UNICODE_NAME_AT, len);

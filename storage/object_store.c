@@ -3,47 +3,19 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 #define KEY_MAX_BYTES 1024
 
 /* --- names --- */
 
-/* Length of the UTF-8 sequence at s (1..4), 0 if it is none: overlong forms, surrogates and > U+10FFFF are refused. */
-static size_t
-utf8_len(const unsigned char *s)
-{
-	static const struct {
-		unsigned char mask, lead, len;
-		uint32_t least;
-	} forms[] = {{0x80, 0x00, 1, 0}, {0xe0, 0xc0, 2, 0x80}, {0xf0, 0xe0, 3, 0x800}, {0xf8, 0xf0, 4, 0x10000}};
-
-	for (size_t f = 0; f < sizeof(forms) / sizeof(forms[0]); f++) {
-		uint32_t code;
-
-		if ((s[0] & forms[f].mask) != forms[f].lead)
-			continue;
-		code = s[0] & (unsigned char)~forms[f].mask;
-		for (size_t i = 1; i < forms[f].len; i++) {
-			if ((s[i] & 0xc0) != 0x80) /* also stops at the NUL */
-				return 0;
-			code = code << 6 | (s[i] & 0x3fu);
-		}
-		if (code < forms[f].least || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
-			return 0;
-		return forms[f].len;
-	}
-	return 0;
-}
-
 bool
 store_key_valid(const char *key)
 {
-	size_t len = strnlen(key, KEY_MAX_BYTES + 1), step;
+	size_t len = strnlen(key, KEY_MAX_BYTES + 1);
 
-	if (len == 0 || len > KEY_MAX_BYTES)
+	if (len == 0 || len > KEY_MAX_BYTES || !utf8_valid(key))
 		return false;
-	for (size_t i = 0; i < len; i += step)
-		if ((step = utf8_len((const unsigned char *)key + i)) == 0)
-			return false;
 	for (const char *seg = key;; seg++) {
 		size_t n = strcspn(seg, "/");
 

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/digest.h"
 #include "base/num.h"
+#include "base/utf8.h"
 
 #define MAX_DEPTH 16
 
@@ -383,22 +383,12 @@ url_decode(char *s)
 	char *out = s;
 
 	for (; *s != '\0'; s++) {
-		uint8_t byte;
-		char pair[3];
+		int byte = *s == '%' ? percent_byte(s) : *s == '+' ? ' ' : (unsigned char)*s;
 
-		if (*s != '%') {
-			*out++ = *s == '+' ? ' ' : *s;
-			continue;
-		}
-		if (s[1] == '\0' || s[2] == '\0')
+		if (byte <= 0)
 			return false;
-		for (int i = 0; i < 2; i++)
-			pair[i] = s[i + 1] >= 'A' && s[i + 1] <= 'F' ? (char)(s[i + 1] - 'A' + 'a') : s[i + 1];
-		pair[2] = '\0';
-		if (!hex_decode(pair, 1, &byte) || byte == 0)
-			return false;
-		*out++ = (char)byte;
-		s += 2;
+		s += *s == '%' ? 2 : 0;
+		*out++ = (char)byte; /* in the same place */
 	}
 	*out = '\0';
 	return true;

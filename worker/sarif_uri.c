@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "worker/sarif.h"
 
 #define URI_MAX 65536
@@ -30,25 +31,13 @@ scheme_length(const char *s)
 	return n > 1 && s[n] == ':' ? n + 1 : 0;
 }
 
-static bool
-is_hex(char c)
-{
-	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-}
-
-static int
-hex_digit(char c)
-{
-	return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
-}
-
 static void
 add_encoded(struct buf *b, const char *s, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
 		unsigned char c = (unsigned char)s[i];
 
-		if (c <= ' ' || c == 0x7f || strchr("\"<>^`{|}", c) != NULL || (c == '%' && (i + 2 >= len || !is_hex(s[i + 1]) || !is_hex(s[i + 2]))))
+		if (c <= ' ' || c == 0x7f || strchr("\"<>^`{|}", c) != NULL || (c == '%' && (i + 2 >= len || percent_byte(s + i) < 0)))
 			(void)buf_addf(b, "%%%02X", c);
 		else
 			(void)buf_addc(b, s[i]);
@@ -125,12 +114,10 @@ sarif_path(const char *uri)
 	char *path = xstrdup(uri), *out = path;
 
 	for (const char *p = uri; *p != '\0'; p++) {
-		if (*p == '%' && is_hex(p[1]) && is_hex(p[2])) {
-			*out++ = (char)(hex_digit(p[1]) << 4 | hex_digit(p[2]));
-			p += 2;
-		} else {
-			*out++ = *p;
-		}
+		int byte = percent_byte(p);
+
+		*out++ = byte > 0 ? (char)byte : *p;
+		p += byte > 0 ? 2 : 0;
 	}
 	*out = '\0';
 	return path;

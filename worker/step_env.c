@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 char **
 step_env(const struct step_inputs *in)
@@ -125,46 +126,25 @@ step_judge(const struct workflow_step *s, const struct sandbox_end *end, char *w
 	return STEP_FAULT;
 }
 
-/* Length of the UTF-8 sequence at s, 0 if it is broken. Overlong forms and surrogates are as good as broken. */
-static size_t
-sequence(const unsigned char *s)
-{
-	static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
-	unsigned code = n < 2 ? s[0] : s[0] & (0xffu >> (n + 1));
-
-	for (size_t i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		code = code << 6 | (s[i] & 0x3f);
-	}
-	return n > 1 && (code < least[n] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) ? 0 : n;
-}
-
 char *
 step_clean_text(char *out, size_t len, const char *text)
 {
-	const unsigned char *s = (const unsigned char *)text;
 	size_t at = 0;
+	uint32_t code;
+	int n;
 
-	while (*s != '\0' && at + 1 < len) {
-		size_t n = sequence(s);
-
-		if (n <= 1) {
-			out[at++] = n == 0 ? '?' : *s < 0x20 || *s == 0x7f ? ' ' : (char)*s;
-			s++;
-			continue;
-		}
-		if (at + n + 1 > len)
-			break;
-		/* C1 controls are commands to some terminals. */
-		if (n == 2 && s[0] == 0xc2 && s[1] < 0xa0) {
+	for (; *text != '\0' && at + 1 < len; text += n > 0 ? n : 1) {
+		n = utf8_decode(text, UTF8_TO_NUL, &code);
+		if (n == 0) {
+			out[at++] = '?';
+		} else if (code < 0x20 || (code >= 0x7f && code < 0xa0)) { /* commands to some terminals */
 			out[at++] = ' ';
+		} else if (at + (size_t)n + 1 > len) {
+			break;
 		} else {
-			memcpy(out + at, s, n);
-			at += n;
+			memcpy(out + at, text, (size_t)n);
+			at += (size_t)n;
 		}
-		s += n;
 	}
 	out[at] = '\0';
 	return out;

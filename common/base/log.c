@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #define LINE_BYTES 4096 /* PIPE_BUF on Linux: one write of a whole line never mixes with another process's line */
 #define TAIL_BYTES 8    /* kept free for the mark of a cut and the end of the line */
@@ -67,63 +68,21 @@ adds(struct line *l, const char *s)
 	add(l, s, strlen(s));
 }
 
-/* Length of the well-formed UTF-8 sequence at s (RFC 3629), its code point in *ret_point; 0 if there is none. */
-static size_t
-utf8_sequence(const unsigned char *s, uint32_t *ret_point)
-{
-	static const struct {
-		unsigned char mask, lead;
-		uint32_t least;
-	} forms[] = {{0x80, 0x00, 0}, {0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
-
-	for (size_t extra = 0; extra < sizeof(forms) / sizeof(forms[0]); extra++) {
-		uint32_t point = s[0] & (unsigned char)~forms[extra].mask;
-
-		if ((s[0] & forms[extra].mask) != forms[extra].lead)
-			continue;
-		for (size_t i = 1; i <= extra; i++) {
-			if ((s[i] & 0xc0) != 0x80) /* the final NUL as well */
-				return 0;
-			point = point << 6 | (s[i] & 0x3f);
-		}
-		if (point < forms[extra].least || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff))
-			return 0;
-		*ret_point = point;
-		return extra + 1;
-	}
-	return 0;
-}
-
-/* Characters that could move the cursor, start a line, or turn the order of what is shown. */
-static bool
-unprintable(uint32_t point)
-{
-	static const struct {
-		uint32_t first, last;
-	} ranges[] = {{0x00, 0x1f}, {0x7f, 0x9f}, {0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f}, {0xfeff, 0xfeff}};
-
-	for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++)
-		if (point >= ranges[i].first && point <= ranges[i].last)
-			return true;
-	return false;
-}
-
 /* Adds text from anywhere: valid in a JSON string, and harmless on a terminal. */
 static void
 add_escaped(struct line *l, const char *s)
 {
-	const unsigned char *p = (const unsigned char *)s;
 	char code[12];
 
-	while (*p != '\0' && !l->cut) {
+	while (*s != '\0' && !l->cut) {
 		uint32_t point;
-		size_t n = utf8_sequence(p, &point);
+		int n = utf8_decode(s, UTF8_TO_NUL, &point);
 
 		if (n == 0) { /* a byte that is not UTF-8: kept readable as \xNN, the backslash escaped where JSON needs it */
-			snprintf(code, sizeof(code), settings.json ? "\\\\x%02x" : "\\x%02x", *p);
+			snprintf(code, sizeof(code), settings.json ? "\\\\x%02x" : "\\x%02x", (unsigned char)*s);
 			adds(l, code);
 			n = 1;
-		} else if (unprintable(point)) {
+		} else if (utf8_misleads(point) && point <= 0xffff) {
 			snprintf(code, sizeof(code), "\\u%04x", (unsigned)point);
 			adds(l, code);
 		} else if (settings.json && (point == '"' || point == '\\')) {
@@ -131,9 +90,9 @@ add_escaped(struct line *l, const char *s)
 			code[1] = (char)point;
 			add(l, code, 2);
 		} else {
-			add(l, (const char *)p, n);
+			add(l, s, (size_t)n);
 		}
-		p += n;
+		s += n;
 	}
 }
 

@@ -1,46 +1,13 @@
 #include "net/http_route.h"
 
 #include <assert.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/digest.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 /* --- decoding --- */
-
-/* UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF. */
-static bool
-is_utf8(const unsigned char *s)
-{
-	while (*s != '\0') {
-		uint32_t cp, least;
-		size_t more;
-
-		if (*s < 0x80) {
-			s++;
-			continue;
-		}
-		if ((*s & 0xe0) == 0xc0) {
-			more = 1, least = 0x80, cp = *s & 0x1f;
-		} else if ((*s & 0xf0) == 0xe0) {
-			more = 2, least = 0x800, cp = *s & 0x0f;
-		} else if ((*s & 0xf8) == 0xf0) {
-			more = 3, least = 0x10000, cp = *s & 0x07;
-		} else {
-			return false;
-		}
-		for (s++; more > 0; more--, s++) {
-			if ((*s & 0xc0) != 0x80)
-				return false;
-			cp = cp << 6 | (*s & 0x3f);
-		}
-		if (cp < least || cp > 0x10ffff || (cp >= 0xd800 && cp <= 0xdfff))
-			return false;
-	}
-	return true;
-}
 
 char *
 http_decode(const char *s, size_t len)
@@ -49,22 +16,15 @@ http_decode(const char *s, size_t len)
 	size_t n = 0;
 
 	for (size_t i = 0; i < len; i++) {
-		int hi, lo;
+		int byte = s[i] != '%' ? (unsigned char)s[i] : i + 2 < len ? percent_byte(s + i) : -1;
 
-		out[n] = s[i];
-		if (s[i] == '%') {
-			hi = i + 2 < len ? hex_digit(s[i + 1]) : -1;
-			lo = i + 2 < len ? hex_digit(s[i + 2]) : -1;
-			if (hi < 0 || lo < 0)
-				goto bad;
-			out[n] = (char)(hi << 4 | lo);
-			i += 2;
-		}
-		if (out[n++] == '\0')
+		if (byte <= 0)
 			goto bad;
+		i += s[i] == '%' ? 2 : 0;
+		out[n++] = (char)byte;
 	}
 	out[n] = '\0';
-	if (is_utf8((const unsigned char *)out))
+	if (utf8_valid(out))
 		return out;
 bad:
 	free(out);
