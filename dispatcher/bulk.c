@@ -16,6 +16,7 @@
 
 #define IN_FLIGHT 64      /* at once: enough for the ledger to commit them in groups */
 #define REFUSALS_SHOWN 20
+#define ENOUGH 1          /* ends a walk: the rest is for the next page */
 
 #define STOPPABLE (1u << RUN_QUEUED | 1u << RUN_RUNNING)
 #define LIVE (STOPPABLE | 1u << RUN_CANCELING)
@@ -29,6 +30,7 @@ struct action {
 	unsigned states;         /* that it is about; a filter narrows it down */
 	const char *otherwise;   /* why a run in another state is refused */
 	void (*begin)(struct item *i, const struct ledger_run *run);
+	bool specs;              /* it wants the runs' specs */
 };
 
 struct bulk { /* data of the client's call */
@@ -39,10 +41,10 @@ struct bulk { /* data of the client's call */
 	struct run_filter_texts texts;
 	const char *reason, *next_in;
 	int64_t limit;
-	bool dry_run, single, advancing;
+	bool dry_run, single, advancing, full; /* full: the page ended early */
 	struct run_filter filter;
 	struct ledger_run *runs;
-	size_t n, next, in_flight, done, refused;
+	size_t n, next, in_flight, done, refused, bytes;
 	bool existed;             /* single: it had been requeued before */
 	json_t *refusals;
 	char result[RUN_ID_MAX];  /* single: the run that came of it */
@@ -197,9 +199,9 @@ requeue_begin(struct item *i, const struct ledger_run *run)
 	submission_go(i->call, requeued);
 }
 
-static const struct action cancel_action = {"cancel", STOPPABLE, "it has ended already", cancel_begin};
-static const struct action requeue_action = {"requeue", UNDONE, "it has not failed", requeue_begin};
-static const struct action purge_action = {"purge", ~LIVE, "it has not ended", purge_begin};
+static const struct action cancel_action = {"cancel", STOPPABLE, "it has ended already", cancel_begin, false};
+static const struct action requeue_action = {"requeue", UNDONE, "it has not failed", requeue_begin, true};
+static const struct action purge_action = {"purge", ~LIVE, "it has not ended", purge_begin, false};
 
 /* --- all of them --- */
 
@@ -259,7 +261,7 @@ outcome_of(const struct bulk *b)
 	    (json_int_t)b->done, "refused", (json_int_t)b->refused, "refusals", b->refusals, "dry_run", b->dry_run);
 	char next[24];
 
-	if (b->n > 0 && b->n == (size_t)b->limit) {
+	if (b->n > 0 && (b->full || b->n == (size_t)b->limit)) {
 		snprintf(next, sizeof(next), "%llu", (unsigned long long)b->runs[b->n - 1].n);
 		json_object_set_new(o, "next_token", json_string(next));
 	}
@@ -321,18 +323,22 @@ add_run(void *arg, const struct ledger_run *run)
 	struct bulk *b = arg;
 
 	b->runs[b->n] = *run;
-	b->runs[b->n].spec = xstrdup(run->spec);
+	b->runs[b->n].spec = b->action->specs ? xstrdup(run->spec) : NULL;
 	b->runs[b->n++].detail = NULL;
-	return 0;
+	b->bytes += b->action->specs ? strlen(run->spec) : 0;
+	b->full = b->bytes > RUNS_PAGE_BYTES;
+	return b->full ? ENOUGH : 0;
 }
 
 static int
 read_runs(struct dispatcher *d, void *data, struct err *e)
 {
 	struct bulk *b = data;
+	int rc;
 
 	b->runs = xcalloc((size_t)b->limit, sizeof(b->runs[0]));
-	return ledger_runs(d->ledger, &b->filter.filter, add_run, b, e);
+	rc = ledger_runs(d->ledger, &b->filter.filter, add_run, b, e);
+	return rc == ENOUGH ? 0 : rc;
 }
 
 static void

@@ -14,6 +14,7 @@
 
 #define PAGE_DEFAULT 100
 #define PAGE_MAX 1000
+#define ENOUGH 1 /* ends a walk: the rest is for the next page */
 
 /* --- one run by its id --- */
 
@@ -142,7 +143,8 @@ all_events(struct http_req *r, void *ctx)
 struct list {
 	struct run_filter filter;
 	struct ledger_run *runs;
-	size_t n;
+	size_t n, bytes;
+	bool full;             /* the page ended early */
 };
 
 static void
@@ -184,18 +186,22 @@ list_add(void *arg, const struct ledger_run *run)
 	l->runs[l->n].spec = xstrdup(run->spec);
 	l->runs[l->n].detail = xstrdup(run->detail);
 	l->n++;
-	return 0;
+	l->bytes += strlen(run->spec) + (run->detail == NULL ? 0 : strlen(run->detail));
+	l->full = l->bytes > RUNS_PAGE_BYTES;
+	return l->full ? ENOUGH : 0;
 }
 
 static int
 list_read(struct dispatcher *d, void *data, struct err *e)
 {
 	struct list *l = data;
+	int rc = 0;
 
 	if (l->filter.nothing)
 		return 0;
 	l->runs = xcalloc(l->filter.filter.limit, sizeof(l->runs[0]));
-	return ledger_runs(d->ledger, &l->filter.filter, list_add, l, e);
+	rc = ledger_runs(d->ledger, &l->filter.filter, list_add, l, e);
+	return rc == ENOUGH ? 0 : rc;
 }
 
 static void
@@ -216,8 +222,8 @@ list_done(struct call *c)
 	for (size_t i = 0; i < shown; i++)
 		run_out(b, NULL, c->d, &l->runs[i], RUN_BRIEF, NULL);
 	json_out_close(b, ']');
-	if (l->n > page) {
-		snprintf(next, sizeof(next), "%llu", (unsigned long long)l->runs[page - 1].n);
+	if (l->n > page || l->full) {
+		snprintf(next, sizeof(next), "%llu", (unsigned long long)l->runs[shown - 1].n);
 		json_out_text(b, "next_token", next);
 	}
 	json_out_close(b, '}');

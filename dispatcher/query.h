@@ -4,6 +4,9 @@
 
 #include "dispatcher/call.h"
 
+/* So much of specs and reports one page of runs holds in memory: it ends early, and next_token goes on. */
+#define RUNS_PAGE_BYTES (8 * 1024 * 1024)
+
 /* Calls done(c) with *ret = the run of path parameter :id as the ledger has it, in the data of the call (which begins with a
  * struct run_lookup), or answers the error. */
 struct run_lookup {

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from alone import Dispatcher, put
+from alone import METADATA, Dispatcher, put, wait_for
 
 
 @pytest.fixture(name="d")
@@ -117,6 +117,27 @@ def test_a_filter_cancels_page_by_page(d):
     assert len(canceled) == 130 and all("enough" in r["reason"] for r in canceled)
     assert d.run(keep)["state"] == "queued"
     assert post(d, "/v1/runs/cancel", label="team=blue")["matched"] == 0
+
+
+def test_pages_of_large_runs_end_early(d):
+    """A thousand runs with long parameters at once would be the dispatcher's memory many times over."""
+    other = METADATA.replace("1.0.0", "2.0.0").replace("    level:", "    text: {type: string}\n    level:")
+    (d.toolbox / "workflows" / "echo" / "metadata.yaml").write_text(other)
+    wait_for(lambda: d.call("GET", "/v1/workflow/echo").json["workflow"]["version"] == "2.0.0")
+    target = d.upload()
+    runs = [d.submit(target, params={"text": f"{n}" + "x" * 120000})["id"] for n in range(90)]
+    seen, pages, token = [], 0, ""
+    while token is not None:
+        page = d.call("GET", f"/v1/runs?limit=1000&next_token={token}").json
+        seen += [r["id"] for r in page["runs"]]
+        pages, token = pages + 1, page.get("next_token")
+    assert seen == runs[::-1] and pages == 2
+    assert post(d, "/v1/runs/cancel", workflow="echo")["done"] == 90
+    first = post(d, "/v1/runs/requeue", workflow="echo")
+    assert first["done"] == first["matched"] < 90 and "next_token" in first
+    rest = post(d, "/v1/runs/requeue", workflow="echo", next_token=first["next_token"])
+    assert first["done"] + rest["done"] == 90 and "next_token" not in rest
+    assert d.call("GET", "/v1/queue").json["verticals"][0]["queued"] == 90
 
 
 def test_a_running_one_is_cancelled_by_its_worker(d):
