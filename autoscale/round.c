@@ -230,7 +230,8 @@ node_drain(struct round *r, const struct view *v)
 	return found;
 }
 
-/* Ids of the allocations that Nomad will stop for `to`, highest index first; false (and why) when they cannot be told. */
+/* Ids of the allocations that Nomad will stop for `to`, highest index first; false (and why) when they cannot be told. Where only some can
+ * be told, these, and why. */
 static bool
 predict(const struct view *v, int64_t to, struct alloc_list *ret, char why[VICTIMS_WHY_MAX])
 {
@@ -339,7 +340,7 @@ go_down(struct round *r, const struct view *v)
 
 	if (node_drain(r, v)) {
 		undo(r);
-	} else if (!predict(v, to, &victims, why)) {
+	} else if (!predict(v, to, &victims, why) || (victims.n == 0 && why[0] != '\0')) {
 		undo(r);
 		wait_in(r, ROUND_QUIET, "%s", why);
 	} else if (r->config->dry_run) {
@@ -349,16 +350,17 @@ go_down(struct round *r, const struct view *v)
 	} else if (victims.n == 0) {
 		scale(r, v, to);
 	} else if ((idle = drain(r, &victims)) >= 0) {
+		int64_t live = live_count(v);
 		bool patient = clock_mono_ms() - r->group->marked_mono_ms < r->config->drain_patience_ms;
 
 		if ((size_t)idle == victims.n)
-			commit_in(r, to, &victims);
+			commit_in(r, why[0] != '\0' ? live - idle : to, &victims);
 		else if (idle == 0 || patient)
 			wait_in(r, ROUND_WAITING, "%lld of %zu workers that are to go are still at work", (long long)victims.n - idle,
 			    victims.n);
 		else {
 			victims.n = (size_t)idle;
-			commit_in(r, live_count(v) - idle, &victims);
+			commit_in(r, live - idle, &victims);
 		}
 	}
 	list_clear(&victims);

@@ -40,6 +40,23 @@ in_doubt(const struct group_alloc *a, char why[VICTIMS_WHY_MAX])
 	return true;
 }
 
+/* How many of the first `remove` go for certain: all of them, unless a failed one is among them and any other is left. */
+static int64_t
+certain(const struct group_alloc *allocs, const size_t *victims, int64_t live, int64_t remove, char why[VICTIMS_WHY_MAX])
+{
+	int64_t at = 0, left = 0;
+
+	for (int64_t i = remove; i < live; i++)
+		left += allocs[victims[i]].status != ALLOC_FAILED;
+	while (at < remove && allocs[victims[at]].status != ALLOC_FAILED)
+		at++;
+	if (left == 0 || at == remove)
+		return remove;
+	(void)snprintf(why, VICTIMS_WHY_MAX, "allocation %.8s with index %lld has failed: Nomad would stop any other in its place",
+	    allocs[victims[at]].id, (long long)allocs[victims[at]].index);
+	return at;
+}
+
 int64_t
 victims_predict(const struct group_alloc *allocs, size_t n, int64_t to, size_t *victims, char why[VICTIMS_WHY_MAX])
 {
@@ -63,5 +80,5 @@ victims_predict(const struct group_alloc *allocs, size_t n, int64_t to, size_t *
 		live++;
 	}
 	remove = live - to;
-	return remove > 0 ? remove : 0;
+	return remove > 0 ? certain(allocs, victims, live, remove, why) : 0;
 }

@@ -258,6 +258,83 @@ def test_allocations_that_are_replaced_in_the_middle_of_a_scale_in(warm, rig, sc
     assert_each_ran_once(warm, [run_id for runs in where.values() for run_id in runs])
 
 
+def change(drover, **group):
+    """Change the group's job as an operator may: keys of the task group, as Nomad's API has them."""
+    job = drover.rig.nomad.job(JOB, drover.namespace)
+    job["TaskGroups"][0] |= group
+    body = {"Job": job, "PreserveCounts": True}
+    drover.rig.nomad.call("POST", f"/v1/jobs?namespace={drover.namespace}", json=body).expect(200)
+
+
+SECOND = 1_000_000_000
+CANARY = {
+    "Canary": 1, "MaxParallel": 4, "HealthCheck": "task_states", "MinHealthyTime": SECOND // 10, "HealthyDeadline": 60 * SECOND,
+    "ProgressDeadline": 120 * SECOND, "AutoRevert": False, "AutoPromote": False, "Stagger": SECOND,
+}  # fmt: skip
+
+
+def test_nothing_is_scaled_while_a_deployment_runs(warm, rig, scalers):
+    """An operator's job update with a canary, busy workers beside it: all stay until it is promoted, whatever the queue says."""
+    scaler = start(scalers, warm)
+    order, where = full_group(warm)
+    tasks = rig.nomad.job(JOB, warm.namespace)["TaskGroups"][0]["Tasks"]
+    tasks[0]["Env"]["STORY"] = "changed"
+    change(warm, Update=CANARY, Tasks=tasks)
+    wait.until("the canary beside them", lambda: len(live(rig.nomad, warm.namespace)) == MOST + 1)
+    scaler.wait_decision("the deployment to hold it", hold="deployment")
+    for alloc in order:
+        for run_id in where[alloc]:
+            assert warm.run(run_id)["state"] == "running"
+            go_on(warm, run_id)
+    assert_each_ran_once(warm, [run_id for runs in where.values() for run_id in runs])
+    # Nothing is left to do for any of them: without the deployment they would go.
+    idle = wait.until("a look at an idle group", lambda: (g := scaler.group())["running"] == 0 and g, 30)
+    assert idle["hold"] == "deployment", idle
+    assert count(rig.nomad, warm.namespace) == MOST and not scaler.decisions(result="scaled", action="down")
+    assert set(order) <= {alloc["ID"] for alloc in live(rig.nomad, warm.namespace)}
+    deployment = rig.nomad.get(f"/v1/job/{JOB}/deployment", namespace=warm.namespace)["ID"]
+    wait.until("the canary to be healthy", lambda: promoted(rig.nomad, warm.namespace, deployment), 60)
+    wait_count(warm, "the group to be scaled again", lambda n: n == 0)
+    assert scaler.metric("drover_autoscale_other_stops_total") == 0
+
+
+def promoted(nomad, namespace, deployment):
+    body = {"DeploymentID": deployment, "All": True}
+    return nomad.call("PUT", f"/v1/deployment/promote/{deployment}?namespace={namespace}", json=body).status == 200
+
+
+def test_gap_in_the_indexes(warm, rig, scalers):
+    """One allocation has failed and is not replaced: those that go are exactly those that were kept free, and others never."""
+    tasks = rig.nomad.job(JOB, warm.namespace)["TaskGroups"][0]["Tasks"]
+    tasks[0]["RestartPolicy"] |= {"Attempts": 0, "Mode": "fail"}
+    change(warm, Tasks=tasks, ReschedulePolicy={"Attempts": 0, "Interval": 0, "Unlimited": False})
+    scaler = start(scalers, warm, AUTOSCALE_DRAIN_PATIENCE="3s")
+    order, where = full_group(warm)
+    for run_id in where[order[1]]:
+        go_on(warm, run_id)
+        warm.wait_run(run_id, "completed")
+    os.kill(next(c.task_pid(order[1]) for c in rig.clients), signal.SIGKILL)
+    wait.until("the second to have failed", lambda: by_index(warm) == [order[0], order[2], order[3]], 30)
+    for run_id in where[order[3]]:
+        go_on(warm, run_id)
+    wait_count(warm, "the highest to go", lambda n: n == MOST - 1)
+    assert by_index(warm) == [order[0], order[2]]
+    for run_id in where[order[2]]:
+        assert warm.run(run_id)["state"] == "running"
+        go_on(warm, run_id)
+    # Of the two that are left Nomad would keep the failed one, and stop the lowest, which is at work.
+    wait_count(warm, "those above the failed one to go", lambda n: n == 2)
+    held = scaler.wait_decision("it to go no further", hold="scale_in", **{"from": 2})
+    assert "has failed" in held["note"] and held["wanted"] == 1, held
+    assert by_index(warm) == [order[0]]
+    for run_id in where[order[0]]:
+        assert warm.run(run_id)["state"] == "running"
+        go_on(warm, run_id)
+    wait_count(warm, "all to go", lambda n: n == 0)
+    assert_each_ran_once(warm, [run_id for runs in where.values() for run_id in runs])
+    assert scaler.metric("drover_autoscale_other_stops_total") == 0
+
+
 def test_operators_hand_is_respected_for_a_while(warm, rig, scalers):
     scaler = start(scalers, warm)
     wait.until("the group to be looked at", scaler.group)

@@ -154,11 +154,32 @@ what_is_over_does_not_count(void **state)
 	a[4].desired_run = false;
 	assert_int_equal(victims_predict(a, 5, 2, v, why), 1);
 	assert_int_equal(v[0], 3);
-	/* One that failed and waits to be started again counts, with its index. */
-	a[2].replaced = false;
-	a[3].desired_run = false;
-	assert_int_equal(victims_predict(a, 5, 2, v, why), 1);
-	assert_int_equal(v[0], 2);
+}
+
+/* One that failed and waits to be started again counts, with its index, but is not stopped: something else goes in its place. */
+static void
+a_failed_one_hides_who_goes(void **state)
+{
+	struct group_alloc a[] = {alloc("a", 0), alloc("b", 1), alloc("c", 2), alloc("d", 3)};
+	char why[VICTIMS_WHY_MAX] = "";
+	size_t v[4];
+
+	(void)state;
+	a[1].status = ALLOC_FAILED;
+	assert_int_equal(victims_predict(a, 4, 2, v, why), 2);
+	assert_string_equal(why, "");
+	assert_int_equal(victims_predict(a, 4, 1, v, why), 2);
+	assert_true(v[0] == 3 && v[1] == 2);
+	assert_non_null(strstr(why, "b with index 1 has failed"));
+	why[0] = '\0';
+	assert_int_equal(victims_predict(a, 4, 0, v, why), 4); /* all go */
+	assert_string_equal(why, "");
+	assert_int_equal(victims_predict(a, 2, 1, v, why), 0);
+	assert_non_null(strstr(why, "has failed"));
+	a[0].status = ALLOC_FAILED;
+	why[0] = '\0';
+	assert_int_equal(victims_predict(a, 2, 1, v, why), 1); /* nothing is left that could go in its place */
+	assert_string_equal(why, "");
 }
 
 static void
@@ -304,7 +325,7 @@ main(void)
 		cmocka_unit_test(broken_policies_say_what_is_wrong),
 		cmocka_unit_test(the_highest_indexes_go),
 		cmocka_unit_test(what_is_over_does_not_count),
-		cmocka_unit_test(in_doubt_nothing_is_predicted),
+		cmocka_unit_test(a_failed_one_hides_who_goes), cmocka_unit_test(in_doubt_nothing_is_predicted),
 		cmocka_unit_test(indexes_come_from_names),
 		cmocka_unit_test(a_view_becomes_facts),
 		cmocka_unit_test(only_starts_that_failed_lately_and_soon_count),
