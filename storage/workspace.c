@@ -10,8 +10,10 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/digest.h"
 #include "base/fault.h"
 #include "base/file.h"
@@ -22,6 +24,8 @@
 
 #define PROBE "probe"
 #define TRIES 8 /* against a sweep that removes the same directory at the same time */
+#define LOCK_WAIT_MS 2000 /* a sweep has a lock for a moment only; who has it for longer is at work there */
+#define LOCK_LOOK_MS 5
 
 static const char *const mode_words[] = {
 	[WORKSPACE_ISOLATED] = "isolated", [WORKSPACE_SHARED] = "shared", [WORKSPACE_COPY_ON_WRITE] = "copy-on-write",
@@ -178,16 +182,18 @@ mend(struct workspaces *w, const struct workspace_want *want, struct err *e)
 	return n < 0 ? n : 0;
 }
 
-/* Locks the run, with the target's directory made; a sweep may remove either in between. */
+/* Locks the run, with the target's directory made; the sweep of a worker that starts beside us may have the lock, or remove either,
+ * in between. */
 static int
 lock_run(const char *run_dir, struct err *e)
 {
 	char parent[660], path[660];
+	int64_t until_mono_ms = clock_mono_ms() + LOCK_WAIT_MS;
 	int fd = ERR_CONFLICT;
 
 	snprintf(path, sizeof(path), "%s" WORKSPACE_LOCK_SUFFIX, run_dir);
 	snprintf(parent, sizeof(parent), "%.*s", (int)(strrchr(run_dir, '/') - run_dir), run_dir);
-	for (int i = 0; i < TRIES; i++) {
+	for (int tries = 0; tries < TRIES;) {
 		struct stat st;
 
 		if (mkdir(parent, 0700) != 0 && errno != EEXIST)
@@ -197,8 +203,12 @@ lock_run(const char *run_dir, struct err *e)
 			return fd;
 		if (fd >= 0)
 			close(fd);
-		else if (fd == ERR_CONFLICT)
+		if (fd != ERR_CONFLICT)
+			tries++;
+		else if (clock_mono_ms() >= until_mono_ms)
 			return fd;
+		else
+			nanosleep(&(struct timespec){.tv_nsec = LOCK_LOOK_MS * 1000000L}, NULL);
 	}
 	return fd < 0 ? fd : err_set(e, ERR_CONFLICT, "%s is being swept", path);
 }

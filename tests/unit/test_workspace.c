@@ -1,5 +1,8 @@
 #include "tests/unit/workspace_rig.h"
 
+#include <pthread.h>
+#include <time.h>
+
 #define MANY_RUNS 1000
 
 static void
@@ -118,6 +121,34 @@ names_stay_until_the_entry_goes(void **state)
 	assert_int_not_equal(faccessat(dir, "target", F_OK, 0), 0);
 	assert_true(cache_is_clean(p));
 	close(dir);
+}
+
+static void *
+let_go(void *arg)
+{
+	nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL); /* long enough for one that does not wait to fail */
+	close(*(int *)arg);
+	return NULL;
+}
+
+/* A worker that starts on the same machine looks whether the run is one that somebody died over. */
+static void
+a_sweep_that_has_the_lock_is_waited_for(void **state)
+{
+	struct place *p = *state;
+	struct workspace ws;
+	struct err e = {0};
+	pthread_t sweep;
+	int fd;
+
+	assert_int_equal(mkdir(under(p->cache_dir, "target"), 0700), 0);
+	fd = file_lock(under(p->cache_dir, "target/run.lock"), &e);
+	assert_true(fd >= 0);
+	assert_int_equal(pthread_create(&sweep, NULL, let_go, &fd), 0);
+	assert_int_equal(open_run(p, "run", NULL, WORKSPACE_ISOLATED, WORKSPACE_COPY, &ws, &e), 0);
+	assert_int_equal(pthread_join(sweep, NULL), 0);
+	assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
+	assert_true(is_tidy(p));
 }
 
 static void
@@ -469,7 +500,8 @@ main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		IN_PLACE(a_private_tree_is_the_runs_own), IN_PLACE(a_shared_tree_is_the_caches_own),
 		IN_PLACE(names_stay_until_the_entry_goes), IN_PLACE(eviction_takes_the_names_with_it),
-		IN_PLACE(a_single_file_gets_its_name), IN_PLACE(bad_ids_are_refused_and_a_run_is_unique), IN_PLACE(copies_keep_holes),
+		IN_PLACE(a_sweep_that_has_the_lock_is_waited_for), IN_PLACE(a_single_file_gets_its_name),
+		IN_PLACE(bad_ids_are_refused_and_a_run_is_unique), IN_PLACE(copies_keep_holes),
 		IN_PLACE(many_runs_change_nothing), IN_PLACE(nothing_that_a_tool_leaves_stays), IN_PLACE(deleting_is_bounded),
 		IN_PLACE(a_busy_tree_is_out_of_sight), IN_PLACE(an_overlay_keeps_its_tree_pinned),
 		IN_PLACE(what_was_shut_is_found), IN_PLACE(a_full_disk_is_no_end),
