@@ -123,8 +123,8 @@ confirm(struct cli *c, const struct deed *d, const json_t *body, struct err *e)
 	rc = ask_server(c, d, look, &answer, e);
 	json_decref(look);
 	if (rc == 0 && json_number(answer, "matched") > 0) {
-		fprintf(stderr, "%s %s%lld runs? [y/N] ", d->name, json_text(answer, "next_token")[0] != '\0' ? "more than " : "",
-		    (long long)json_number(answer, "matched"));
+		fprintf(stderr, "%s %s%lld run%s? [y/N] ", d->name, json_text(answer, "next_token")[0] != '\0' ? "more than " : "",
+		    (long long)json_number(answer, "matched"), json_number(answer, "matched") == 1 ? "" : "s");
 		if (fgets(line, sizeof(line), stdin) == NULL || (line[0] != 'y' && line[0] != 'Y'))
 			rc = err_set(e, ERR_CANCELED, "nothing was done");
 	}
@@ -204,7 +204,7 @@ by_filter(struct cli *c, const struct deed *d)
 	if (c->settings.json && json_number(sum, "matched") >= 0)
 		cli_print_json(sum);
 	else if (rc == 0 && dry)
-		printf("It is about %lld runs.\n", (long long)json_number(sum, "matched"));
+		printf("It is about %lld run%s.\n", (long long)json_number(sum, "matched"), json_number(sum, "matched") == 1 ? "" : "s");
 	else if (rc == 0 || json_number(sum, "done") > 0)
 		printf("%lld of %lld runs are %s.\n", (long long)json_number(sum, "done"), (long long)json_number(sum, "matched"), d->did);
 	json_decref(sum);

@@ -29,6 +29,7 @@ struct action {
 	const char *name;
 	unsigned states;         /* that it is about; a filter narrows it down */
 	const char *otherwise;   /* why a run in another state is refused */
+	const char *hint;        /* what to do about it, "" nothing */
 	void (*begin)(struct item *i, const struct ledger_run *run);
 	bool specs;              /* it wants the runs' specs */
 };
@@ -199,9 +200,10 @@ requeue_begin(struct item *i, const struct ledger_run *run)
 	submission_go(i->call, requeued);
 }
 
-static const struct action cancel_action = {"cancel", STOPPABLE, "it has ended already", cancel_begin, false};
-static const struct action requeue_action = {"requeue", UNDONE, "it has not failed", requeue_begin, true};
-static const struct action purge_action = {"purge", ~LIVE, "it has not ended", purge_begin, false};
+static const struct action cancel_action = {"cancel", STOPPABLE, "it has ended already", "", cancel_begin, false};
+static const struct action requeue_action = {"requeue", UNDONE, "only what failed, timed out or was canceled is run again",
+	"submit it anew, or wait for its end", requeue_begin, true};
+static const struct action purge_action = {"purge", ~LIVE, "it has not ended", "cancel it first", purge_begin, false};
 
 /* --- all of them --- */
 
@@ -227,7 +229,9 @@ item_start(struct bulk *b, const struct ledger_run *run)
 	if (b->call->d->stopping)
 		err_set(&e, ERR_RETRY, "the dispatcher is stopping");
 	else if (((1u << run->row.state) & b->action->states) == 0)
-		err_set(&e, ERR_CONFLICT, "%s: %s", run_state_word(run->row.state), b->action->otherwise);
+		err_set(&e, ERR_CONFLICT, "run %s is %s: %s", run->row.id, run_state_word(run->row.state), b->action->otherwise);
+	if (e.code == ERR_CONFLICT && b->action->hint[0] != '\0')
+		err_hint(&e, "%s", b->action->hint);
 	if (e.code != 0)
 		item_over(i, &e);
 	else

@@ -84,8 +84,10 @@ def test_requeue_tells_of_a_target_that_is_gone(d):
 
 def test_a_run_that_goes_on_is_neither_requeued_nor_purged(d):
     run = d.submit()["id"]
-    assert d.call("POST", f"/v1/run/{run}/requeue", {}).status == 409
-    assert d.call("DELETE", f"/v1/run/{run}").status == 409
+    a = d.call("POST", f"/v1/run/{run}/requeue", {})
+    assert a.status == 409 and f"run {run} is queued" in a.json["error"]["message"] and "anew" in a.json["error"]["hint"]
+    a = d.call("DELETE", f"/v1/run/{run}")
+    assert a.status == 409 and "cancel it first" in a.json["error"]["hint"]
     lease = d.take()
     assert d.call("DELETE", f"/v1/run/{run}").status == 409
     d.report(lease)
