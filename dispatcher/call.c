@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "base/utf8.h"
 #include "dispatcher/events.h"
 #include "proto/json_out.h"
 
@@ -457,22 +458,17 @@ json_text(const char *s)
 {
 	json_t *v = json_string(s);
 	char *copy;
-	size_t len;
+	int len;
 
 	if (v != NULL)
 		return v;
 	copy = xstrdup(s);
 	for (char *p = copy; *p != '\0'; p += len) {
-		unsigned char lead = (unsigned char)*p;
-		json_t *one;
-
-		len = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
-		one = strnlen(p, len) == len ? json_stringn(p, len) : NULL;
-		if (one == NULL) {
+		len = utf8_decode(p, UTF8_TO_NUL, NULL);
+		if (len == 0) {
 			*p = '?';
 			len = 1;
 		}
-		json_decref(one);
 	}
 	v = json_string(copy);
 	free(copy);
