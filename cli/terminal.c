@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/num.h"
+#include "base/threads.h"
 #include "cli/text.h"
 
 #define WIDTH_DEFAULT 80
@@ -88,19 +88,12 @@ static void *
 live_run(void *arg)
 {
 	struct live *l = arg;
-	struct timespec until;
 
 	pthread_mutex_lock(&l->lock);
 	while (!l->stop) {
 		if (l->text[0] != '\0')
 			draw(l);
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_nsec += FRAME_MS * 1000000L;
-		if (until.tv_nsec >= 1000000000L) {
-			until.tv_sec++;
-			until.tv_nsec -= 1000000000L;
-		}
-		(void)pthread_cond_timedwait(&l->changed, &l->lock, &until);
+		(void)cond_wait_until(&l->changed, &l->lock, clock_mono_ms() + FRAME_MS);
 	}
 	pthread_mutex_unlock(&l->lock);
 	return NULL;
@@ -110,18 +103,14 @@ struct live *
 live_start(const struct terminal *t, bool wanted)
 {
 	struct live *l;
-	pthread_condattr_t attr;
 
 	if (!t->err_tty || !wanted)
 		return NULL;
 	l = xcalloc(1, sizeof(*l));
 	l->started_mono_ms = clock_mono_ms();
 	pthread_mutex_init(&l->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&l->changed, &attr);
-	pthread_condattr_destroy(&attr);
-	if (pthread_create(&l->thread, NULL, live_run, l) != 0) {
+	cond_init_mono(&l->changed);
+	if (thread_try(&l->thread, "live", live_run, l) != 0) {
 		pthread_mutex_destroy(&l->lock);
 		pthread_cond_destroy(&l->changed);
 		free(l);

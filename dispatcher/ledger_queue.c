@@ -5,11 +5,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "base/threads.h"
 #include "dispatcher/meters.h"
 
 #define GROUP_MAX 256        /* transactions in one commit */
@@ -78,14 +79,12 @@ post(struct ledger_queue *q, struct ledger_write *first, bool writable, bool dep
 }
 
 static void
-pause_until(struct ledger_queue *q, int64_t ms)
+pause_ms(struct ledger_queue *q, int64_t ms)
 {
-	struct timespec at;
+	int64_t until_mono_ms = clock_mono_ms() + ms;
 
-	clock_gettime(CLOCK_MONOTONIC, &at);
-	at.tv_sec += (time_t)(ms / 1000);
 	pthread_mutex_lock(&q->mutex);
-	while (!q->stop && pthread_cond_timedwait(&q->more, &q->mutex, &at) == 0)
+	while (!q->stop && cond_wait_until(&q->more, &q->mutex, until_mono_ms))
 		continue;
 	pthread_mutex_unlock(&q->mutex);
 }
@@ -111,7 +110,7 @@ read_back(struct ledger_queue *q, struct ledger_txn **txns, size_t n, struct err
 
 	post(q, NULL, false, false, e);
 	while ((rc = ledger_last_number(q->c.ledger, &last, e)) != 0 && rc != ERR_CONFLICT && !stopping(q))
-		pause_until(q, PROBE_MS);
+		pause_ms(q, PROBE_MS);
 	for (size_t i = 0; rc == 0 && i < n; i++)
 		if (txns[i]->result == LEDGER_UNKNOWN)
 			txns[i]->result = last >= txns[i]->number ? LEDGER_OK : LEDGER_FAILED;
@@ -156,7 +155,7 @@ probe(struct ledger_queue *q)
 	struct ledger_txn t = {.number = 0}, *one = &t;
 	struct err e = {0};
 
-	pause_until(q, PROBE_MS);
+	pause_ms(q, PROBE_MS);
 	if (stopping(q) || ledger_last_number(q->c.ledger, &t.number, &e) != 0)
 		return;
 	if (ledger_commit(q->c.ledger, &one, 1, &e) == 0)
@@ -211,7 +210,6 @@ struct ledger_queue *
 ledger_queue_new(const struct ledger_queue_config *c, struct err *e)
 {
 	struct ledger_queue *q = xcalloc(1, sizeof(*q));
-	pthread_condattr_t monotonic;
 	int rc;
 
 	q->c = *c;
@@ -219,10 +217,7 @@ ledger_queue_new(const struct ledger_queue_config *c, struct err *e)
 	q->next_number = 1;
 	q->writable = true;
 	pthread_mutex_init(&q->mutex, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&q->more, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init_mono(&q->more);
 	if ((rc = pthread_create(&q->thread, NULL, writer, q)) != 0) {
 		err_set(e, ERR_IO, "start the ledger's thread: %s", strerror(rc));
 		pthread_cond_destroy(&q->more);

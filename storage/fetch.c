@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/threads.h"
 #include "storage/hash_pipe.h"
 
 #define BLOCK_BYTES HASH_PIPE_BLOCK_BYTES
@@ -270,7 +270,6 @@ static void
 probe(struct fetch *f)
 {
 	int64_t now_mono_ms, idle;
-	sigset_t all, before;
 	bool more;
 
 	if (f->n_helpers == f->max_helpers || (now_mono_ms = clock_mono_ms()) - f->probed_mono_ms < PROBE_MS)
@@ -280,14 +279,9 @@ probe(struct fetch *f)
 	more = f->next < f->n_ranges;
 	pthread_mutex_unlock(&f->lock);
 	if (f->probed_mono_ms != 0 && more &&
-	    (idle - f->idle_ns) * 100 > (now_mono_ms - f->probed_mono_ms) * 1000000 * BLOCKED_PERCENT) {
-		/* Signals are for the program's own threads. Without another thread it goes on as it did. */
-		sigfillset(&all);
-		pthread_sigmask(SIG_SETMASK, &all, &before);
-		if (pthread_create(&f->helpers[f->n_helpers], NULL, helper, f) == 0)
-			f->n_helpers++;
-		pthread_sigmask(SIG_SETMASK, &before, NULL);
-	}
+	    (idle - f->idle_ns) * 100 > (now_mono_ms - f->probed_mono_ms) * 1000000 * BLOCKED_PERCENT &&
+	    thread_try(&f->helpers[f->n_helpers], "fetch", helper, f) == 0) /* without another it goes on as it did */
+		f->n_helpers++;
 	f->probed_mono_ms = now_mono_ms;
 	f->idle_ns = idle;
 }
@@ -349,7 +343,6 @@ hash_piece(struct fetch *f, int64_t from, int64_t to, struct err *e)
 static int64_t
 await_more(struct fetch *f, int64_t number, int64_t hashed, struct err *e)
 {
-	struct timespec until;
 	int64_t done;
 
 	pthread_mutex_lock(&f->lock);
@@ -358,11 +351,7 @@ await_more(struct fetch *f, int64_t number, int64_t hashed, struct err *e)
 			f->rc = err_set(&f->e, ERR_CANCELED, "stopped while fetching %s/%.200s", f->bucket, f->key);
 			continue;
 		}
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_nsec += STOP_POLL_MS * 1000000L;
-		until.tv_sec += until.tv_nsec / 1000000000L;
-		until.tv_nsec %= 1000000000L;
-		pthread_cond_timedwait(&f->change, &f->lock, &until);
+		(void)cond_wait_until(&f->change, &f->lock, clock_mono_ms() + STOP_POLL_MS);
 	}
 	if (done < 0)
 		*e = f->e;
@@ -440,7 +429,6 @@ join_helpers(struct fetch *f, int rc, const struct err *e)
 static int
 fetch_once(struct fetch *f, uint8_t sha256[SHA256_LEN], struct err *e)
 {
-	pthread_condattr_t attr;
 	int64_t n, number = 0;
 	bool shared;
 	int rc = prepare_file(f, e);
@@ -452,10 +440,7 @@ fetch_once(struct fetch *f, uint8_t sha256[SHA256_LEN], struct err *e)
 	f->digest = sha256_new();
 	f->block = xmalloc(BLOCK_BYTES);
 	pthread_mutex_init(&f->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&f->change, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init_mono(&f->change);
 	rc = share_blocks(f, &shared, e);
 	if (rc == 0 && !shared && f->n_ranges > 1)
 		f->pipe = hash_pipe_new(f->digest);

@@ -1,11 +1,11 @@
 #include "storage/hash_pipe.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/threads.h"
 
 #define WAKE_AT 4 /* blocks that are worth waking the other thread for: a wake-up costs as much as hashing a tenth of one */
 
@@ -49,19 +49,12 @@ struct hash_pipe *
 hash_pipe_new(struct sha256 *digest)
 {
 	struct hash_pipe *p = xcalloc(1, sizeof(*p));
-	sigset_t all, before;
-	int rc;
 
 	p->digest = digest;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->more, NULL);
 	pthread_cond_init(&p->room, NULL);
-	/* Signals are for the program's own threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	rc = pthread_create(&p->thread, NULL, run, p);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (rc == 0)
+	if (thread_try(&p->thread, "hash", run, p) == 0)
 		return p;
 	pthread_cond_destroy(&p->room);
 	pthread_cond_destroy(&p->more);

@@ -9,16 +9,15 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/mem.h"
+#include "base/threads.h"
 #include "storage/store_s3.h"
 
 #define MIB ((size_t)1024 * 1024)
@@ -227,16 +226,11 @@ sender(void *arg)
 static int
 add_sender(struct put *p, struct err *e)
 {
-	sigset_t all, before;
 	int failed;
 
 	if (p->n_threads == p->max_threads)
 		return 0;
-	/* Signals are for the program's own threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	failed = pthread_create(&p->threads[p->n_threads], NULL, sender, p);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	failed = thread_try(&p->threads[p->n_threads], "put", sender, p);
 	if (failed == 0)
 		p->n_threads++;
 	return p->n_threads > 0 ? 0 : err_set(e, ERR_RETRY, "no thread to send with: %s", strerror(failed));
@@ -246,8 +240,6 @@ add_sender(struct put *p, struct err *e)
 static int
 await_change(struct put *p, struct err *e)
 {
-	struct timespec until;
-
 	if (p->stop != NULL && atomic_load(p->stop) && !atomic_exchange(&p->halt, true)) {
 		p->rc = err_set(&p->e, ERR_CANCELED, "stopped while storing %s/%.200s", p->bucket, p->key);
 		pthread_cond_broadcast(&p->change);
@@ -257,11 +249,7 @@ await_change(struct put *p, struct err *e)
 			*e = p->e;
 		return p->rc;
 	}
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += STOP_POLL_MS * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
-	pthread_cond_timedwait(&p->change, &p->lock, &until);
+	(void)cond_wait_until(&p->change, &p->lock, clock_mono_ms() + STOP_POLL_MS);
 	return 0;
 }
 
@@ -403,13 +391,8 @@ part_bytes_for(size_t part, int64_t size_bytes)
 static void
 put_init(struct put *p)
 {
-	pthread_condattr_t attr;
-
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&p->change, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init_mono(&p->change);
 	p->part_bytes = part_bytes_for(p->o->part_bytes > 0 ? p->o->part_bytes : p->s->base.limits.put_part_bytes,
 	    p->src->size_bytes);
 	p->max_threads = p->o->parallel > 0 ? p->o->parallel : p->s->base.limits.put_parallel;

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "worker/threads.h"
+#include "base/threads.h"
 
 #define LOOK_MS 10000
 #define HOLDS_MAX 256

@@ -12,10 +12,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/num.h"
+#include "base/threads.h"
 #include "net/http_server.h"
 #include "proto/run.h"
 #include "worker/step_env.h"
-#include "worker/threads.h"
 
 #define LOOK_WELL_MS 15000
 #define LOOK_ILL_MS 3000

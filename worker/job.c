@@ -12,9 +12,9 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/threads.h"
 #include "worker/job_parts.h"
 #include "worker/step_env.h"
-#include "worker/threads.h"
 
 #define SHIP_LAST_MS 3000 /* how long the end waits for the last lines to arrive */
 

@@ -13,8 +13,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/proc.h"
+#include "base/threads.h"
 #include "proto/workflow.h"
-#include "worker/threads.h"
 
 #define PROBE_TIMEOUT_MS 60000
 #define PROBE_OUT_MAX 4096

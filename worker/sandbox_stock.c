@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "worker/threads.h"
+#include "base/threads.h"
 
 #define STOCK_MAX 8
 #define RENEW_MS (5 * 60 * 1000) /* older ones show files of the host as they were: they are thrown away */

@@ -6,8 +6,8 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/threads.h"
 #include "net/http_client.h"
-#include "worker/threads.h"
 #include "worker/worker.h"
 
 #define CHUNK_BYTES (64 * 1024)

@@ -8,11 +8,11 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/log.h"
+#include "base/threads.h"
 #include "worker/cache_keeper.h"
 #include "worker/caps_memo.h"
 #include "worker/secrets.h"
 #include "worker/ship.h"
-#include "worker/threads.h"
 
 #define BRIEF_MS 1500 /* of retries where nobody may be kept waiting */
 #define TIDY_MS 20000 /* at the end, for deleting what the last runs have left */

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/mem.h"
+#include "base/threads.h"
 #include "cluster/consul.h"
 #include "cluster/endpoints.h"
 #include "base/retry.h"
@@ -53,15 +54,10 @@ take_list(struct discover *d, const struct endpoints *found, const struct err *w
 static void
 pause_ms(struct discover *d, int64_t ms)
 {
-	struct timespec until;
+	int64_t until_mono_ms = clock_mono_ms() + ms;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += ms % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000)
-		until.tv_sec++, until.tv_nsec -= 1000000000;
 	pthread_mutex_lock(&d->lock);
-	while (!atomic_load(&d->stop) && pthread_cond_timedwait(&d->changed, &d->lock, &until) == 0)
+	while (!atomic_load(&d->stop) && cond_wait_until(&d->changed, &d->lock, until_mono_ms))
 		;
 	pthread_mutex_unlock(&d->lock);
 }
@@ -173,8 +169,6 @@ discover_new(const char *spec, const struct consul_config *consul, const struct 
     struct discover **ret, struct err *e)
 {
 	struct discover *d = xcalloc(1, sizeof(*d));
-	pthread_condattr_t attr;
-	pthread_attr_t thread_attr;
 	int rc = parse_spec(d, spec, e);
 
 	if (rc != 0) {
@@ -187,15 +181,9 @@ discover_new(const char *spec, const struct consul_config *consul, const struct 
 		d->nomad = *nomad;
 	snprintf(d->node, sizeof(d->node), "%s", node != NULL ? node : "");
 	pthread_mutex_init(&d->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&d->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init_mono(&d->changed);
 	if (d->source != FROM_URL) {
-		pthread_attr_init(&thread_attr);
-		pthread_attr_setstacksize(&thread_attr, 256 * 1024);
-		d->running = pthread_create(&d->thread, &thread_attr, watch, d) == 0;
-		pthread_attr_destroy(&thread_attr);
+		d->running = thread_try(&d->thread, "discover", watch, d) == 0;
 		if (!d->running) {
 			discover_free(d);
 			return err_set(e, ERR_IO, "cannot start a thread to watch service '%s'", spec);
@@ -224,17 +212,12 @@ discover_free(struct discover *d)
 int
 discover_pick(struct discover *d, int64_t wait_ms, char *url, size_t url_len, struct err *e)
 {
-	struct timespec until;
-	int rc = 0;
+	int64_t until_mono_ms = clock_mono_ms() + wait_ms;
+	int rc;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += wait_ms / 1000;
-	until.tv_nsec += wait_ms % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000)
-		until.tv_sec++, until.tv_nsec -= 1000000000;
 	pthread_mutex_lock(&d->lock);
-	while (d->list.n == 0 && !atomic_load(&d->stop) && rc == 0)
-		rc = pthread_cond_timedwait(&d->changed, &d->lock, &until);
+	while (d->list.n == 0 && !atomic_load(&d->stop) && cond_wait_until(&d->changed, &d->lock, until_mono_ms))
+		;
 	rc = endpoints_pick(&d->list, clock_mono_ms(), url, url_len);
 	if (rc != 0) {
 		err_set(e, ERR_RETRY, "no address of '%s' is known: %.200s", d->name,

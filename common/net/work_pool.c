@@ -1,5 +1,4 @@
 #include <assert.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,10 +7,10 @@
 #include <pthread.h>
 
 #include "base/mem.h"
+#include "base/threads.h"
 #include "net/loop_priv.h"
 
 /* Blocking jobs need little stack (libcurl and SQLite included), and the stacks of many threads add up. */
-#define STACK_BYTES (256 * 1024)
 #define THREADS_MAX 256
 
 struct job {
@@ -84,24 +83,13 @@ thread_main(void *arg)
 	return NULL;
 }
 
-/* Starts one thread that takes no signals: those belong to the loop. */
 static int
 start_thread(struct work_pool *p, struct err *e)
 {
-	pthread_attr_t attr;
-	sigset_t all, old;
-	int rc;
+	int rc = thread_try(&p->threads[p->n_threads], p->name, thread_main, p);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	rc = pthread_create(&p->threads[p->n_threads], &attr, thread_main, p);
-	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (rc != 0)
 		return err_set(e, ERR_IO, "start a %s thread: %s", p->name, strerror(rc));
-	pthread_setname_np(p->threads[p->n_threads], p->name);
 	p->n_threads++;
 	return 0;
 }
