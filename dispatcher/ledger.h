@@ -189,7 +189,7 @@ int ledger_run_by_key(struct ledger *l, const char *tenant, const char *key, cha
 int ledger_runs(struct ledger *l, const struct ledger_filter *f, int (*each)(void *arg, const struct ledger_run *run), void *arg,
     struct err *e);
 
-/* Calls each for every line of a run's history, oldest first. */
+/* Calls each for every line of a run's history, oldest first. Of a history of some 32 KiB only the end is noted after that. */
 int ledger_history(struct ledger *l, const char *run, int (*each)(void *arg, const struct ledger_moment *m), void *arg,
     struct err *e);
 

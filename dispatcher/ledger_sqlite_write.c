@@ -7,6 +7,10 @@
 
 #include "base/mem.h"
 
+/* Characters of a run's history after which only its end is noted: a run that is handed back again and again would make its row, which
+ * every move writes, larger and larger. */
+#define MOMENTS_MAX "32768"
+
 static const char *const sql[STATEMENTS] = {
 	[STMT_BEGIN] = "BEGIN IMMEDIATE",
 	[STMT_COMMIT] = "COMMIT",
@@ -25,7 +29,8 @@ static const char *const sql[STATEMENTS] = {
 	                    "fail = ?20, reason = ?21, not_before = ?23, started = ?24, finished = ?25,"
 	                    "suspect = ?26, accepted_epoch = ?27, accepted_seq = ?28,"
 	                    "node = coalesce(?36, node), alloc_id = coalesce(?37, alloc_id), job_id = coalesce(?38, job_id),"
-	                    "detail = coalesce(?39, detail), moments = moments || ?40 WHERE id = ?1",
+	                    "detail = coalesce(?39, detail), moments = CASE WHEN length(moments) < " MOMENTS_MAX
+	                    " OR ?10 >= 3 THEN moments || ?40 ELSE moments END WHERE id = ?1",
 	[STMT_RUN_SPEC] = "SELECT spec FROM runs WHERE id = ?",
 	[STMT_RUN_EXISTS] = "SELECT 1 FROM runs WHERE id = ?",
 	[STMT_RUN_LIVE] = "SELECT 1 FROM runs WHERE id = ? AND state < 3",

@@ -517,6 +517,38 @@ moments_are_kept_in_order_whatever_their_reasons_hold(void **state)
 	assert_int_equal(moments_of(f, "echo-none").n, 0);
 }
 
+static int
+count_moment(void *arg, const struct ledger_moment *m)
+{
+	struct moments *all = arg;
+
+	all->n++;
+	all->at[0] = *m;
+	return 0;
+}
+
+/* A run may be handed back without end: its row must not grow with it, and how it ended is told all the same. */
+static void
+a_history_without_end_is_cut_but_for_its_end(void **state)
+{
+	struct fixture *f = *state;
+	char reason[REASON_MAX];
+	struct moments all = {0};
+	struct err e = {0};
+
+	put_target(f, TARGET, 5000);
+	assert_int_equal(insert(f, "echo-0000000000000001", TARGET, NULL), LEDGER_OK);
+	memset(reason, 'x', sizeof(reason) - 1);
+	reason[sizeof(reason) - 1] = '\0';
+	for (unsigned i = 0; i < 150; i++)
+		move(f, "echo-0000000000000001", RUN_QUEUED, i + 1, reason, true);
+	move(f, "echo-0000000000000001", RUN_CANCELED, 150, "enough", true);
+	assert_int_equal(ledger_history(f->l, "echo-0000000000000001", count_moment, &all, &e), 0);
+	assert_true(all.n > 90 && all.n < 110);
+	assert_int_equal(all.at[0].state, RUN_CANCELED);
+	assert_string_equal(all.at[0].reason, "enough");
+}
+
 /* Until schema 7 the history was a table of its own. */
 static void
 an_older_ledger_keeps_its_history(void **state)
@@ -675,7 +707,8 @@ main(void)
 		CASE(targets_in_use_stay), CASE(finished_runs_are_pruned),
 		CASE(requests_that_are_done_are_pruned), CASE(a_newer_schema_is_refused), CASE(what_is_not_over_is_restored),
 		CASE(what_a_submission_wants_is_kept), CASE(pauses_are_kept_until_they_are_removed),
-		CASE(moments_are_kept_in_order_whatever_their_reasons_hold), CASE(an_older_ledger_keeps_its_history),
+		CASE(moments_are_kept_in_order_whatever_their_reasons_hold), CASE(a_history_without_end_is_cut_but_for_its_end),
+		CASE(an_older_ledger_keeps_its_history),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
