@@ -7,7 +7,8 @@ import time
 import pytest
 
 from conftest import QUICK
-from rig import Drover, wait
+from rig import Drover, binaries, wait
+from rig.autoscale import Autoscaler
 from rig.nomad import MEMORY_MB
 from rig.toolbox import REPORT, Toolbox
 from stories.runs import nothing_left, outcomes
@@ -362,6 +363,57 @@ def test_dispatcher_killed_while_warm_workers_run(warm):
     go_on(warm.drover, run)
     done = warm.drover.wait_run(run, "completed")
     assert (done["attempt"], done["alloc_id"]) == (1, alloc)
+
+
+# In containers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="contained")
+def contained_fixture(rig, engine, make_warm):
+    """A group whose workers are containers, as they are shipped: no capability, a read-only root, the cache on a host volume."""
+    # Not where it was built: that may be below /tmp, which a task has for itself.
+    folder = "/usr/local/bin"
+    ours = {f"{folder}/{name}": binaries.drover(name) for name in ("drover-worker", "drover-sandbox")}
+    programs = [*ours.values(), "/bin/sh", "true", "id", "grep", "sleep"]
+    image = engine.image_from_host(f"warm-{rig.id}:test", programs, ours)
+    os.chmod(rig.client.cache_folder, 0o777)
+    settings = {"DROVER_DRIVER": "docker", "DOCKER_NETWORK": "host", "CACHE_VOLUME": "drover-cache", "WORKER_ENV_FILE": ""}
+    warm = make_warm(settings, driver="docker", image=image, warm={"max": 2, "cpu": "1000m", "memory": "1GiB", "stabilization": "2s"})
+    warm.drover.cache_folder = rig.client.cache_folder
+    warm.wait_job()
+    return warm
+
+
+def containers(rig, alloc):
+    return rig.docker("ps", "-q", "--filter", f"name=worker-{alloc}").stdout.split()
+
+
+def test_group_of_containers_from_nothing_and_back(contained, rig):
+    """The autoscaler starts a container, it works, is stopped while busy and replaced, and goes when nothing is left."""
+    warm, scaler = contained, Autoscaler(contained.drover)
+    scaler.start()
+    try:
+        run, alloc = warm.held()
+        assert len(containers(rig, alloc)) == 1 and warm.job()["TaskGroups"][0]["Count"] == 1
+        worker = warm.workers()[0]
+        assert worker["health"] == "" and worker["slots"] >= 1, worker
+        wait.until("Consul to find it ready", lambda: "passing" in consul_status(rig), 30)
+        warm.toolbox.add("who", "id -u; grep CapEff /proc/self/status\n" + REPORT)
+        began = time.monotonic()
+        warm.nomad.stop_alloc(alloc)
+        reached(warm.drover, run, attempt=2, timeout_s=60)
+        assert time.monotonic() - began < 45 and warm.drover.run(run)["alloc_id"] != alloc
+        done = warm.finish(run, 2)
+        assert done["sandbox"]["rung"] == 2
+        who = warm.drover.wait_run(warm.drover.submit("who")["id"], "completed")
+        log = warm.drover.logs(who["id"])
+        assert "65534" in log and "0000000000000000" in log and who["job_id"] == GROUP
+        last = who["alloc_id"]
+        wait.until("the group to be empty again", lambda: warm.job()["TaskGroups"][0]["Count"] == 0 and not warm.live(), 60)
+        wait.until("the containers to be gone", lambda: not containers(rig, alloc) + containers(rig, last), 30)
+        assert scaler.metric("drover_autoscale_other_stops_total") == 0
+    finally:
+        scaler.stop()
 
 
 # Not fit, and not there ------------------------------------------------------------------------------------------
