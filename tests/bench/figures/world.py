@@ -25,8 +25,8 @@ class Sizes:
     docker_pairs: int = 20
     queued: int = 20000
     queued_most: int = 100000
-    deep_rounds: int = 5
-    deep_runs: int = 2000
+    deep_rounds: int = 24
+    deep_runs: int = 1000
     rounds: int = 5
     round_requests: int = 600
     peer_requests: int = 300
@@ -38,7 +38,7 @@ class Sizes:
 
 
 QUICK = Sizes(
-    warm_ups=1, pairs=4, docker_pairs=2, queued=1000, queued_most=3000, deep_rounds=1, deep_runs=400, rounds=2, round_requests=200, peer_requests=100, restarts=2,
+    warm_ups=1, pairs=4, docker_pairs=2, queued=1000, queued_most=3000, deep_rounds=2, deep_runs=200, rounds=2, round_requests=200, peer_requests=100, restarts=2,
     uploads=2, upload_bytes=64 << 20, tree_files=2000, demos=0,
 )
 
