@@ -211,22 +211,41 @@ backlog_vertical_copy(const struct backlog_vertical *v)
 	return copy;
 }
 
-int
-backlog_drain(struct backlog *q, const char *vertical, char (*allocs)[40], size_t n, int64_t ttl_s, bool condemn,
-    struct drain_state *states, struct err *e)
+/* POST …/drain: body is consumed. */
+static int
+post_drain(struct backlog *q, const char *vertical, json_t *body, json_t **ret, struct err *e)
 {
-	json_t *list = json_array(), *body, *o = NULL, *w;
 	struct buf path = buf_make(URL_MAX);
-	size_t i;
 	int rc;
 
-	for (i = 0; i < n; i++)
-		json_array_append_new(list, json_string(allocs[i]));
-	body = json_pack("{s:s, s:o, s:I, s:b}", "owner", condemn ? OWNER_CONDEMN : OWNER_DRAIN, "allocs", list, "ttl_s", (json_int_t)ttl_s, "condemn", condemn);
 	buf_adds(&path, "/v1/scale/");
 	http_encode(&path, vertical, false);
 	buf_adds(&path, "/drain");
-	rc = call(q, "POST", buf_str(&path), body, CALL_MS, &o, NULL, e);
+	rc = call(q, "POST", buf_str(&path), body, CALL_MS, ret, NULL, e);
+	json_decref(body);
+	buf_release(&path);
+	return rc;
+}
+
+static json_t *
+alloc_list(char (*allocs)[40], size_t n)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, json_string(allocs[i]));
+	return list;
+}
+
+int
+backlog_drain(struct backlog *q, const char *vertical, char (*allocs)[40], size_t n, int64_t ttl_s, struct drain_state *states,
+    struct err *e)
+{
+	json_t *o = NULL, *w;
+	size_t i;
+	int rc = post_drain(q, vertical, json_pack("{s:s, s:o, s:I}", "owner", OWNER_DRAIN, "allocs", alloc_list(allocs, n), "ttl_s",
+	    (json_int_t)ttl_s), &o, e);
+
 	for (i = 0; i < n && states != NULL; i++)
 		(void)snprintf(states[i].alloc, sizeof(states[i].alloc), "%s", allocs[i]);
 	json_array_foreach (json_object_get(o, "workers"), i, w) {
@@ -237,7 +256,20 @@ backlog_drain(struct backlog *q, const char *vertical, char (*allocs)[40], size_
 				states[k].busy = number(w, "leases") + number(w, "committing") > 0;
 	}
 	json_decref(o);
-	json_decref(body);
-	buf_release(&path);
+	return rc;
+}
+
+int
+backlog_condemn(struct backlog *q, const char *vertical, char (*allocs)[40], const int64_t *indexes, size_t n, uint64_t version,
+    int64_t ttl_s, struct err *e)
+{
+	json_t *o = NULL, *places = json_array();
+	int rc;
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(places, json_integer(indexes[i]));
+	rc = post_drain(q, vertical, json_pack("{s:s, s:o, s:o, s:I, s:I, s:b}", "owner", OWNER_CONDEMN, "allocs", alloc_list(allocs, n),
+	    "indexes", places, "version", (json_int_t)version, "ttl_s", (json_int_t)ttl_s, "condemn", 1), &o, e);
+	json_decref(o);
 	return rc;
 }

@@ -6,10 +6,14 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/mem.h"
 #include "cluster/nomad_scale.h"
 
-#define CONDEMNED_FRESH_MS 1000 /* a scale call leaves this soon after its victims were condemned, or not at all */
+#define CONDEMNED_MS INT64_C(120000) /* victims stay condemned: longer than a scale call takes that left in time. It is given up after 30 s,
+                                * and Nomad then holds it for a leader (5 s) and for its log (30 s) at most */
+#define CONDEMNED_FRESH_MS 10000 /* a scale call leaves this soon after its victims were condemned, or not at all */
+#define CONDEMN_MAX 64          /* at once: the dispatcher takes no more */
 #define START_MS INT64_C(120000)           /* an allocation that fails later than this had started */
 #define FAILURES_KEPT_MS INT64_C(3600000)
 #define CHECK_MS 10000          /* after a scale-in, stops are looked at for so long */
@@ -30,13 +34,16 @@ static void
 list_clear(struct alloc_list *l)
 {
 	free(l->ids);
+	free(l->indexes);
 	*l = (struct alloc_list){0};
 }
 
 static void
-list_add(struct alloc_list *l, const char *id)
+list_add(struct alloc_list *l, const char *id, int64_t index)
 {
 	l->ids = xrealloc(l->ids, (l->n + 1) * sizeof(*l->ids));
+	l->indexes = xrealloc(l->indexes, (l->n + 1) * sizeof(*l->indexes));
+	l->indexes[l->n] = index;
 	(void)snprintf(l->ids[l->n++], sizeof(*l->ids), "%s", id);
 }
 
@@ -155,7 +162,7 @@ undo(struct round *r)
 
 	if (g->marked.n == 0 || r->config->dry_run)
 		return;
-	if (backlog_drain(r->backlog, g->vertical, NULL, 0, r->config->drain_ttl_ms / 1000, false, NULL, &e) != 0)
+	if (backlog_drain(r->backlog, g->vertical, NULL, 0, r->config->drain_ttl_ms / 1000, NULL, &e) != 0)
 		return;
 	list_clear(&g->marked);
 	if (r->note[0] == '\0')
@@ -230,16 +237,70 @@ node_drain(struct round *r, const struct view *v)
 	return found;
 }
 
-/* Ids of the allocations that Nomad will stop for `to`, highest index first; false (and why) when they cannot be told. Where only some can
- * be told, these, and why. */
+/* How many live allocations there are. */
+static int64_t
+live_count(const struct view *v)
+{
+	int64_t n = 0;
+
+	for (size_t i = 0; i < v->n; i++)
+		n += alloc_is_live(&v->allocs[i]);
+	return n;
+}
+
+static bool
+has_failed(const struct view *v)
+{
+	for (size_t i = 0; i < v->n; i++)
+		if (alloc_is_live(&v->allocs[i]) && v->allocs[i].status == ALLOC_FAILED)
+			return true;
+	return false;
+}
+
+/* While some are not placed, they may be until the count is changed, and Nomad stops whoever is highest then: one of those that have
+ * an index from `to` on, or come to one. What is not there yet has a name of its own. */
+static void
+all_from(const struct view *v, int64_t to, struct alloc_list *ret)
+{
+	int64_t top = v->stanza.count - 1;
+
+	for (size_t i = 0; i < v->n; i++)
+		if (alloc_is_live(&v->allocs[i]) && v->allocs[i].index > top)
+			top = v->allocs[i].index;
+	for (int64_t index = top; index >= to; index--) {
+		const struct group_alloc *there = NULL;
+		char name[40];
+
+		for (size_t i = 0; i < v->n && there == NULL; i++)
+			if (alloc_is_live(&v->allocs[i]) && v->allocs[i].index == index)
+				there = &v->allocs[i];
+		(void)snprintf(name, sizeof(name), "unplaced-%lld", (long long)index);
+		if (there != NULL || index < v->stanza.count)
+			list_add(ret, there != NULL ? there->id : name, index);
+	}
+}
+
+/* The allocations that Nomad will stop for `to`, highest index first; false (and why) when they cannot be told. Where only some can be
+ * told, these, and why. */
 static bool
 predict(const struct view *v, int64_t to, struct alloc_list *ret, char why[VICTIMS_WHY_MAX])
 {
 	size_t *at = xcalloc(v->n + 1, sizeof(*at));
-	int64_t n = victims_predict(v->allocs, v->n, to, at, why);
+	int64_t n = victims_predict(v->allocs, v->n, to, at, why), live = live_count(v);
 
-	for (int64_t i = 0; i < n; i++)
-		list_add(ret, v->allocs[at[i]].id);
+	if (n >= 0 && live > v->stanza.count) {
+		(void)snprintf(why, VICTIMS_WHY_MAX, "Nomad has not carried out the last change yet");
+		n = -1;
+	}
+	if (n >= 0 && to > 0 && live < v->stanza.count && has_failed(v)) {
+		(void)snprintf(why, VICTIMS_WHY_MAX, "an allocation has failed, and others are not placed");
+		n = -1;
+	}
+	if (n >= 0 && live < v->stanza.count)
+		all_from(v, to, ret);
+	else
+		for (int64_t i = 0; i < n; i++)
+			list_add(ret, v->allocs[at[i]].id, v->allocs[at[i]].index);
 	free(at);
 	return n >= 0;
 }
@@ -251,8 +312,7 @@ drain(struct round *r, const struct alloc_list *victims)
 	struct group *g = r->group;
 	struct drain_state *states = xcalloc(victims->n + 1, sizeof(*states));
 	int64_t idle = 0;
-	int rc = backlog_drain(r->backlog, g->vertical, victims->ids, victims->n, r->config->drain_ttl_ms / 1000, false, states,
-	    &r->err);
+	int rc = backlog_drain(r->backlog, g->vertical, victims->ids, victims->n, r->config->drain_ttl_ms / 1000, states, &r->err);
 
 	if (rc != 0) {
 		wait_in(r, ROUND_FAILED, "%s", r->err.msg);
@@ -264,7 +324,7 @@ drain(struct round *r, const struct alloc_list *victims)
 			g->marked_mono_ms = clock_mono_ms();
 		list_clear(&g->marked);
 		for (size_t i = 0; i < victims->n; i++)
-			list_add(&g->marked, victims->ids[i]);
+			list_add(&g->marked, victims->ids[i], victims->indexes[i]);
 	}
 	free(states);
 	return idle;
@@ -279,23 +339,24 @@ remember_stops(struct group *g, const struct view *v, struct alloc_list *going)
 	*going = (struct alloc_list){0};
 	for (size_t i = 0; i < v->n; i++)
 		if (alloc_is_live(&v->allocs[i]) && !list_has(&g->going, v->allocs[i].id))
-			list_add(&g->staying, v->allocs[i].id);
+			list_add(&g->staying, v->allocs[i].id, v->allocs[i].index);
 	g->scaled_mono_ms = clock_mono_ms();
 }
 
-/* The last step: condemned, read again, scaled. victims: exactly those that go for `to`. */
+/* The last step: condemned, read again, scaled. victims: exactly those that go for `to`. An allocation that takes the place of one of
+ * them before the call has its effect is condemned by its index; one that did so before is seen in the second reading. */
 static void
-commit_in(struct round *r, int64_t to, struct alloc_list *victims)
+commit_in(struct round *r, const struct view *v, int64_t to, struct alloc_list *victims)
 {
 	struct group *g = r->group;
 	struct alloc_list again = {0};
 	struct view fresh = {0};
 	char why[VICTIMS_WHY_MAX] = "";
-	int64_t began;
-	int rc = backlog_drain(r->backlog, g->vertical, victims->ids, victims->n, r->config->drain_ttl_ms / 1000, true, NULL, &r->err);
+	int64_t began = clock_mono_ms();
+	int rc = backlog_condemn(r->backlog, g->vertical, victims->ids, victims->indexes, victims->n, v->modify_index,
+	    CONDEMNED_MS / 1000, &r->err);
 
-	began = clock_mono_ms();
-	/* Given work just now; or, after a restart of the dispatcher, not heard of yet. */
+	/* Given work just now; or, after a restart of the dispatcher, not heard of yet; or that could not be made durable. */
 	if (rc == ERR_CONFLICT || rc == ERR_RETRY) {
 		wait_in(r, ROUND_WAITING, "%s", r->err.msg);
 		return;
@@ -304,9 +365,10 @@ commit_in(struct round *r, int64_t to, struct alloc_list *victims)
 		wait_in(r, ROUND_FAILED, "%s", r->err.msg);
 		return;
 	}
+	fault_point("round.condemned");
 	if (view_read(r->nomad, g->job, &fresh, &r->err) != 0)
 		wait_in(r, ROUND_FAILED, "%s", r->err.msg);
-	else if (fresh.stanza_rc != 0 || fresh.stopped || fresh.deployment || fresh.stanza.count != r->facts.count ||
+	else if (fresh.modify_index != v->modify_index || fresh.stanza_rc != 0 || fresh.stopped || fresh.deployment ||
 	    !predict(&fresh, to, &again, why) || !list_equal(&again, victims))
 		wait_in(r, ROUND_MISSED, "the group changed meanwhile%s%s", why[0] != '\0' ? ": " : "", why);
 	else if (clock_mono_ms() - began > CONDEMNED_FRESH_MS)
@@ -318,17 +380,6 @@ commit_in(struct round *r, int64_t to, struct alloc_list *victims)
 	}
 	list_clear(&again);
 	view_release(&fresh);
-}
-
-/* How many live allocations there are: counts that could not be placed are gone first, and nobody is hurt. */
-static int64_t
-live_count(const struct view *v)
-{
-	int64_t n = 0;
-
-	for (size_t i = 0; i < v->n; i++)
-		n += alloc_is_live(&v->allocs[i]);
-	return n;
 }
 
 static void
@@ -347,20 +398,23 @@ go_down(struct round *r, const struct view *v)
 		r->result = ROUND_PROPOSED;
 	} else if (!leader_held(r->leader)) {
 		finish(r, ROUND_QUIET, "the lock was lost");
-	} else if (victims.n == 0) {
-		scale(r, v, to);
 	} else if ((idle = drain(r, &victims)) >= 0) {
 		int64_t live = live_count(v);
 		bool patient = clock_mono_ms() - r->group->marked_mono_ms < r->config->drain_patience_ms;
 
-		if ((size_t)idle == victims.n)
-			commit_in(r, why[0] != '\0' ? live - idle : to, &victims);
-		else if (idle == 0 || patient)
+		bool whole = (size_t)idle == victims.n;
+
+		if (idle == 0 || (patient && !whole)) {
 			wait_in(r, ROUND_WAITING, "%lld of %zu workers that are to go are still at work", (long long)victims.n - idle,
 			    victims.n);
-		else {
-			victims.n = (size_t)idle;
-			commit_in(r, live - idle, &victims);
+		} else {
+			victims.n = (size_t)(idle < CONDEMN_MAX ? idle : CONDEMN_MAX);
+			if (!whole || idle > CONDEMN_MAX || why[0] != '\0')
+				to = live < v->stanza.count ? victims.indexes[victims.n - 1] : live - (int64_t)victims.n;
+			if (to < v->stanza.count)
+				commit_in(r, v, to, &victims);
+			else
+				wait_in(r, ROUND_WAITING, "those that are idle would not make the group smaller");
 		}
 	}
 	list_clear(&victims);
@@ -391,6 +445,35 @@ check_stops(struct round *r, const struct view *v)
 	}
 	list_clear(&g->going);
 	list_clear(&g->staying);
+}
+
+/* Whether what was scaled in has happened: no more allocations than are wanted, and none that was stopped still at work. */
+static bool
+settled(const struct view *v)
+{
+	if (live_count(v) > v->stanza.count)
+		return false;
+	for (size_t i = 0; i < v->n; i++) {
+		const struct group_alloc *a = &v->allocs[i];
+
+		if (!a->desired_run && a->status != ALLOC_ENDED && a->status != ALLOC_FAILED)
+			return false;
+	}
+	return true;
+}
+
+/* No scale call has an effect any more that was made for an earlier modify index, whoever made it, and whoever it has hit is gone:
+ * newcomers at the indexes of those who were condemned for it may work. */
+static void
+tell_index(struct round *r, const struct view *v)
+{
+	struct group *g = r->group;
+	struct err e;
+
+	if (r->config->dry_run || v->modify_index <= g->told_index || !settled(v) || !leader_held(r->leader))
+		return;
+	if (backlog_condemn(r->backlog, g->vertical, NULL, NULL, 0, v->modify_index - 1, 1, &e) == 0)
+		g->told_index = v->modify_index;
 }
 
 /* Said in the log and the decisions, and once per change in Nomad's scaling events. */
@@ -433,6 +516,7 @@ round_run(struct round *r)
 		finish(r, ROUND_FOREIGN, "it has no check with source \"drover\"");
 	} else {
 		g->broken[0] = '\0';
+		tell_index(r, &v);
 		now = clock_mono_ms();
 		r->facts = round_facts(&v, &r->queue, r->queue_known, now - r->queue_read_mono_ms, clock_real_ms());
 		policy_decide(&r->policy, &g->state, &r->facts, now, &r->decision);

@@ -20,7 +20,8 @@
 
 struct alloc_list {
 	size_t n;
-	char (*ids)[40]; /* owned */
+	char (*ids)[40];  /* owned */
+	int64_t *indexes; /* in the group; owned */
 };
 
 struct group { /* zeroed at first; all that is remembered of a group between rounds */
@@ -30,6 +31,7 @@ struct group { /* zeroed at first; all that is remembered of a group between rou
 	int64_t marked_mono_ms;          /* since when */
 	struct alloc_list going, staying; /* after a scale-in: those that were to go, and the others */
 	int64_t scaled_mono_ms;
+	uint64_t told_index;             /* the dispatcher knows that the job has come to this modify index */
 	char broken[ROUND_TEXT_MAX];     /* what was last said of a broken policy */
 };
 

@@ -26,7 +26,6 @@
 #include "dispatcher/upload.h"
 #include "dispatcher/watch.h"
 
-#define SCALE_HOLD_MS 2000 /* docs/API.md: a condemned worker must be scaled away within 1.5 s of the answer */
 #define EVENTS_KEPT 8192
 #define READ_THREADS 2
 #define STORE_THREADS 4
@@ -105,7 +104,7 @@ make_core(const struct dispatcher *d)
 		.lease_ttl_ms = c->lease_ttl_ms, .request_ttl_ms = c->request_ttl_ms, .max_queued = (size_t)c->queue_max,
 		.max_lost = (unsigned)c->max_lost, .max_crashes = (unsigned)c->max_crashes, .max_infra = (unsigned)c->max_infra,
 		.backoff_base_ms = c->backoff_base_ms, .backoff_cap_ms = c->backoff_cap_ms, .manifests = true,
-		.scale_hold_ms = SCALE_HOLD_MS, .priority_age_ms = c->priority_age_ms, .share_half_ms = c->share_half_ms,
+		.priority_age_ms = c->priority_age_ms, .share_half_ms = c->share_half_ms,
 		.unplaceable_ms = c->unplaceable_ms,
 	};
 
@@ -126,6 +125,12 @@ restore_pause(void *arg, const struct pause_row *row)
 }
 
 static void
+restore_mark(void *arg, const struct mark_row *row)
+{
+	core_restore_mark(arg, row);
+}
+
+static void
 restore_request(void *arg, const struct request_row *row)
 {
 	core_restore_request(arg, row);
@@ -142,7 +147,8 @@ open_ledger(struct dispatcher *d, struct err *e)
 	if ((rc = ledger_sqlite_open(d->config->data_dir, &d->ledger, e)) != 0)
 		return rc;
 	d->core = make_core(d);
-	if ((rc = ledger_pauses(d->ledger, restore_pause, d->core, e)) != 0)
+	if ((rc = ledger_pauses(d->ledger, restore_pause, d->core, e)) != 0 ||
+	    (rc = ledger_marks(d->ledger, restore_mark, d->core, e)) != 0)
 		return rc;
 	if ((rc = ledger_restore(d->ledger, restore_run, restore_request, d->core, e)) != 0)
 		return rc;

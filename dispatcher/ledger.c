@@ -30,6 +30,12 @@ ledger_pauses(struct ledger *l, void (*each)(void *arg, const struct pause_row *
 }
 
 int
+ledger_marks(struct ledger *l, void (*each)(void *arg, const struct mark_row *row), void *arg, struct err *e)
+{
+	return l->ops->marks(l, each, arg, e);
+}
+
+int
 ledger_run_find(struct ledger *l, const char *prefix, const char *tenant, struct ledger_run *ret, struct err *e)
 {
 	return l->ops->run_find(l, prefix, tenant, ret, e);

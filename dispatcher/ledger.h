@@ -131,6 +131,7 @@ struct ledger_ops { /* one table per backend; callers use the functions below */
 	int (*restore)(struct ledger *l, void (*run)(void *arg, const struct run_row *row),
 	    void (*request)(void *arg, const struct request_row *row), void *arg, struct err *e);
 	int (*pauses)(struct ledger *l, void (*each)(void *arg, const struct pause_row *row), void *arg, struct err *e);
+	int (*marks)(struct ledger *l, void (*each)(void *arg, const struct mark_row *row), void *arg, struct err *e);
 	int (*run_find)(struct ledger *l, const char *prefix, const char *tenant, struct ledger_run *ret, struct err *e);
 	int (*run_by_key)(struct ledger *l, const char *tenant, const char *key, char id[RUN_ID_MAX],
 	    char digest[SHA256_HEX_LEN], struct err *e);
@@ -173,8 +174,9 @@ int ledger_last_number(struct ledger *l, uint64_t *ret, struct err *e);
 int ledger_restore(struct ledger *l, void (*run)(void *arg, const struct run_row *row),
     void (*request)(void *arg, const struct request_row *row), void *arg, struct err *e);
 
-/* Hands over every pause. */
+/* Hands over every pause / every allocation that is condemned. */
 int ledger_pauses(struct ledger *l, void (*each)(void *arg, const struct pause_row *row), void *arg, struct err *e);
+int ledger_marks(struct ledger *l, void (*each)(void *arg, const struct mark_row *row), void *arg, struct err *e);
 
 /* The only run whose id begins with prefix and that the tenant (NULL: any) may see. ERR_NOTFOUND, or ERR_CONFLICT with some
  * of the matches in the message. Free its texts with ledger_run_release. */

@@ -72,6 +72,8 @@ static const char *const migrations[] = {
 	"UPDATE runs SET moments = coalesce((SELECT group_concat(m, '') FROM (SELECT at || ' ' || state || ' ' || attempt || ' ' ||"
 	" length(CAST(reason AS BLOB)) || ' ' || reason AS m FROM history WHERE run = runs.id ORDER BY history.rowid)), '');"
 	"DROP TABLE history;",
+	"CREATE TABLE marks (owner TEXT NOT NULL, alloc TEXT NOT NULL, vertical TEXT NOT NULL, alloc_index INTEGER NOT NULL,"
+	" version INTEGER NOT NULL, ttl_ms INTEGER NOT NULL, PRIMARY KEY (owner, alloc)) WITHOUT ROWID;",
 };
 
 #define SCHEMA_VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))
@@ -214,7 +216,7 @@ sqlite_free(struct ledger *base)
 }
 
 static const struct ledger_ops sqlite_ops = {
-	.commit = sqlite_commit, .last_number = sqlite_last_number, .restore = sqlite_restore, .pauses = sqlite_pauses, .run_find = sqlite_run_find,
+	.commit = sqlite_commit, .last_number = sqlite_last_number, .restore = sqlite_restore, .pauses = sqlite_pauses, .marks = sqlite_marks, .run_find = sqlite_run_find,
 	.run_by_key = sqlite_run_by_key, .runs = sqlite_runs, .history = sqlite_history, .target_find = sqlite_target_find,
 	.targets = sqlite_targets, .targets_due = sqlite_targets_due, .runs_due = sqlite_runs_due, .promises = sqlite_promises,
 	.usage = sqlite_usage, .bundles = sqlite_bundles, .free = sqlite_free,

@@ -12,7 +12,8 @@
 enum sqlite_statement { /* of the writer; their texts are in ledger_sqlite_write.c */
 	STMT_BEGIN, STMT_COMMIT, STMT_ROLLBACK, STMT_MARK, STMT_RUN_INSERT, STMT_RUN_UPDATE, STMT_RUN_SPEC, STMT_RUN_EXISTS,
 	STMT_RUN_LIVE, STMT_RUN_REMOVE, STMT_RUN_SETTLE,
-	STMT_TARGET_EXISTS, STMT_REQUEST_PUT, STMT_PAUSE_PUT, STMT_PAUSE_REMOVE, STMT_TARGET_PUT, STMT_TARGET_IN_USE, STMT_TARGET_REMOVE,
+	STMT_TARGET_EXISTS, STMT_REQUEST_PUT, STMT_PAUSE_PUT, STMT_PAUSE_REMOVE, STMT_MARK_PUT, STMT_MARK_REMOVE,
+	STMT_TARGET_PUT, STMT_TARGET_IN_USE, STMT_TARGET_REMOVE,
 	STMT_BUNDLE_PUT, STMT_BUNDLE_UNPUSH, STMT_BUNDLE_IN_USE, STMT_BUNDLE_REMOVE, STMT_RESULTS_GONE, STMT_PRUNE_RUNS,
 	STMT_PRUNE_REQUESTS,
 	STATEMENTS
@@ -54,6 +55,7 @@ int sqlite_last_number(struct ledger *l, uint64_t *ret, struct err *e);
 int sqlite_restore(struct ledger *l, void (*run)(void *arg, const struct run_row *row),
     void (*request)(void *arg, const struct request_row *row), void *arg, struct err *e);
 int sqlite_pauses(struct ledger *l, void (*each)(void *arg, const struct pause_row *row), void *arg, struct err *e);
+int sqlite_marks(struct ledger *l, void (*each)(void *arg, const struct mark_row *row), void *arg, struct err *e);
 int sqlite_run_find(struct ledger *l, const char *prefix, const char *tenant, struct ledger_run *ret, struct err *e);
 int sqlite_run_by_key(struct ledger *l, const char *tenant, const char *key, char id[RUN_ID_MAX],
     char digest[SHA256_HEX_LEN], struct err *e);

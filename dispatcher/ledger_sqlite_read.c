@@ -224,6 +224,33 @@ sqlite_pauses(struct ledger *l, void (*each)(void *arg, const struct pause_row *
 	return query(l, "SELECT kind, name, who, reason, since FROM pauses ORDER BY kind, name", NULL, 0, each_pause_row, &w, e);
 }
 
+struct each_mark {
+	void (*each)(void *arg, const struct mark_row *row);
+	void *arg;
+};
+
+static int
+each_mark_row(sqlite3_stmt *s, void *arg)
+{
+	const struct each_mark *w = arg;
+	struct mark_row row = {.index = sqlite3_column_int(s, 3), .version = (uint64_t)sqlite3_column_int64(s, 4),
+		.ttl_ms = sqlite3_column_int64(s, 5)};
+
+	take_text(s, 0, row.owner, sizeof(row.owner));
+	take_text(s, 1, row.alloc, sizeof(row.alloc));
+	take_text(s, 2, row.vertical, sizeof(row.vertical));
+	w->each(w->arg, &row);
+	return 0;
+}
+
+int
+sqlite_marks(struct ledger *l, void (*each)(void *arg, const struct mark_row *row), void *arg, struct err *e)
+{
+	struct each_mark w = {each, arg};
+
+	return query(l, "SELECT owner, alloc, vertical, alloc_index, version, ttl_ms FROM marks ORDER BY owner, alloc", NULL, 0, each_mark_row, &w, e);
+}
+
 /* --- one by prefix --- */
 
 /* The text after every text that begins with prefix: the upper end of a range that an index serves. */

@@ -41,6 +41,8 @@ static const char *const sql[STATEMENTS] = {
 	                     " state = ?4, child = ?5, priority = ?6, adopted = ?7",
 	[STMT_PAUSE_PUT] = "INSERT OR REPLACE INTO pauses VALUES (?, ?, ?, ?, ?)",
 	[STMT_PAUSE_REMOVE] = "DELETE FROM pauses WHERE kind = ? AND name = ?",
+	[STMT_MARK_PUT] = "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?)",
+	[STMT_MARK_REMOVE] = "DELETE FROM marks WHERE owner = ? AND alloc = ?",
 	[STMT_TARGET_PUT] = "INSERT INTO targets (id, tenant, sha256, filename, size_bytes, created, expires, dated)"
 	                    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET"
 	                    " filename = ?4, expires = max(expires, ?7), dated = max(dated, ?8)",
@@ -241,11 +243,39 @@ pause_remove(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_
 }
 
 static int
+mark_put(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	sqlite3_stmt *s = l->stmt[STMT_MARK_PUT];
+	const struct mark_row *m = &o->core->mark;
+
+	(void)t;
+	bind_text(s, 1, m->owner);
+	bind_text(s, 2, m->alloc);
+	bind_text(s, 3, m->vertical);
+	sqlite3_bind_int(s, 4, m->index);
+	sqlite3_bind_int64(s, 5, (int64_t)m->version);
+	sqlite3_bind_int64(s, 6, m->ttl_ms);
+	return run_simple(l, STMT_MARK_PUT, e);
+}
+
+static int
+mark_remove(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
+{
+	sqlite3_stmt *s = l->stmt[STMT_MARK_REMOVE];
+
+	(void)t;
+	bind_text(s, 1, o->core->mark.owner);
+	bind_text(s, 2, o->core->mark.alloc);
+	return run_simple(l, STMT_MARK_REMOVE, e);
+}
+
+static int
 core_op(struct ledger_sqlite *l, struct ledger_txn *t, const struct ledger_op *o, struct err *e)
 {
 	static int (*const by_kind[])(struct ledger_sqlite *, struct ledger_txn *, const struct ledger_op *, struct err *) = {
 		[OP_RUN_INSERT] = run_insert, [OP_RUN_UPDATE] = run_update, [OP_REQ_INSERT] = request_put,
 		[OP_REQ_UPDATE] = request_put, [OP_PAUSE_PUT] = pause_put, [OP_PAUSE_REMOVE] = pause_remove,
+		[OP_MARK_PUT] = mark_put, [OP_MARK_REMOVE] = mark_remove,
 	};
 
 	return by_kind[o->core->kind](l, t, o, e);

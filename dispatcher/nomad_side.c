@@ -17,6 +17,7 @@
 #define ENV_FILE_MAX (64 * 1024)
 #define VERTICALS_MAX 256
 #define ROLL_MARK_MS 15000 /* a roll marks its workers again and again; a dispatcher that ends leaves no mark */
+#define ROLL_CONDEMNED_MS 120000 /* longer than the calls take that register a group */
 
 static int
 add_line(json_t *env, char *line, const char *file, unsigned number, struct err *e)
@@ -126,6 +127,27 @@ add_worker(void *arg, const struct fleet_worker *w)
 	add_alloc(arg, w->alloc_id);
 }
 
+/* Those who hold nothing any more are condemned: a dispatcher that comes after this one knows it, too, should the group be registered
+ * by then. How many of them are not, yet. */
+static size_t
+condemn_group(struct dispatcher *d, const char *owner, const struct allocs *a, const struct core_drain_state *states)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < a->n; i += CORE_CONDEMN_MAX) {
+		struct core_drain some = {.owner = owner, .allocs = (const char (*)[CORE_ALLOC_MAX])&a->ids[i], .vertical = "",
+			.ttl_ms = ROLL_CONDEMNED_MS};
+		size_t missing = 0;
+
+		while (some.n < CORE_CONDEMN_MAX && i + some.n < a->n)
+			missing += !states[i + some.n++].durable;
+		if (missing > 0)
+			core_condemn(d->core, clock_now(), 0, &some);
+		left += missing;
+	}
+	return left;
+}
+
 static size_t
 drain_group(void *arg, const char *job, const char (*allocs)[CORE_ALLOC_MAX], size_t n, bool last)
 {
@@ -143,10 +165,12 @@ drain_group(void *arg, const char *job, const char (*allocs)[CORE_ALLOC_MAX], si
 		fleet_of_job(d->fleet, job, add_worker, &a);
 	states = xcalloc(a.n + 1, sizeof(*states));
 	if (core_drain(d->core, clock_now(), &(struct core_drain){.owner = owner, .allocs = (const char (*)[CORE_ALLOC_MAX])a.ids, .n = a.n,
-	    .ttl_ms = ROLL_MARK_MS, .condemn = last}, states, &e) != 0)
-		left = 1; /* busy again, or not known yet: asked again */
+	    .ttl_ms = ROLL_MARK_MS}, states, &e) != 0)
+		left = 1; /* too many marks: asked again */
 	for (size_t i = 0; i < a.n; i++)
 		left += states[i].leases + states[i].committing;
+	if (left == 0 && last)
+		left = condemn_group(d, owner, &a, states);
 	free(states);
 	free(a.ids);
 	return left;

@@ -1,5 +1,6 @@
 #include "dispatcher/scale_api.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "dispatcher/meters.h"
 #include "dispatcher/watch.h"
 
-#define ALLOCS_MAX 1024
+#define ALLOCS_MAX 1024       /* drained at once; CORE_CONDEMN_MAX condemned */
 #define TTL_MAX_S 3600
 #define OWNER_MAX 24          /* of callers; the vertical goes behind it */
 #define PAGE_DEFAULT 1000
@@ -100,45 +101,106 @@ scale_show(struct http_req *r, void *ctx)
 
 /* --- drains --- */
 
-struct drain_request {
-	const char *owner;
-	json_t *allocs;
-	int64_t ttl_s;
+struct drain_call {
+	json_t *body;
+	const char *owner_text;
+	json_t *list, *index_list;
+	int64_t ttl_s, version;
 	bool condemn;
+	char owner[CORE_OWNER_MAX];
+	int indexes[CORE_CONDEMN_MAX];
+	char (*allocs)[CORE_ALLOC_MAX]; /* owned */
+	struct core_drain drain;        /* of the above */
 };
 
 static const struct field drain_fields[] = {
-	{"owner", FIELD_TEXT, offsetof(struct drain_request, owner), true, 1, OWNER_MAX},
-	{"allocs", FIELD_ARRAY, offsetof(struct drain_request, allocs), true, 0, 0},
-	{"ttl_s", FIELD_INT, offsetof(struct drain_request, ttl_s), true, 1, TTL_MAX_S},
-	{"condemn", FIELD_BOOL, offsetof(struct drain_request, condemn), false, 0, 0},
+	{"owner", FIELD_TEXT, offsetof(struct drain_call, owner_text), true, 1, OWNER_MAX},
+	{"allocs", FIELD_ARRAY, offsetof(struct drain_call, list), true, 0, 0},
+	{"indexes", FIELD_ARRAY, offsetof(struct drain_call, index_list), false, 0, 0},
+	{"version", FIELD_INT, offsetof(struct drain_call, version), false, 0, INT64_MAX},
+	{"ttl_s", FIELD_INT, offsetof(struct drain_call, ttl_s), true, 1, TTL_MAX_S},
+	{"condemn", FIELD_BOOL, offsetof(struct drain_call, condemn), false, 0, 0},
 };
+
+static void
+drain_release(void *data)
+{
+	struct drain_call *q = data;
+
+	json_decref(q->body);
+	free(q->allocs);
+}
 
 /* Ids of allocations; *ret is freed by the caller. */
 static int
 read_allocs(const json_t *list, char (**ret)[CORE_ALLOC_MAX], struct err *e)
 {
 	size_t n = json_array_size(list);
-	char (*out)[CORE_ALLOC_MAX] = xcalloc(n + 1, sizeof(*out));
 
-	*ret = out;
 	if (n > ALLOCS_MAX)
 		return err_set(e, ERR_TOOBIG, "allocs: more than %d", ALLOCS_MAX);
+	*ret = xcalloc(n + 1, sizeof(**ret));
 	for (size_t i = 0; i < n; i++) {
 		const char *id = json_string_value(json_array_get(list, i));
 
 		if (id == NULL || id[0] == '\0' || strlen(id) >= CORE_ALLOC_MAX)
 			return err_set(e, ERR_INVALID, "allocs: entry %zu is no id of an allocation", i + 1);
-		(void)snprintf(out[i], sizeof(out[i]), "%s", id);
+		(void)snprintf((*ret)[i], sizeof((*ret)[i]), "%s", id);
 	}
 	return 0;
 }
 
-static json_t *
-states_json(const struct core_drain_state *s, size_t n)
+/* Their indexes in the group: as many, or none are known. */
+static int
+read_indexes(struct drain_call *q, struct err *e)
 {
+	size_t n = json_array_size(q->index_list);
+
+	if (n == 0)
+		return 0;
+	if (n != json_array_size(q->list) || !q->condemn)
+		return err_set(e, ERR_INVALID, "indexes: one for each of allocs, which are condemned");
+	if (n > CORE_CONDEMN_MAX)
+		return err_set(e, ERR_TOOBIG, "allocs: more than %d cannot be condemned at once", CORE_CONDEMN_MAX);
+	for (size_t i = 0; i < n; i++) {
+		const json_t *index = json_array_get(q->index_list, i);
+
+		if (!json_is_integer(index) || json_integer_value(index) < 0 || json_integer_value(index) > INT_MAX)
+			return err_set(e, ERR_INVALID, "indexes: entry %zu is no index", i + 1);
+		q->indexes[i] = (int)json_integer_value(index);
+	}
+	q->drain.indexes = q->indexes;
+	return 0;
+}
+
+/* The marks of an owner in one vertical are a list of their own. */
+static int
+read_drain(struct call *c, struct drain_call *q, struct err *e)
+{
+	const char *vertical = http_param(c->r, "vertical");
+	int rc = call_body(c, drain_fields, sizeof(drain_fields) / sizeof(drain_fields[0]), q, &q->body, e);
+
+	if (rc == 0 && (size_t)snprintf(q->owner, sizeof(q->owner), "%s/%s", q->owner_text, vertical) >= sizeof(q->owner))
+		rc = err_set(e, ERR_INVALID, "vertical: no vertical has such a long name");
+	if (rc == 0)
+		rc = read_allocs(q->list, &q->allocs, e);
+	if (rc == 0)
+		q->drain = (struct core_drain){.owner = q->owner, .allocs = (const char (*)[CORE_ALLOC_MAX])q->allocs,
+			.n = json_array_size(q->list), .ttl_ms = q->ttl_s * 1000, .vertical = vertical,
+			.version = (uint64_t)q->version};
+	if (rc == 0)
+		rc = read_indexes(q, e);
+	return rc;
+}
+
+static void
+reply_states(struct call *c, const struct drain_call *q)
+{
+	size_t n = q->drain.n;
+	struct core_drain_state *s = xcalloc(n + 1, sizeof(*s));
 	json_t *workers = json_array(), *unknown = json_array();
 
+	core_drain_states(c->d->core, q->drain.allocs, n, s);
 	for (size_t i = 0; i < n; i++) {
 		if (s[i].worker[0] == '\0')
 			json_array_append_new(unknown, json_string(s[i].alloc));
@@ -146,50 +208,37 @@ states_json(const struct core_drain_state *s, size_t n)
 			json_array_append_new(workers, json_pack("{s:s, s:s, s:I, s:I, s:s}", "alloc", s[i].alloc, "worker", s[i].worker, "leases",
 			    (json_int_t)s[i].leases, "committing", (json_int_t)s[i].committing, "drain", mark_words[s[i].mark]));
 	}
-	return json_pack("{s:o, s:o}", "workers", workers, "unknown", unknown);
+	free(s);
+	call_reply(c, 200, json_pack("{s:o, s:o}", "workers", workers, "unknown", unknown));
 }
 
-/* The marks of an owner in one vertical are a list of their own. */
-static int
-set_marks(struct call *c, const struct drain_request *q, struct core_drain_state **ret_states, size_t *ret_n, struct err *e)
+static void
+condemned(struct call *c, const struct answer *a)
 {
-	char owner[CORE_OWNER_MAX], (*allocs)[CORE_ALLOC_MAX] = NULL;
-	const char *vertical = http_param(c->r, "vertical");
-	struct core_drain drain = {.owner = owner, .ttl_ms = q->ttl_s * 1000, .condemn = q->condemn};
-	int rc = 0;
+	struct err e = a->err;
 
-	if ((size_t)snprintf(owner, sizeof(owner), "%s/%s", q->owner, vertical) >= sizeof(owner))
-		rc = err_set(e, ERR_INVALID, "vertical: no vertical has such a long name");
-	if (rc == 0 && (rc = read_allocs(q->allocs, &allocs, e)) == 0) {
-		drain.n = *ret_n = json_array_size(q->allocs);
-		drain.allocs = (const char (*)[CORE_ALLOC_MAX])allocs;
-		*ret_states = xcalloc(drain.n + 1, sizeof(**ret_states));
-		rc = core_drain(c->d->core, clock_now(), &drain, *ret_states, e);
-	}
-	free(allocs);
-	return rc;
+	if (e.code != 0)
+		call_reply_err(c, &e);
+	else
+		reply_states(c, c->data);
 }
 
 void
 scale_drain(struct http_req *r, void *ctx)
 {
-	struct call *c = call_new(ctx, r, 0, NULL);
+	struct call *c = call_new(ctx, r, sizeof(struct drain_call), drain_release);
 	struct dispatcher *d = c->d;
-	struct drain_request q = {0};
-	struct core_drain_state *states = NULL;
-	json_t *body = NULL;
+	struct drain_call *q = c->data;
 	struct err e = {0};
-	size_t n = 0;
-	int rc = call_body(c, drain_fields, sizeof(drain_fields) / sizeof(drain_fields[0]), &q, &body, &e);
 
-	if (rc == 0)
-		rc = set_marks(c, &q, &states, &n, &e);
-	if (rc == 0)
-		call_reply(c, 200, states_json(states, n));
-	else
+	if (read_drain(c, q, &e) != 0)
 		call_reply_err(c, &e);
-	free(states);
-	json_decref(body);
+	else if (q->condemn)
+		core_condemn(d->core, clock_now(), call_core(c, condemned), &q->drain);
+	else if (core_drain(d->core, clock_now(), &q->drain, NULL, &e) != 0)
+		call_reply_err(c, &e);
+	else
+		reply_states(c, q);
 	dispatcher_pump(d);
 }
 

@@ -214,7 +214,7 @@ void
 core_start(struct core *c, struct now now)
 {
 	c->started = true;
-	c->hold_mono = now.mono_ms + c->config.scale_hold_ms;
+	drain_start(c, now);
 	list_each(&c->runs, l, after)
 		resume_run(c, now, container_of(l, struct run, all));
 	list_each(&c->workers, l, after)

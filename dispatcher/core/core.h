@@ -33,6 +33,7 @@
 #define CORE_KEY_LIMIT_MAX 1000 /* slots of a key */
 #define CORE_HOLDS_MAX 256   /* targets that a worker is known to have */
 #define CORE_DRAINS_MAX 4096 /* marks of all owners together */
+#define CORE_CONDEMN_MAX 64  /* allocations condemned at once: one commit */
 
 struct core;
 
@@ -112,9 +113,17 @@ struct pause_row { /* no new leases for runs of this vertical or tenant; what ru
 	int64_t since_real_ms;
 };
 
+struct mark_row { /* a looping worker's allocation that is condemned: its worker gets nothing until the mark's time is over */
+	char owner[CORE_OWNER_MAX], alloc[CORE_ALLOC_MAX];
+	char vertical[VERTICAL_NAME_MAX];
+	int index;                /* of the allocation in its group: one that takes its place there is condemned, too; -1: unknown */
+	uint64_t version;         /* of the group, as whoever condemned has seen it */
+	int64_t ttl_ms;           /* from the answer to the condemnation, and anew from each start: no clock is trusted across one */
+};
+
 /* ---- effects ---- */
 
-enum op_kind { OP_RUN_INSERT, OP_RUN_UPDATE, OP_REQ_INSERT, OP_REQ_UPDATE, OP_PAUSE_PUT, OP_PAUSE_REMOVE };
+enum op_kind { OP_RUN_INSERT, OP_RUN_UPDATE, OP_REQ_INSERT, OP_REQ_UPDATE, OP_PAUSE_PUT, OP_PAUSE_REMOVE, OP_MARK_PUT, OP_MARK_REMOVE };
 
 struct op {
 	enum op_kind kind;
@@ -122,6 +131,7 @@ struct op {
 		struct run_row run;     /* RUN_*: the row as it shall be */
 		struct request_row req; /* REQ_* */
 		struct pause_row pause; /* PAUSE_*: kind and name are its key */
+		struct mark_row mark;   /* MARK_*: owner and alloc are its key */
 	};
 	char *spec;              /* RUN_INSERT: the shell's text for the row, owned by whoever takes the effect */
 	bool moment;             /* RUN_*: a moment of the run's history: state, attempt and reason are noted there too */
@@ -136,6 +146,7 @@ enum answer_kind {
 	ANS_REPORT,    /* err.code 0 accepted (or repeated), ERR_CONFLICT stale, ERR_NOTFOUND: ask the ledger */
 	ANS_REGISTER,  /* err.code 0, or why not */
 	ANS_PAUSE,     /* err.code 0; ERR_NOTFOUND: resumed what was not paused */
+	ANS_CONDEMN,   /* err.code 0: condemned, durably; ERR_CONFLICT, ERR_RETRY, ERR_TOOBIG: nothing changed */
 };
 
 struct lease {
@@ -205,8 +216,6 @@ struct core_config {
 	bool manifests;               /* the shell answers EFF_MANIFEST; without it a lost attempt is lost */
 	int64_t priority_age_ms;      /* waiting so long makes up for one point of priority; 0: a minute */
 	int64_t share_half_ms;        /* after this, what a tenant has used counts half when shares are compared; 0: ten minutes */
-	int64_t scale_hold_ms;        /* after a start, workers in allocations get no lease for so long: a scale call that was
-	                               * prepared with the dispatcher before (condemned marks are not durable) has arrived by then */
 };
 
 struct core_vertical {
@@ -222,11 +231,12 @@ void core_free(struct core *c);
 /* Declares or changes a vertical (at start, and when the toolbox changes). */
 void core_set_vertical(struct core *c, struct now now, const struct core_vertical *v);
 
-/* Restoring, before anything else: every pause, every non-final run and every request that is not done, then core_start. Running leases
- * get a fresh deadline of now + TTL; requests in REQ_WANTED are dispatched again under the same token. */
+/* Restoring, before anything else: every pause and mark, every non-final run and every request that is not done, then core_start.
+ * Running leases get a fresh deadline of now + TTL, marks theirs; requests in REQ_WANTED are dispatched again under the same token. */
 void core_restore_run(struct core *c, const struct run_row *row);
 void core_restore_request(struct core *c, const struct request_row *row);
 void core_restore_pause(struct core *c, const struct pause_row *row);
+void core_restore_mark(struct core *c, const struct mark_row *row);
 void core_start(struct core *c, struct now now);
 
 /* The next effect in order; false when there is none. Release each with core_effect_release. */
@@ -399,7 +409,7 @@ void core_warm(struct core *c, struct now now, const struct core_warm *w);
 enum drain_mark {
 	DRAIN_NONE,
 	DRAIN_DRAINING,  /* gets no new leases; can be taken back */
-	DRAIN_CONDEMNED, /* held nothing, and gets nothing until the mark's time is over, whatever its owner says */
+	DRAIN_CONDEMNED, /* held nothing, and gets nothing until the mark's time is over, whatever its owner says; durable */
 };
 
 struct core_drain {
@@ -407,7 +417,9 @@ struct core_drain {
 	const char (*allocs)[CORE_ALLOC_MAX];
 	size_t n;
 	int64_t ttl_ms;            /* > 0: the marks end by themselves */
-	bool condemn;
+	const char *vertical;      /* core_condemn: theirs, */
+	const int *indexes;        /* … their indexes in its group (NULL: unknown), */
+	uint64_t version;          /* … and what its owner's call about the count is conditional on, rising with each change of the group */
 };
 
 struct core_drain_state {      /* of one allocation */
@@ -415,13 +427,24 @@ struct core_drain_state {      /* of one allocation */
 	char worker[WORKER_ID_MAX]; /* "": nobody has registered from it */
 	size_t leases, committing;
 	enum drain_mark mark;      /* the strictest of all owners */
+	bool durable;              /* condemned, and that is in the ledger */
 };
 
 /* Replaces the owner's draining marks by one on each of these allocations of looping workers; none: takes all of them back.
- * Marks stand on allocations: one that registers later falls under it. condemn: only if none of them holds a lease or is being
- * given one, else nothing changes and it is ERR_CONFLICT; ERR_RETRY: after a restart, a worker that holds leases has not said yet
- * where it runs; ERR_TOOBIG: more than CORE_DRAINS_MAX marks. out (n entries, may be NULL) is filled in each case. */
+ * Marks stand on allocations: one that registers later falls under it. They live in memory. ERR_TOOBIG: more than CORE_DRAINS_MAX
+ * marks. out (n entries, may be NULL) is filled in each case. */
 int core_drain(struct core *c, struct now now, const struct core_drain *d, struct core_drain_state *out, struct err *e);
+
+/* Condemns these allocations beside what is marked, if none of them holds a lease or is being given one: ANS_CONDEMN once that is
+ * durable. From then on until ttl_ms later nobody in there is given a lease, by this dispatcher or by one that comes after it; nor
+ * anybody in an allocation that is started at one of their indexes, since whoever lowers the group's count meanwhile would hit that
+ * one. An empty list says that the group is beyond that version, so that no call on that condition has an effect any more: the owner's
+ * marks up to it are for their own allocations alone from here on (until a restart). ERR_CONFLICT: someone is busy; ERR_RETRY: the ledger could not write, or, after a start, a
+ * worker that holds leases has not said yet where it runs; ERR_TOOBIG: more than CORE_CONDEMN_MAX at once, or CORE_DRAINS_MAX marks. */
+void core_condemn(struct core *c, struct now now, uint64_t caller, const struct core_drain *d);
+
+/* How these allocations stand: fills out, n entries. */
+void core_drain_states(const struct core *c, const char (*allocs)[CORE_ALLOC_MAX], size_t n, struct core_drain_state *out);
 
 /* ---- circuit breakers ---- */
 
@@ -476,12 +499,13 @@ size_t core_depths(const struct core *c, struct now now, struct core_depth *out,
 struct core_scale {
 	char vertical[VERTICAL_NAME_MAX];
 	size_t ready;              /* runs that wait for a slot, whoever may take them */
-	size_t warm_ready;         /* … those that looping workers may take */
+	size_t warm_ready;         /* … those that looping workers may take, and could be leased now if there were slots: not paused, not
+	                            * before their time, with a slot of their key, and not held back by a breaker */
 	size_t running;            /* attempts under way, in one-shots too */
 	int64_t oldest_ms;         /* how long the one of warm_ready has waited that waits longest */
 	size_t workers, slots, idle_slots; /* looping, not drained */
 	size_t one_shots_live;     /* that may exist in Nomad, of the normal class */
-	uint64_t arrivals_total;   /* attempts that came to want a slot: submissions and retries */
+	uint64_t arrivals_total;   /* attempts that came to want a slot: submissions and retries; while a breaker is open, when leased */
 	uint64_t served_total;     /* attempts that ended, however */
 	int64_t service_ms_mean, service_ms_p90; /* learnt time of an attempt in its slot; 0: nothing is known. Attempts that were
 	                            * cut short (canceled, lost, handed back) count as "at least so long" */

@@ -125,6 +125,8 @@ struct txn {
 	struct worker *worker;   /* ANS_LEASE */
 	struct pause *pause;     /* ANS_PAUSE: what is to be, owned */
 	bool resume;
+	struct drain **marks;    /* ANS_CONDEMN: to be held, or (resume) forgotten; owned, what they point at is not */
+	size_t n_marks;
 	size_t n_runs, n_requests, n_ops;
 	struct run_change *runs;
 	struct request_change *requests;
@@ -165,7 +167,6 @@ struct core {
 	struct link drains;      /* marks on allocations */
 	size_t n_drains;
 	struct timer drain_timer; /* the first of them ends */
-	int64_t hold_mono;       /* workers in allocations get no lease before (core_config.scale_hold_ms) */
 };
 
 /* --- core.c: effects, callers, timers --- */
@@ -240,6 +241,9 @@ void verticals_dirty(struct core *c);
 /* Whether runs of the vertical may be leased now; if not, it is looked at again in time. */
 bool gate_open(struct core *c, struct now now, struct vertical *v);
 
+/* How many runs of the vertical may be leased now, as far as that is concerned: SIZE_MAX, one as a probe, or none. */
+size_t gate_room(const struct core *c, struct now now, const struct vertical *v);
+
 /* The attempt ended like that: its vertical's breaker learns of it / it ended, or was not begun, without telling anything. */
 void gate_attempt_ended(struct core *c, struct now now, const struct run *run, const struct run_row *next, enum run_event event);
 void gate_drop(struct core *c, const struct run *run);
@@ -284,11 +288,17 @@ double share_next_charge(const struct core *c, const struct vertical *v);
 
 /* --- drain.c --- */
 
-/* The strictest mark on the allocation. */
-enum drain_mark drain_of(const struct core *c, const char *alloc);
+/* The strictest mark that a worker falls under, by its allocation or by its place in the group. */
+enum drain_mark drain_of(const struct core *c, const struct core_worker *who);
 
 /* Marks whose time is over are taken away. */
 void drain_timer(struct core *c, struct now now);
+
+/* The time of restored marks begins. */
+void drain_start(struct core *c, struct now now);
+
+/* What t wrote of marks takes effect, or not. */
+void drain_done(struct core *c, struct now now, struct txn *t, bool ok);
 
 /* Frees all marks; at the core's end. */
 void drain_free(struct core *c);

@@ -98,6 +98,9 @@ void run_load(struct core *c, struct now now, struct run *run, const struct run_
 /* Whether looping workers may take it: what the autoscaler counts. */
 bool run_warm(const struct core *c, const struct run *run);
 
+/* It has come to want a slot: counted once for each attempt. */
+void run_arrive(const struct core *c, struct run *run);
+
 /* Who may take it: what it insists on, and one-shots for those that may take very long, so that looping workers can be drained. */
 enum execution run_execution(const struct core *c, const struct run *run);
 

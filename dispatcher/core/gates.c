@@ -60,6 +60,18 @@ gate_open(struct core *c, struct now now, struct vertical *v)
 	return false;
 }
 
+size_t
+gate_room(const struct core *c, struct now now, const struct vertical *v)
+{
+	const struct breaker *b = &v->breaker;
+
+	if (dependency_away(c) != NULL || (b->state == BREAKER_OPEN && b->until_mono > now.mono_ms))
+		return 0;
+	if (b->state == BREAKER_CLOSED)
+		return SIZE_MAX;
+	return b->state == BREAKER_OPEN || b->probe == 0 ? 1 : 0;
+}
+
 /* Runs that fail for want of something around them speak against their vertical; everything else that ends by itself, for it. */
 void
 gate_attempt_ended(struct core *c, struct now now, const struct run *run, const struct run_row *next, enum run_event event)

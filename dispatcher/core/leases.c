@@ -68,11 +68,9 @@ kept_free(const struct core *c, struct now now, const struct worker *w)
 }
 
 bool
-worker_takes(const struct core *c, const struct worker *w, struct now now)
+worker_takes(const struct worker *w)
 {
-	if (w->who.once)
-		return true;
-	return w->mark == DRAIN_NONE && (w->who.alloc[0] == '\0' || now.mono_ms >= c->hold_mono);
+	return w->who.once || w->mark == DRAIN_NONE;
 }
 
 /* What the runs of a worker declare together. */
@@ -184,6 +182,8 @@ lease(struct core *c, struct now now, struct txn *t, struct worker *w, struct ru
 		r->used = true;
 		r->grants++;
 	}
+	breaker_try(&run->vertical->breaker, run->entry.order);
+	run_arrive(c, run);
 	share_charge(c, now, run);
 	run_move_in(c, now, t, run, &cause);
 	if (run->key != NULL)
@@ -246,7 +246,6 @@ take_ready(struct core *c, struct now now, struct txn *t, struct worker *w, bool
 			return;
 		if (!gate_open(c, now, w->lane->vertical))
 			return;
-		breaker_try(&w->lane->vertical->breaker, run->entry.order);
 		w->lane->turn = (w->lane->turn + 1) % QUEUE_OLDEST_TURN;
 		load_add(&load, run);
 		lease(c, now, t, w, run);
@@ -255,7 +254,8 @@ take_ready(struct core *c, struct now now, struct txn *t, struct worker *w, bool
 	}
 }
 
-/* The one run that the worker asks for. Returns false if it will never be this worker's. */
+/* The one run that the worker asks for: a dispatch by hand goes before others, and not through what holds all back. Returns false if
+ * it will never be this worker's. */
 static bool
 take_only(struct core *c, struct now now, struct txn *t, struct worker *w)
 {
@@ -265,7 +265,9 @@ take_only(struct core *c, struct now now, struct txn *t, struct worker *w)
 		return false;
 	if (run->state != RUN_QUEUED)
 		return run->grant != NULL && run->grant->worker == w;
-	if (!run_busy(run) && (run->reserved != NULL || run->entry.pos != HEAP_NOWHERE) && slots_free(w, w->poll.free) > 0)
+	if (run_busy(run) || slots_free(w, w->poll.free) == 0 || run->vertical->paused || run->share->paused || !gate_open(c, now, run->vertical))
+		return true;
+	if (run->reserved != NULL || (run->entry.pos != HEAP_NOWHERE && worker_takes(w)))
 		lease(c, now, t, w, run);
 	return true;
 }
@@ -293,10 +295,8 @@ serve(struct core *c, struct now now, struct worker *w, bool here_only)
 	offer_again(c, now, t, w);
 	if (w->poll.only[0] != '\0')
 		hopeless = !take_only(c, now, t, w);
-	else if (worker_takes(c, w, now))
+	else if (worker_takes(w))
 		take_ready(c, now, t, w, here_only);
-	else if (w->mark == DRAIN_NONE)
-		vertical_wake(c, w->lane->vertical, c->hold_mono);
 	if (t->n_runs > 0) {
 		w->committing = t->n_runs;
 		poll_close(c, w);

@@ -231,7 +231,7 @@ run_warm(const struct core *c, const struct run *run)
 	return !vertical_one_shots(c, run->vertical) || (run->class == CLASS_NORMAL && run_execution(c, run) != EXEC_JOB);
 }
 
-static void
+void
 run_arrive(const struct core *c, struct run *run)
 {
 	if (!run->arrived && run_warm(c, run))
@@ -240,14 +240,15 @@ run_arrive(const struct core *c, struct run *run)
 }
 
 static void
-make_ready(struct core *c, struct run *run, struct lane *lane)
+make_ready(struct core *c, struct now now, struct run *run, struct lane *lane)
 {
 	run->entry.tenant = &run->share->ready[lane->class];
 	run->entry.kind = (uint8_t)(run_execution(c, run) + (run->suspect ? QUEUE_ANY_SUSPECT : QUEUE_ANY));
 	run->entry.rank_ms = queue_rank_ms(run->since_real_ms, run->priority, c->config.priority_age_ms);
 	queue_add(&lane->ready, &run->entry);
 	heap_push(&lane->by_age, run);
-	run_arrive(c, run);
+	if (gate_room(c, now, lane->vertical) > 0) /* else when it is leased: a rate that nobody serves calls for no workers */
+		run_arrive(c, run);
 }
 
 void
@@ -259,7 +260,7 @@ run_index(struct core *c, struct now now, struct run *run)
 		run->delayed = run->reserved == NULL && run->due_mono > now.mono_ms;
 		if (run->reserved == NULL && !run->delayed && !run->vertical->paused && !run->share->paused &&
 		    (run->key == NULL || key_admit(c, now, run)))
-			make_ready(c, run, lane);
+			make_ready(c, now, run, lane);
 		if (run->reserved != NULL)
 			timer_set(c, &run->reserved->timer, now.mono_ms); /* it may have waited for this commit to let go of the run */
 		lane->dirty = true;

@@ -32,6 +32,7 @@ txn_free(struct core *c, struct txn *t)
 	free(t->runs);
 	free(t->requests);
 	free(t->pause);
+	free(t->marks);
 	free(t);
 }
 
@@ -202,6 +203,8 @@ finish(struct core *c, struct now now, struct txn *t, bool ok, char **specs, siz
 	}
 	if (t->pause != NULL)
 		pause_done(c, now, t, ok);
+	else if (t->marks != NULL)
+		drain_done(c, now, t, ok);
 	else if (t->answer == ANS_LEASE)
 		lease_done(c, now, t, ok, specs, n_specs);
 	else

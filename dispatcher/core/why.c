@@ -221,14 +221,14 @@ why(const struct core *c, struct now now, const struct run *run, const struct la
 {
 	if (!c->writable || now.mono_ms < c->ledger_hold_mono)
 		return say(ret, "ledger", "the ledger cannot write now");
-	if (run->reserved != NULL)
-		return say(ret, "starting", "waits for the worker of its own Nomad job");
 	if (why_held(c, run, ret))
 		return true;
 	if (run->due_mono > now.mono_ms)
 		return say(ret, "backoff", run->reason != NULL ? run->reason : "not before its time");
 	if (why_breaker(c, now, run, ret))
 		return true;
+	if (run->reserved != NULL)
+		return say(ret, "starting", "waits for the worker of its own Nomad job");
 	list_each(&lane->waiting, l, after) {
 		const struct worker *w = container_of(l, struct worker, waiting);
 

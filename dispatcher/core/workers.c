@@ -100,7 +100,7 @@ core_register(struct core *c, struct now now, uint64_t caller, const struct core
 	w->known = true;
 	w->leaving = w->over = w->drain_told = false;
 	w->verdict.at_mono = NEVER;
-	w->mark = who->once ? DRAIN_NONE : drain_of(c, who->alloc);
+	w->mark = drain_of(c, who);
 	w->lane = vertical_get(c, who->vertical)->lanes;
 	worker_enter_lane(c, w);
 	worker_seen(c, now, w);

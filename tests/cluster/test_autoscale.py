@@ -118,6 +118,7 @@ def test_busy_workers_stay_and_idle_ones_above_them_go(warm, scalers):
         for run_id in where[alloc]:
             go_on(warm, run_id)
     wait_count(warm, "the idle ones above to go", lambda n: n == 2)
+    wait.until("the idle ones to be stopped", lambda: len(by_index(warm)) == 2)
     wait.until("what is left to be kept", lambda: scaler.group()["hold"] in ("scale_in", "steady"))
     assert by_index(warm) == order[:2]
     for run_id in where[order[1]]:
@@ -238,6 +239,44 @@ def test_killed_in_the_middle_of_a_scale_in(warm, scalers, who):
         go_on(warm, run_id)
     wait_count(warm, "all to go", lambda n: n == 0)
     assert_each_ran_once(warm, [run_id for runs in where.values() for run_id in runs])
+
+
+def marks(drover):
+    """{alloc id: mark} of the registered workers."""
+    shown = drover.get("/v1/scale")["verticals"]
+    return {one["alloc"]: one["drain"] for vertical in shown for one in vertical["workers"]}
+
+
+def waits_for(drover, run_id):
+    waiting = drover.get(f"/v1/run/{run_id}/explain")["explain"]["waiting"]
+    return waiting and waiting["code"]
+
+
+def test_condemned_ones_get_nothing_from_the_next_dispatcher(warm, rig, scalers):
+    """The autoscaler dies with its scale call on the way, the dispatcher is killed, and the call arrives after the next one has begun."""
+    tune(rig.nomad, warm.namespace, stabilization_down="5s")
+    scaler = start(scalers, warm, AUTOSCALE_LOCK="-")
+    order, where = full_group(warm)
+    scaler.kill9()
+    for runs in where.values():
+        for run_id in runs:
+            go_on(warm, run_id)
+    assert_each_ran_once(warm, [run_id for held in where.values() for run_id in held])
+    scaler = start(scalers, warm, AUTOSCALE_LOCK="-", DROVER_FAULT="round.condemned")
+    wait.until("the autoscaler to die between condemning and scaling", lambda: not scaler.alive(), 60)
+    assert marks(warm) == dict.fromkeys(order, "condemned")
+    warm.kill9()
+    warm.start()
+    runs = submit(warm, "short", 2 * SLOTS)
+    wait.until("all workers to be back", lambda: len(marks(warm)) == MOST)
+    assert marks(warm) == dict.fromkeys(order, "condemned")
+    for run_id in runs:
+        wait.until("it to wait for them", lambda run_id=run_id: waits_for(warm, run_id) == "drain")
+    set_count(rig.nomad, warm.namespace, 0)
+    # The next one finds another version of the job: whoever comes to the same indexes may work at once.
+    start(scalers, warm, AUTOSCALE_LOCK="-")
+    assert_each_ran_once(warm, runs)
+    wait_count(warm, "all to go", lambda n: n == 0)
 
 
 def test_allocations_that_are_replaced_in_the_middle_of_a_scale_in(warm, rig, scalers):

@@ -558,7 +558,7 @@ an_older_ledger_keeps_its_history(void **state)
 	    " reason TEXT NOT NULL); CREATE INDEX history_run ON history (run);"
 	    "INSERT INTO history VALUES ('echo-0000000000000001', 100, 0, 0, ''), ('echo-0000000000000002', 150, 0, 0, ''),"
 	    " ('echo-0000000000000001', 200, 1, 1, ''), ('echo-0000000000000001', 300, 4, 1, 'zu früh' || char(10) || ' 9');"
-	    "ALTER TABLE runs DROP COLUMN moments; PRAGMA user_version = 6;";
+	    "ALTER TABLE runs DROP COLUMN moments; DROP TABLE marks; PRAGMA user_version = 6;";
 	struct fixture *f = *state;
 	char path[300];
 	sqlite3 *db = NULL;
@@ -696,6 +696,46 @@ pauses_are_kept_until_they_are_removed(void **state)
 	assert_string_equal(p.rows[0].reason, "again");
 }
 
+struct marks {
+	size_t n;
+	struct mark_row rows[3];
+};
+
+static void
+each_mark(void *arg, const struct mark_row *row)
+{
+	struct marks *m = arg;
+
+	assert_true(m->n < 3);
+	m->rows[m->n++] = *row;
+}
+
+static void
+marks_are_kept_until_they_are_removed(void **state)
+{
+	struct fixture *f = *state;
+	struct op ops[] = {{.kind = OP_MARK_PUT, .mark = {"scaler", "a", "python", 4, 77, 1000}},
+		{.kind = OP_MARK_PUT, .mark = {"scaler", "b", "python", -1, 77, 1000}},
+		{.kind = OP_MARK_PUT, .mark = {"roll", "a", "go", 0, 1, 5}},
+		{.kind = OP_MARK_PUT, .mark = {"scaler", "a", "python", 5, INT64_MAX, 2000}},
+		{.kind = OP_MARK_REMOVE, .mark = {.owner = "scaler", .alloc = "b"}}};
+	struct marks m = {0};
+	struct err e = {0};
+
+	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		struct ledger_op op = {.kind = LEDGER_CORE, .core = &ops[i]};
+
+		assert_int_equal(commit_op(f, &op).result, LEDGER_OK);
+	}
+	reopen(f);
+	assert_int_equal(ledger_marks(f->l, each_mark, &m, &e), 0);
+	assert_int_equal(m.n, 2);
+	assert_string_equal(m.rows[0].owner, "roll");
+	assert_string_equal(m.rows[0].vertical, "go");
+	assert_string_equal(m.rows[1].alloc, "a");
+	assert_true(m.rows[1].index == 5 && m.rows[1].version == INT64_MAX && m.rows[1].ttl_ms == 2000);
+}
+
 int
 main(void)
 {
@@ -708,7 +748,7 @@ main(void)
 		CASE(requests_that_are_done_are_pruned), CASE(a_newer_schema_is_refused), CASE(what_is_not_over_is_restored),
 		CASE(what_a_submission_wants_is_kept), CASE(pauses_are_kept_until_they_are_removed),
 		CASE(moments_are_kept_in_order_whatever_their_reasons_hold), CASE(a_history_without_end_is_cut_but_for_its_end),
-		CASE(an_older_ledger_keeps_its_history),
+		CASE(an_older_ledger_keeps_its_history), CASE(marks_are_kept_until_they_are_removed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,5 @@
-/* groups.c - Nomad's groups of looping workers, and an autoscaler that works with them as the real one does: it predicts whom Nomad
- * will stop, has exactly those drained, waits, condemns, looks once more, and scales. It crashes, its calls get lost, operators stop
- * allocations and scale by hand meanwhile. Nomad removes the highest indexes, whatever they do.
+/* groups.c - Nomad's groups of looping workers. Operators stop allocations and scale by hand; Nomad removes the highest indexes,
+ * whatever they do, and a node may hear of it late.
  */
 #include "sim.h"
 
@@ -10,10 +9,8 @@
 
 #include "base/mem.h"
 
-#define DRAIN_TTL_MS 30000
-#define DRAIN_MS 60000    /* the scaler gives up a scale-in that takes longer */
-#define RELOOK_MS 1000    /* at most, from the answer to the condemn to the last look */
-#define SCALE_MS 300      /* … and from there to Nomad: together within the dispatcher's hold after a start */
+#define SLOW_NODE_MS 10000 /* until a worker is told that its allocation was stopped */
+#define SLOW_EVAL_MS 10000 /* until Nomad has carried out a new count */
 
 static struct member *
 member_at(struct world *w, int slot)
@@ -73,180 +70,79 @@ group_proc_ended(struct world *w, int proc, bool crash, bool oom)
 		sim_at(w, sim_between(w, 3000, 6000), process_starts, (struct arg){.a = p->slot, .b = m->serial});
 }
 
-/* The count changes: the highest go, or the lowest that are missing come. */
 static void
+told_to_stop(struct world *w, struct arg *arg)
+{
+	worker_stop(w, arg->a);
+}
+
+/* Whoever goes holds nothing. From here on nobody may give it work, whoever leads. */
+static void
+scaled_away(struct world *w, int proc)
+{
+	struct proc *p = &w->procs[proc];
+
+	for (size_t n = 0; n < w->n_runs; n++) {
+		const struct run_row *row = &w->runs[n].row;
+
+		if ((row->state == RUN_RUNNING || row->state == RUN_CANCELING) && strcmp(row->worker, p->id) == 0)
+			sim_fail(w, "%s is scaled away, and it holds %s", p->id, row->id);
+	}
+	p->scaled_away = true;
+}
+
+static void
+goes(struct world *w, struct warm_group *g, int i)
+{
+	struct member *m = &g->members[i];
+	struct proc *p = m->proc < 0 ? NULL : &w->procs[m->proc];
+
+	m->there = m->stopping = false;
+	if (p == NULL || !p->alive)
+		return;
+	if (i < g->by_hand)
+		scaled_away(w, m->proc);
+	g->going[g->n_going++ % (2 * GROUP_MAX)] = m->proc;
+	if (sim_fault(w, 200))
+		sim_at(w, sim_between(w, 1, SLOW_NODE_MS), told_to_stop, (struct arg){.a = m->proc});
+	else
+		worker_stop(w, m->proc);
+}
+
+/* Nomad carries out what the count says: the highest go, or the lowest that are missing come. */
+static void
+evaluate(struct world *w, struct arg *arg)
+{
+	struct warm_group *g = &w->groups[arg->a];
+
+	for (int i = GROUP_MAX - 1; i >= g->count; i--) {
+		if (g->members[i].there)
+			goes(w, g, i);
+	}
+	for (int i = 0; i < g->count; i++) {
+		if (!g->members[i].there)
+			place(w, arg->a * GROUP_MAX + i);
+	}
+	g->by_hand = GROUP_MAX;
+}
+
+void
 group_scale(struct world *w, int v, int to, bool by_scaler)
 {
-	struct group *g = &w->groups[v];
+	struct warm_group *g = &w->groups[v];
 
 	sim_log(w, "nomad: group %d scaled from %d to %d%s", v, g->count, to, by_scaler ? "" : " by hand");
 	w->scaled += by_scaler;
 	g->count = to;
 	g->version++;
-	for (int i = GROUP_MAX - 1; i >= to; i--) {
-		struct member *m = &g->members[i];
-		struct proc *p = m->proc < 0 ? NULL : &w->procs[m->proc];
-
-		if (!m->there)
-			continue;
-		m->there = m->stopping = false;
-		if (p == NULL || !p->alive)
-			continue;
-		for (size_t n = 0; n < w->n_runs && by_scaler; n++) {
-			const struct run_row *row = &w->runs[n].row;
-
-			if ((row->state == RUN_RUNNING || row->state == RUN_CANCELING) && strcmp(row->worker, p->id) == 0)
-				sim_fail(w, "%s is scaled away, and it holds %s", p->id, row->id);
-		}
-		p->scaled_away = by_scaler ? w->scalers[v].gen : 0;
-		worker_stop(w, m->proc);
-	}
-	for (int i = 0; i < to; i++) {
-		if (!g->members[i].there)
-			place(w, v * GROUP_MAX + i);
-	}
-}
-
-/* --- the autoscaler --- */
-
-static void
-forget(struct scaler *s)
-{
-	*s = (struct scaler){.phase = SCALER_IDLE};
-}
-
-static void
-undo(struct world *w, int v)
-{
-	struct core_drain d = {.owner = sim_vertical(v), .ttl_ms = DRAIN_TTL_MS};
-	struct err e;
-
-	forget(&w->scalers[v]);
-	if (w->d.gen != 0 && !sim_fault(w, w->mix.lose))
-		core_drain(w->d.core, sim_now(w), &d, NULL, &e);
-}
-
-/* Whom Nomad will stop: the allocations with the highest indexes. Returns how many, 0 if that cannot be told. */
-static size_t
-victims(const struct world *w, int v, int to, char allocs[GROUP_MAX][CORE_ALLOC_MAX])
-{
-	const struct group *g = &w->groups[v];
-	size_t n = 0;
-
-	for (int i = to; i < GROUP_MAX; i++) {
-		if (g->members[i].stopping)
-			return 0;
-		if (g->members[i].there)
-			group_alloc(v * GROUP_MAX + i, g->members[i].serial, allocs[n++]);
-	}
-	return n;
-}
-
-static bool
-same_victims(const struct world *w, int v)
-{
-	const struct scaler *s = &w->scalers[v];
-	char allocs[GROUP_MAX][CORE_ALLOC_MAX];
-	size_t n = victims(w, v, s->to, allocs);
-
-	for (size_t i = 0; i < n && n == s->n; i++) {
-		if (strcmp(allocs[i], s->allocs[i]) != 0)
-			return false;
-	}
-	return n > 0 && n == s->n && w->groups[v].version == s->version;
-}
-
-static void
-scale_arrives(struct world *w, struct arg *arg)
-{
-	if (w->groups[arg->a].version == (int)arg->u) /* the job's modify index */
-		group_scale(w, arg->a, arg->b, true);
-	forget(&w->scalers[arg->a]);
-}
-
-static void
-scale_call(struct world *w, int v, int to)
-{
-	if (sim_fault(w, w->mix.lose))
-		forget(&w->scalers[v]);
-	else
-		sim_at(w, sim_between(w, 1, SCALE_MS), scale_arrives, (struct arg){.a = v, .b = to, .u = (uint64_t)w->groups[v].version});
-}
-
-static void
-look_again(struct world *w, struct arg *arg)
-{
-	if (w->scalers[arg->a].phase != SCALER_CONDEMNED || w->scalers[arg->a].life != arg->b)
-		return;
-	if (same_victims(w, arg->a))
-		scale_call(w, arg->a, w->scalers[arg->a].to);
-	else
-		undo(w, arg->a);
-}
-
-/* Drains, or condemns once they hold nothing. */
-static void
-press(struct world *w, int v)
-{
-	struct scaler *s = &w->scalers[v];
-	struct core_drain d = {.owner = sim_vertical(v), .allocs = (const char(*)[CORE_ALLOC_MAX])s->allocs, .n = s->n, .ttl_ms = DRAIN_TTL_MS};
-	struct core_drain_state states[GROUP_MAX];
-	size_t busy = 0;
-	struct err e;
-
-	if (sim_fault(w, w->mix.lose) || core_drain(w->d.core, sim_now(w), &d, states, &e) != 0)
-		return;
-	for (size_t i = 0; i < s->n; i++)
-		busy += states[i].leases + states[i].committing;
-	if (busy > 0 && w->mono_ms - s->since_ms > DRAIN_MS) {
-		undo(w, v);
-		return;
-	}
-	d.condemn = true;
-	/* Sometimes it tries with workers that are busy: it must be told so. */
-	if ((busy > 0 && !sim_chance(w, 200)) || core_drain(w->d.core, sim_now(w), &d, states, &e) != 0 || sim_fault(w, w->mix.lose))
-		return;
-	if (busy > 0)
-		sim_fail(w, "workers of group %d were condemned while they held %zu leases", v, busy);
-	s->gen = w->d.gen;
-	if (sim_fault(w, w->mix.depose * 4))
-		shell_depose(w); /* just now: the next one knows nothing of it */
-	s->phase = SCALER_CONDEMNED;
-	s->life = ++w->serials;
-	sim_at(w, sim_between(w, 1, RELOOK_MS), look_again, (struct arg){.a = v, .b = s->life});
-}
-
-static void
-scaler_group(struct world *w, int v, const struct core_scale *q)
-{
-	struct scaler *s = &w->scalers[v];
-	struct group *g = &w->groups[v];
-	int want = (int)((q->warm_ready + q->running + w->slots - 1) / w->slots);
-
-	if (sim_fault(w, 100))
-		want = (int)sim_between(w, 0, GROUP_MAX);
-	want = want > GROUP_MAX ? GROUP_MAX : want < 1 && !w->faults ? 1 : want;
-	if (s->phase == SCALER_CONDEMNED)
-		return;
-	if (s->phase == SCALER_DRAINING && (want > s->to || s->version != g->version)) {
-		undo(w, v);
-	} else if (s->phase == SCALER_DRAINING) {
-		press(w, v);
-	} else if (want > g->count) {
-		scale_call(w, v, want);
-	} else if (want < g->count) {
-		*s = (struct scaler){.phase = SCALER_DRAINING, .to = want, .version = g->version, .since_ms = w->mono_ms};
-		s->n = victims(w, v, want, s->allocs);
-		if (s->n == 0)
-			forget(s);
-		else
-			press(w, v);
-	}
+	if (!by_scaler && to < g->by_hand)
+		g->by_hand = to;
+	sim_at(w, sim_between(w, 1, sim_fault(w, 50) ? SLOW_EVAL_MS : 100), evaluate, (struct arg){.a = v});
 }
 
 /* What the dispatcher's listing of the group says. */
-static void
-tell_group(struct world *w, int v)
+void
+group_tell(struct world *w, int v)
 {
 	struct core_warm fact = {.group = true};
 
@@ -261,29 +157,6 @@ tell_group(struct world *w, int v)
 	}
 	snprintf(fact.vertical, sizeof(fact.vertical), "%s", sim_vertical(v));
 	core_warm(w->d.core, sim_now(w), &fact);
-}
-
-static void
-scaler_step(struct world *w, struct arg *arg)
-{
-	struct core_scale q[VERTICALS];
-	size_t n;
-
-	sim_at(w, sim_between(w, 300, 3000), scaler_step, *arg);
-	for (int v = 0; v < w->verticals; v++) {
-		if (sim_fault(w, w->mix.scaler_crash))
-			forget(&w->scalers[v]); /* what it had drained stays so until the marks end */
-	}
-	if (w->d.gen == 0)
-		return;
-	n = core_scales(w->d.core, sim_now(w), q, VERTICALS);
-	for (size_t i = 0; i < n && w->d.gen != 0; i++) {
-		int v = sim_vertical_of(q[i].vertical);
-
-		tell_group(w, v);
-		scaler_group(w, v, &q[i]);
-		shell_drain(w);
-	}
 }
 
 /* --- what happens to groups --- */
@@ -347,11 +220,12 @@ group_restless(struct world *w)
 			if (workers[i].mark != DRAIN_NONE)
 				return text;
 		}
-		snprintf(text, sizeof(text), "group %d has %d workers, and 1 is wanted", v, w->groups[v].count);
-		if (w->scaled_groups && w->groups[v].count != 1)
+		snprintf(text, sizeof(text), "group %d has %d workers, and %d are wanted", v, w->groups[v].count, w->group_min);
+		if (w->scaled_groups && w->groups[v].count != w->group_min)
 			return text;
 	}
-	return NULL;
+	snprintf(text, sizeof(text), "the mark on %.60s is still in the ledger", w->marks[0].alloc);
+	return w->n_marks > 0 ? text : NULL;
 }
 
 void
@@ -359,11 +233,12 @@ groups_start(struct world *w)
 {
 	for (int v = 0; v < w->verticals; v++) {
 		w->groups[v].count = GROUP_START;
+		w->groups[v].by_hand = GROUP_MAX;
 		for (int i = 0; i < GROUP_START; i++) {
 			place(w, v * GROUP_MAX + i);
 			process_starts(w, &(struct arg){.a = v * GROUP_MAX + i, .b = w->serials});
 		}
 	}
 	if (w->scaled_groups)
-		sim_at(w, sim_between(w, 1, 5000), scaler_step, (struct arg){0});
+		scalers_start(w);
 }

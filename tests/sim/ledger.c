@@ -91,14 +91,51 @@ check_handed_back(struct world *w, const struct run_row *have)
 	}
 }
 
-/* Nobody is given work whom the autoscaler has just taken away, by the dispatcher that condemned him. (One that comes after it knows
- * nothing of that: a poll that was on its way may be answered, to one that ends and takes nothing any more.) */
+static const struct proc *
+proc_of(const struct world *w, const char *worker)
+{
+	for (size_t i = 0; i < w->n_procs; i++) {
+		if (strcmp(w->procs[i].id, worker) == 0)
+			return &w->procs[i];
+	}
+	sim_fail((struct world *)w, "there is no worker %s", worker);
+}
+
+static const struct mark_row *
+mark_find(const struct world *w, const char *alloc)
+{
+	for (size_t i = 0; i < w->n_marks; i++) {
+		if (strcmp(w->marks[i].alloc, alloc) == 0)
+			return &w->marks[i];
+	}
+	return NULL;
+}
+
+/* Nobody is given work who is condemned, or whom the autoscaler has taken away, whichever dispatcher leads by now. */
 static void
 check_scaled(struct world *w, const struct run_row *leased)
 {
-	for (size_t i = 0; i < w->n_procs; i++) {
-		if (w->procs[i].scaled_away == w->d.gen && w->d.gen != 0 && w->procs[i].alive && strcmp(w->procs[i].id, leased->worker) == 0)
-			sim_fail(w, "%s leased to %s, which was scaled away", leased->id, leased->worker);
+	const struct proc *p = proc_of(w, leased->worker);
+
+	if (p->scaled_away && p->alive)
+		sim_fail(w, "%s leased to %s, which was scaled away", leased->id, leased->worker);
+	if (!p->once && mark_find(w, p->alloc) != NULL)
+		sim_fail(w, "%s leased to %s, which is condemned", leased->id, leased->worker);
+}
+
+/* Nobody is condemned who has work. */
+static void
+check_condemned(struct world *w, const struct mark_row *row)
+{
+	for (size_t i = 0; i < w->n_runs; i++) {
+		const struct run_row *run = &w->runs[i].row;
+		const struct proc *p;
+
+		if (run->state != RUN_RUNNING && run->state != RUN_CANCELING)
+			continue;
+		p = proc_of(w, run->worker);
+		if (p->alive && !p->once && strcmp(p->alloc, row->alloc) == 0)
+			sim_fail(w, "%s is condemned, and it holds %s", p->id, run->id);
 	}
 }
 
@@ -152,11 +189,11 @@ check_weight(struct world *w, const struct run_row *leased)
 		sim_fail(w, "%s is leased to %s, whose runs declare %lld then", leased->id, leased->worker, (long long)sum);
 }
 
-/* A lease that was given while the pause was being written may come a little after it; a dispatch by hand is made on purpose. */
+/* A lease that was given while the pause was being written may come a little after it. */
 static void
 check_paused(struct world *w, const struct run_row *leased)
 {
-	for (size_t i = 0; i < w->n_pauses && !leased->adopted; i++) {
+	for (size_t i = 0; i < w->n_pauses; i++) {
 		const char *name = w->pauses[i].kind == PAUSE_VERTICAL ? leased->needs.vertical : leased->tenant;
 
 		if (w->mono_ms - w->paused_ms[i] > 20000 && strcmp(name, w->pauses[i].name) == 0)
@@ -167,7 +204,7 @@ check_paused(struct world *w, const struct run_row *leased)
 static void
 check_store(struct world *w, const struct run_row *leased)
 {
-	if (w->s3_told_ms != 0 && w->mono_ms - w->s3_told_ms > 10000 && !leased->adopted)
+	if (w->s3_told_ms != 0 && w->mono_ms - w->s3_told_ms > 10000)
 		sim_fail(w, "%s is leased, and the store is away", leased->id);
 }
 
@@ -186,6 +223,26 @@ write_pause(struct world *w, const struct pause_row *row, bool put)
 		w->pauses[i] = w->pauses[--w->n_pauses];
 		w->paused_ms[i] = w->paused_ms[w->n_pauses];
 	}
+}
+
+static void
+write_mark(struct world *w, const struct mark_row *row, bool put)
+{
+	size_t i = 0;
+
+	while (i < w->n_marks && (strcmp(w->marks[i].owner, row->owner) != 0 || strcmp(w->marks[i].alloc, row->alloc) != 0))
+		i++;
+	sim_log(w, "ledger: %s is %s", row->alloc, put ? "condemned" : "not condemned any more");
+	if (put)
+		check_condemned(w, row);
+	if (put && i == sizeof(w->marks) / sizeof(w->marks[0]))
+		sim_fail(w, "marks are never forgotten");
+	if (put)
+		w->marks[i] = *row;
+	if (put && i == w->n_marks)
+		w->n_marks++;
+	else if (!put && i < w->n_marks)
+		w->marks[i] = w->marks[--w->n_marks];
 }
 
 static void
@@ -276,6 +333,8 @@ write_all(struct world *w, struct commit *k)
 			write_run(w, &op->run);
 		else if (op->kind == OP_PAUSE_PUT || op->kind == OP_PAUSE_REMOVE)
 			write_pause(w, &op->pause, op->kind == OP_PAUSE_PUT);
+		else if (op->kind == OP_MARK_PUT || op->kind == OP_MARK_REMOVE)
+			write_mark(w, &op->mark, op->kind == OP_MARK_PUT);
 		else
 			write_request(w, &op->req, op->kind == OP_REQ_INSERT);
 	}

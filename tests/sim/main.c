@@ -42,7 +42,7 @@ on_alarm(int signo)
 }
 
 struct tally { /* over all seeds: what was there to be survived */
-	unsigned long long embedded, events, runs, attempts, crashes, deposed, refused, full, scaled;
+	unsigned long long embedded, events, runs, attempts, crashes, deposed, refused, full, scaled, condemned, between;
 };
 
 static void
@@ -56,6 +56,8 @@ tally_add(struct tally *t)
 	t->refused += world.refused;
 	t->full += world.full;
 	t->scaled += world.scaled;
+	t->condemned += world.condemned;
+	t->between += world.between;
 	for (size_t i = 0; i < world.n_runs; i++)
 		t->attempts += world.runs[i].row.attempt;
 }
@@ -91,8 +93,9 @@ main(int argc, char **argv)
 		tally_add(&t);
 	}
 	printf("sim: %lld seeds (%llu without Nomad), %llu events, %llu runs, %llu attempts, %llu crashes, %llu depositions, %llu writes\n"
-	       "refused to a deposed dispatcher, %llu for want of space, %llu times scaled, %.1f s: every invariant held\n",
+	       "refused to a deposed dispatcher, %llu for want of space, %llu times scaled, %llu times condemned, %llu times with another\n"
+	       "dispatcher before the scaling, %.1f s: every invariant held\n",
 	    (long long)seeds, t.embedded,
-	    t.events, t.runs, t.attempts, t.crashes, t.deposed, t.refused, t.full, t.scaled, (double)(clock_mono_ms() - start_ms) / 1000);
+	    t.events, t.runs, t.attempts, t.crashes, t.deposed, t.refused, t.full, t.scaled, t.condemned, t.between, (double)(clock_mono_ms() - start_ms) / 1000);
 	return 0;
 }

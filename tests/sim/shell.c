@@ -138,6 +138,8 @@ check_answer(struct world *w, const struct call *k, const struct answer *a)
 		check_report(w, k, a);
 	if (a->kind == ANS_BEAT)
 		check_beat(w, a);
+	if (a->kind == ANS_CONDEMN)
+		scaler_check_answer(w, (uint64_t)(k - w->calls) + 1, a);
 	if ((a->kind != ANS_SUBMIT && a->kind != ANS_CANCEL) || a->err.code != 0)
 		return;
 	r = ledger_find(w, a->run);
@@ -167,6 +169,8 @@ answer_arrives(struct world *w, struct arg *arg)
 	m->answer.lost = m->names[1];
 	if (kind == CALL_SUBMIT || kind == CALL_CANCEL)
 		client_answer(w, m->caller, &m->answer);
+	else if (kind == CALL_CONDEMN)
+		scaler_answer(w, m->caller, &m->answer);
 	else
 		worker_answer(w, m->caller, &m->answer);
 	free(m);
@@ -339,8 +343,8 @@ shell_crash(struct world *w)
 
 /* --- a dispatcher that was paused while another took over: what it does next is done with what it knew --- */
 
-static void
-trade_places(struct world *w)
+void
+shell_trade_places(struct world *w)
 {
 	struct dispatcher d = w->d;
 
@@ -370,10 +374,10 @@ old_acts(struct world *w, struct arg *arg)
 	sim_at(w, sim_between(w, 1, 5000), old_acts, *arg);
 	if (w->d.gen == 0)
 		return;
-	trade_places(w);
+	shell_trade_places(w);
 	core_tick(w->d.core, sim_now(w));
 	shell_drain(w);
-	trade_places(w);
+	shell_trade_places(w);
 }
 
 void
@@ -399,7 +403,7 @@ shell_start(struct world *w)
 	w->d.config = (struct core_config){
 		.seed = sim_random(w), .epoch = w->epoch, .next_seq = w->max_seq + 1, .cluster = !w->embedded, .manifests = w->manifests, .lease_ttl_ms = 30000,
 		.request_ttl_ms = 120000, .max_queued = 30, .max_lost = 5, .max_crashes = 3, .max_infra = 8,
-		.backoff_base_ms = 1000, .backoff_cap_ms = 30000, .scale_hold_ms = 2000, .unplaceable_ms = w->unplaceable_ms,
+		.backoff_base_ms = 1000, .backoff_cap_ms = 30000, .unplaceable_ms = w->unplaceable_ms,
 	};
 	sim_log(w, "dispatcher: starts, epoch %llu", (unsigned long long)w->epoch);
 	w->d.core = core_new(&w->d.config);
@@ -412,6 +416,8 @@ shell_start(struct world *w)
 	}
 	for (size_t i = 0; i < w->n_pauses; i++)
 		core_restore_pause(w->d.core, &w->pauses[i]);
+	for (size_t i = 0; i < w->n_marks; i++)
+		core_restore_mark(w->d.core, &w->marks[i]);
 	for (size_t i = 0; i < w->n_runs; i++) {
 		if (!run_state_final(w->runs[i].row.state))
 			core_restore_run(w->d.core, &w->runs[i].row);

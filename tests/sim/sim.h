@@ -88,7 +88,7 @@ struct proc { /* a worker process */
 	char id[WORKER_ID_MAX];
 	int vertical;
 	int child, slot, serial; /* child -1: warm, in this slot of its group, in that allocation */
-	int scaled_away;         /* by the autoscaler, which had it condemned by this dispatcher; 0: not */
+	bool scaled_away;        /* by the autoscaler, which had it condemned */
 	unsigned slots;
 	uint64_t request;
 	char alloc[40];
@@ -100,11 +100,11 @@ struct proc { /* a worker process */
 	size_t n_held;
 };
 
-enum caller_kind { CALL_SUBMIT, CALL_CANCEL, CALL_REGISTER, CALL_POLL, CALL_BEAT, CALL_REPORT };
+enum caller_kind { CALL_SUBMIT, CALL_CANCEL, CALL_REGISTER, CALL_POLL, CALL_BEAT, CALL_REPORT, CALL_CONDEMN };
 
 struct call { /* a request of someone to the dispatcher */
 	enum caller_kind kind;
-	int who;                 /* run or process */
+	int who;                 /* run, process or vertical */
 	int run;                 /* CALL_REPORT: index into held at that time is not stable: the run's id is in held */
 	struct held held;
 	enum run_state outcome;
@@ -125,18 +125,13 @@ struct member { /* an allocation of a group */
 	int serial, proc;        /* proc -1: not started yet */
 };
 
-struct group {
+struct warm_group {
 	int count, version;
+	int by_hand;             /* since the last evaluation somebody wanted no more than so many */
 	struct member members[GROUP_MAX];
+	int going[2 * GROUP_MAX]; /* processes whose allocations were stopped, latest ones */
+	size_t n_going;
 	int64_t told_ms[GROUP_MAX]; /* since when the dispatcher was told that it is starting */
-};
-
-struct scaler { /* what the autoscaler is about with a group */
-	enum { SCALER_IDLE, SCALER_DRAINING, SCALER_CONDEMNED } phase;
-	int to, version, life, gen; /* gen: of the dispatcher that condemned */
-	size_t n;
-	char allocs[GROUP_MAX][CORE_ALLOC_MAX];
-	int64_t since_ms;
 };
 
 struct dispatcher { /* one that lives; gen 0: none */
@@ -165,16 +160,18 @@ struct world {
 	bool scaled_groups;      /* there is an autoscaler */
 	int verticals;
 	unsigned window, slots;
-	struct group groups[VERTICALS];
-	struct scaler scalers[VERTICALS];
+	int group_min;           /* what their policy says */
+	struct warm_group groups[VERTICALS];
 	int serials;
-	size_t scaled;           /* times */
+	size_t scaled, condemned, between; /* times; condemnations; scale-ins with another dispatcher than the one that condemned */
 	int64_t s3_until_ms, s3_told_ms; /* away until; since when the dispatcher knows, 0: it does not */
 	int64_t unplaceable_ms;
 	unsigned key_share;      /* of runs that have a key, in 1/1000 */
 	struct pause_row pauses[8];
 	int64_t paused_ms[8];    /* when that was written */
 	size_t n_pauses;
+	struct mark_row marks[VERTICALS * GROUP_MAX * 8];
+	size_t n_marks;
 	/* ledger */
 	uint64_t epoch, max_seq;
 	struct ledger_run runs[MAX_RUNS];
@@ -219,6 +216,7 @@ void shell_start(struct world *w);
 void shell_crash(struct world *w);
 void shell_depose(struct world *w); /* it is paused, and another takes over */
 void shell_old_ends(struct world *w);
+void shell_trade_places(struct world *w); /* what follows is done by the old one, until it is called again */
 void shell_drain(struct world *w);
 uint64_t shell_call(struct world *w, enum caller_kind kind, int who);
 struct call *shell_arrived(struct world *w, uint64_t caller); /* NULL: the dispatcher is down, or a copy of a call */
@@ -243,11 +241,19 @@ void worker_answer(struct world *w, uint64_t caller, const struct answer *a);
 
 /* groups.c */
 char *group_alloc(int slot, int serial, char out[CORE_ALLOC_MAX]);
+void group_scale(struct world *w, int v, int to, bool by_scaler);
+void group_tell(struct world *w, int v); /* what the dispatcher's listing of the group says */
 void groups_start(struct world *w);
 void group_proc_ended(struct world *w, int proc, bool crash, bool oom);
 void group_torment(struct world *w);
 void groups_heal(struct world *w); /* nothing is left without a worker for good */
 const char *group_restless(struct world *w);
+
+/* scaler.c */
+void scalers_start(struct world *w);
+void scalers_end(struct world *w);
+void scaler_answer(struct world *w, uint64_t caller, const struct answer *a);
+void scaler_check_answer(struct world *w, uint64_t caller, const struct answer *a); /* as it leaves the dispatcher */
 
 /* clients.c */
 void clients_start(struct world *w);

@@ -204,6 +204,7 @@ world_free(struct world *w)
 {
 	struct event *e;
 
+	scalers_end(w);
 	while ((e = heap_pop(&w->queue)) != NULL) {
 		if (e->arg.release != NULL)
 			e->arg.release(e->arg.p);

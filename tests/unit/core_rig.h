@@ -36,6 +36,8 @@ struct rig {
 	size_t n_requests;
 	struct pause_row pauses[8];
 	size_t n_pauses;
+	struct mark_row marks[8];
+	size_t n_marks;
 	struct effect effects[RIG_EFFECTS]; /* taken ones have kind -1, but stay valid until rig_free */
 	size_t n_effects;
 	size_t commits;
@@ -78,6 +80,22 @@ rig_pause_row(struct rig *r, const struct pause_row *row, bool put)
 		r->pauses[i] = r->pauses[--r->n_pauses];
 }
 
+static inline void
+rig_mark_row(struct rig *r, const struct mark_row *row, bool put)
+{
+	size_t i = 0;
+
+	while (i < r->n_marks && (strcmp(r->marks[i].owner, row->owner) != 0 || strcmp(r->marks[i].alloc, row->alloc) != 0))
+		i++;
+	assert_true(i < r->n_marks || put);
+	if (put)
+		r->marks[i] = *row;
+	if (put && i == r->n_marks)
+		r->n_marks++;
+	else if (!put)
+		r->marks[i] = r->marks[--r->n_marks];
+}
+
 /* Writes the rows of a commit; returns how many specs it wants, made up in out. */
 static inline size_t
 rig_write(struct rig *r, const struct effect *e, char **out)
@@ -99,6 +117,8 @@ rig_write(struct rig *r, const struct effect *e, char **out)
 			*rig_request(r, op->req.seq) = op->req;
 		else if (op->kind == OP_PAUSE_PUT || op->kind == OP_PAUSE_REMOVE)
 			rig_pause_row(r, &op->pause, op->kind == OP_PAUSE_PUT);
+		else if (op->kind == OP_MARK_PUT || op->kind == OP_MARK_REMOVE)
+			rig_mark_row(r, &op->mark, op->kind == OP_MARK_PUT);
 		if (op->want_spec)
 			out[n++] = xasprintf("spec of %s", op->run.id);
 	}
@@ -169,6 +189,8 @@ rig_start(struct rig *r)
 	core_set_vertical(r->core, r->now, &(struct core_vertical){.name = RIG_VERTICAL, .window = r->window});
 	for (size_t i = 0; i < r->n_pauses; i++)
 		core_restore_pause(r->core, &r->pauses[i]);
+	for (size_t i = 0; i < r->n_marks; i++)
+		core_restore_mark(r->core, &r->marks[i]);
 	for (size_t i = 0; i < r->n_runs; i++) {
 		if (!run_state_final(r->runs[i].state))
 			core_restore_run(r->core, &r->runs[i]);

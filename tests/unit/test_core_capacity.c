@@ -20,10 +20,19 @@ static const char allocs[3][CORE_ALLOC_MAX] = {"alloc-w0", "alloc-w1", "alloc-w2
 static int
 drain(struct rig *r, const char *owner, size_t first, size_t n, bool condemn, struct core_drain_state *out)
 {
-	const struct core_drain d = {.owner = owner, .allocs = &allocs[first], .n = n, .ttl_ms = MINUTE_MS, .condemn = condemn};
+	const struct core_drain d = {.owner = owner, .allocs = &allocs[first], .n = n, .ttl_ms = MINUTE_MS, .vertical = RIG_VERTICAL};
 	struct err e = {0};
-	int rc = core_drain(r->core, r->now, &d, out, &e);
+	int rc = 0;
 
+	if (condemn) {
+		core_condemn(r->core, r->now, ++r->caller, &d);
+		rig_pump(r);
+		rc = rig_code(r, r->caller);
+		if (out != NULL)
+			core_drain_states(r->core, d.allocs, n, out);
+		return rc;
+	}
+	rc = core_drain(r->core, r->now, &d, out, &e);
 	assert_true(rc == 0 || e.msg[0] != '\0');
 	rig_pump(r);
 	return rc;
@@ -157,23 +166,161 @@ nobody_is_condemned_before_all_holders_are_known(void **state)
 	rig_free(r);
 }
 
-/* A scale call that was prepared with the dispatcher before may still be on its way. */
+/* Whoever condemned acts on it elsewhere, and may do so when another dispatcher leads already. */
 static void
-after_a_start_workers_in_allocations_wait(void **state)
+a_condemned_worker_stays_so_over_a_restart(void **state)
 {
+	struct rig *r = rig_new(true, 0);
+	struct core_drain_state s;
+	uint64_t poll;
+
+	(void)state;
+	warm(r, 0, 1);
+	assert_int_equal(drain(r, "scaler", 0, 1, true, &s), 0);
+	assert_true(s.durable && r->n_marks == 1);
+	rig_submit(r, A, 0);
+	rig_advance(r, MINUTE_MS - 1);
+	rig_restart(r);
+	warm(r, 0, 1);
+	poll = rig_poll_held(r, "w0", 1, "", NULL, 0);
+	rig_advance(r, MINUTE_MS - 1);
+	assert_null(rig_answer(r, poll));
+	rig_advance(r, 1);
+	assert_int_equal(rig_answer(r, poll)->n_leases, 1);
+	assert_int_equal(r->n_marks, 0);
+	rig_free(r);
+}
+
+static void
+nobody_is_condemned_before_it_is_durable(void **state)
+{
+	const struct core_drain d = {.owner = "scaler", .allocs = allocs, .n = 1, .ttl_ms = MINUTE_MS, .vertical = RIG_VERTICAL};
+	struct rig *r = rig_new(false, 0);
+	struct core_drain_state s;
+	uint64_t poll, asked;
+
+	(void)state;
+	warm(r, 0, 1);
+	r->ledger = RIG_HOLDS;
+	core_condemn(r->core, r->now, asked = ++r->caller, &d);
+	rig_pump(r);
+	assert_null(rig_answer(r, asked));
+	/* Nothing is given away while it is being written, however long that takes. */
+	poll = rig_poll_held(r, "w0", 1, "", NULL, 0);
+	r->ledger = RIG_WRITES;
+	rig_submit(r, A, 0);
+	rig_advance(r, 2 * MINUTE_MS);
+	assert_null(rig_answer(r, poll));
+	r->ledger = RIG_HOLDS;
+	rig_settle(r, false);
+	assert_int_equal(rig_code(r, asked), ERR_RETRY);
+	rig_advance(r, 1000);
+	assert_int_equal(rig_answer(r, poll)->n_leases, 1);
+	rig_report(r, A, RUN_COMPLETED, FAIL_NONE);
+	core_drain_states(r->core, allocs, 1, &s);
+	assert_true(s.mark == DRAIN_NONE && r->n_marks == 0);
+	core_ledger_health(r->core, r->now, false);
+	assert_int_equal(drain(r, "scaler", 0, 1, true, &s), ERR_RETRY);
+	assert_int_equal(s.mark, DRAIN_NONE);
+	rig_free(r);
+}
+
+/* The row of a mark whose time is over is being removed while the worker is condemned again: in whatever order that is told. */
+static void
+condemning_again_while_the_mark_is_forgotten(void **state)
+{
+	const struct core_drain d = {.owner = "scaler", .allocs = allocs, .n = 1, .ttl_ms = MINUTE_MS, .vertical = RIG_VERTICAL};
+	struct rig *r = rig_new(false, 0);
+	struct core_drain_state s;
+
+	(void)state;
+	warm(r, 0, 1);
+	assert_int_equal(drain(r, "scaler", 0, 1, true, &s), 0);
+	r->ledger = RIG_UNKNOWN;
+	rig_advance(r, MINUTE_MS);
+	assert_int_equal(r->n_held, 1);
+	r->ledger = RIG_WRITES;
+	r->n_marks = 0; /* it was removed, and nobody knows yet */
+	core_ledger_health(r->core, r->now, true);
+	core_condemn(r->core, r->now, ++r->caller, &d);
+	rig_pump(r);
+	assert_int_equal(rig_code(r, r->caller), 0);
+	assert_int_equal(r->n_marks, 1);
+	core_read_back(r->core, r->now, r->held[0].txn, true, NULL, 0);
+	core_effect_release(&r->held[--r->n_held]);
+	rig_pump(r);
+	core_drain_states(r->core, allocs, 1, &s);
+	assert_true(s.mark == DRAIN_CONDEMNED && s.durable);
+	rig_advance(r, MINUTE_MS - 1);
+	core_drain_states(r->core, allocs, 1, &s);
+	assert_int_equal(s.mark, DRAIN_CONDEMNED);
+	/* A removal that fails is tried again; the mark holds as long. */
+	r->ledger = RIG_FAILS;
+	rig_advance(r, 5000);
+	core_drain_states(r->core, allocs, 1, &s);
+	assert_int_equal(s.mark, DRAIN_CONDEMNED);
+	r->ledger = RIG_WRITES;
+	rig_advance(r, 5000);
+	core_drain_states(r->core, allocs, 1, &s);
+	assert_true(s.mark == DRAIN_NONE && r->n_marks == 0);
+	rig_free(r);
+}
+
+/* The scale call hits whoever has the index when it comes, until the group is known to be beyond the version that it is for. */
+static void
+who_takes_the_place_of_a_condemned_one_is_condemned(void **state)
+{
+	static const int indexes[] = {2};
+	struct core_drain d = {.owner = "scaler", .allocs = &allocs[2], .n = 1, .ttl_ms = MINUTE_MS, .vertical = RIG_VERTICAL,
+		.indexes = indexes, .version = 7};
+	struct core_worker other = {.id = "other", .vertical = RIG_VERTICAL, .child = "group", .alloc = "another", .slots = 1, .alloc_index = 2};
 	struct rig *r = rig_new(true, 0);
 	uint64_t poll;
 
 	(void)state;
-	r->config.scale_hold_ms = 2000;
+	core_condemn(r->core, r->now, ++r->caller, &d);
+	rig_pump(r);
 	rig_submit(r, A, 0);
 	rig_restart(r);
-	warm(r, 0, 1);
-	poll = rig_poll_held(r, "w0", 1, "", NULL, 0);
-	rig_advance(r, 1999);
+	core_register(r->core, r->now, ++r->caller, &other);
+	rig_pump(r);
+	poll = rig_poll_held(r, "other", 1, "", NULL, 0);
+	d.n = 0;
+	d.version = 6; /* told late, of an earlier condemnation */
+	core_condemn(r->core, r->now, ++r->caller, &d);
+	rig_pump(r);
 	assert_null(rig_answer(r, poll));
-	rig_advance(r, 1);
+	d.version = 7;
+	core_condemn(r->core, r->now, ++r->caller, &d);
+	rig_pump(r);
+	assert_int_equal(rig_code(r, r->caller), 0);
 	assert_int_equal(rig_answer(r, poll)->n_leases, 1);
+	warm(r, 2, 1);
+	poll = rig_poll_held(r, "w2", 1, "", NULL, 0);
+	rig_submit(r, B, 0);
+	assert_null(rig_answer(r, poll));
+	rig_free(r);
+}
+
+static void
+more_than_one_commit_holds_is_not_condemned(void **state)
+{
+	static char many[CORE_CONDEMN_MAX + 1][CORE_ALLOC_MAX];
+	struct core_drain d = {.owner = "scaler", .allocs = (const char (*)[CORE_ALLOC_MAX])many, .n = CORE_CONDEMN_MAX + 1, .ttl_ms = MINUTE_MS,
+		.vertical = RIG_VERTICAL};
+	struct rig *r = rig_new(false, 0);
+
+	(void)state;
+	for (size_t i = 0; i < d.n; i++)
+		snprintf(many[i], sizeof(many[i]), "alloc-%zu", i);
+	core_condemn(r->core, r->now, ++r->caller, &d);
+	rig_pump(r);
+	assert_int_equal(rig_code(r, r->caller), ERR_TOOBIG);
+	d.n = 0;
+	core_condemn(r->core, r->now, ++r->caller, &d);
+	rig_pump(r);
+	assert_int_equal(rig_code(r, r->caller), 0);
+	assert_int_equal(r->commits, 0);
 	rig_free(r);
 }
 
@@ -222,6 +369,76 @@ the_scale_view_counts_what_looping_workers_are_for(void **state)
 	rig_advance(r, 5000);
 	core_scales(r->core, r->now, &s, 1);
 	assert_true(s.arrivals_total == 2); /* tried again */
+	rig_free(r);
+}
+
+static size_t
+warm_ready(struct rig *r)
+{
+	struct core_scale s;
+
+	assert_int_equal(core_scales(r->core, r->now, &s, 1), 1);
+	return s.warm_ready;
+}
+
+/* What could not be leased if there were a worker calls for none. */
+static void
+what_is_held_back_calls_for_no_workers(void **state)
+{
+	const struct pause_row pause = {.kind = PAUSE_TENANT, .name = "red"};
+	struct run_needs keyed = {.key = "k", .key_limit = 1};
+	struct rig *r = rig_new(true, 0);
+	struct core_scale s;
+	char id[RUN_ID_MAX];
+
+	(void)state;
+	rig_submit_as(r, "scan-0000000000000001", keyed, 0, "");
+	rig_submit_as(r, "scan-0000000000000002", keyed, 0, "");
+	rig_submit_as(r, "scan-0000000000000003", (struct run_needs){0}, r->now.real_ms + MINUTE_MS, "");
+	assert_int_equal(warm_ready(r), 1);
+	core_pause(r->core, r->now, ++r->caller, &pause, true);
+	rig_pump(r);
+	assert_int_equal(warm_ready(r), 0);
+	core_pause(r->core, r->now, ++r->caller, &pause, false);
+	rig_pump(r);
+	core_dependency(r->core, r->now, "s3", false, "connection refused");
+	rig_pump(r);
+	rig_submit(r, A, 0);
+	assert_int_equal(warm_ready(r), 0);
+	core_scales(r->core, r->now, &s, 1);
+	assert_true(s.ready == 2 && s.arrivals_total == 1 && s.oldest_ms == 0); /* A came when nobody could serve it */
+	core_dependency(r->core, r->now, "s3", true, "");
+	rig_pump(r);
+	rig_advance(r, MINUTE_MS);
+	assert_int_equal(warm_ready(r), 3);
+	warm(r, 0, 4);
+	for (size_t i = 0; i < 3; i++) {
+		assert_non_null(rig_take(r, "w0"));
+		if (i == 0)
+			assert_int_equal(warm_ready(r), 2);
+	}
+	core_scales(r->core, r->now, &s, 1);
+	assert_int_equal(s.arrivals_total, 3);
+	rig_free(r);
+
+	/* A breaker that is open lets nobody through, then one. */
+	r = rig_new(false, 0);
+	warm(r, 0, 8);
+	for (int i = 0; i < BREAKER_FAILURES; i++) {
+		snprintf(id, sizeof(id), "scan-%016x", i + 16);
+		rig_submit(r, id, 0);
+		assert_non_null(rig_take(r, "w0"));
+		rig_report(r, id, RUN_FAILED, FAIL_INFRA);
+	}
+	core_leave(r->core, r->now, "w0");
+	rig_submit(r, A, 100);
+	rig_submit(r, B, 100);
+	assert_int_equal(warm_ready(r), 0);
+	rig_advance(r, BREAKER_BASE_MS);
+	assert_int_equal(warm_ready(r), 1);
+	warm(r, 0, 8);
+	assert_non_null(rig_take(r, "w0"));
+	assert_int_equal(warm_ready(r), 0);
 	rig_free(r);
 }
 
@@ -363,8 +580,11 @@ main(void)
 		cmocka_unit_test(a_drained_worker_gets_nothing_until_it_is_taken_back), cmocka_unit_test(a_mark_ends_by_itself),
 		cmocka_unit_test(only_who_holds_nothing_is_condemned), cmocka_unit_test(an_allocation_that_comes_later_falls_under_its_mark),
 		cmocka_unit_test(nobody_is_condemned_before_all_holders_are_known),
-		cmocka_unit_test(after_a_start_workers_in_allocations_wait), cmocka_unit_test(the_lowest_allocation_index_is_served_first),
+		cmocka_unit_test(a_condemned_worker_stays_so_over_a_restart),
+		cmocka_unit_test(nobody_is_condemned_before_it_is_durable), cmocka_unit_test(condemning_again_while_the_mark_is_forgotten),
+		cmocka_unit_test(more_than_one_commit_holds_is_not_condemned), cmocka_unit_test(who_takes_the_place_of_a_condemned_one_is_condemned), cmocka_unit_test(the_lowest_allocation_index_is_served_first),
 		cmocka_unit_test(the_scale_view_counts_what_looping_workers_are_for),
+		cmocka_unit_test(what_is_held_back_calls_for_no_workers),
 		cmocka_unit_test(starting_slots_are_waited_for), cmocka_unit_test(a_warm_vertical_asks_for_no_one_shots),
 		cmocka_unit_test(a_child_that_comes_late_is_not_forgotten),
 		cmocka_unit_test(the_mean_and_the_tail_are_those_of_what_was_learnt),

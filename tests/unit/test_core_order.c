@@ -259,6 +259,35 @@ what_is_paused_gets_no_leases(void **state)
 	}
 }
 
+/* It goes before all others, and not through what holds everything back. */
+static void
+a_dispatch_by_hand_waits_as_others_do(void **state)
+{
+	static const char hand[] = "drover-run-python/dispatch-hand";
+	struct rig *r = rig_new(true, 4);
+	uint64_t poll;
+
+	(void)state;
+	rig_submit_as(r, A, (struct run_needs){0}, 0, hand);
+	assert_int_equal(pause_it(r, PAUSE_TENANT, "red", true), 0);
+	assert_int_equal(pause_it(r, PAUSE_VERTICAL, RIG_VERTICAL, true), 0);
+	rig_register(r, "o", 1, hand, 0);
+	poll = rig_poll_held(r, "o", 1, A, NULL, 0);
+	assert_null(rig_answer(r, poll));
+	rig_waits(r, A, "paused", "me");
+	assert_int_equal(pause_it(r, PAUSE_VERTICAL, RIG_VERTICAL, false), 0);
+	assert_null(rig_answer(r, poll));
+	core_dependency(r->core, r->now, "s3", false, "connection refused");
+	rig_pump(r);
+	assert_int_equal(pause_it(r, PAUSE_TENANT, "red", false), 0);
+	assert_null(rig_answer(r, poll));
+	rig_waits(r, A, "breaker", "connection refused");
+	core_dependency(r->core, r->now, "s3", true, "");
+	rig_pump(r);
+	assert_int_equal(rig_answer(r, poll)->n_leases, 1);
+	rig_free(r);
+}
+
 /* --- who takes it --- */
 
 /* Looping workers could not be drained while it runs. */
@@ -388,7 +417,7 @@ main(void)
 		cmocka_unit_test(the_slot_of_a_failed_commit_is_free_again), cmocka_unit_test(the_slot_goes_to_the_first_in_line),
 		cmocka_unit_test(a_taken_key_refuses_who_does_not_want_to_wait), cmocka_unit_test(a_newer_run_replaces_the_older_ones),
 		cmocka_unit_test(who_waits_for_too_long_fails), cmocka_unit_test(a_lease_ends_the_wait),
-		cmocka_unit_test(what_is_paused_gets_no_leases),
+		cmocka_unit_test(what_is_paused_gets_no_leases), cmocka_unit_test(a_dispatch_by_hand_waits_as_others_do),
 		cmocka_unit_test(what_may_take_hours_goes_to_a_one_shot),
 		cmocka_unit_test(out_of_memory_in_company_accuses_everybody), cmocka_unit_test(runs_are_weighed_beside_slots),
 		cmocka_unit_test(a_worker_that_has_the_target_is_preferred),
