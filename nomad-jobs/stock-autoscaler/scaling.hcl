@@ -10,7 +10,7 @@ scaling {
   max     = 20
 
   policy {
-    cooldown             = "1m"
+    cooldown             = "15s" # the workers' DRAIN_TIMEOUT: the next one goes when the last one's runs have ended or are handed back
     cooldown_on_scale_up = "5s"
     evaluation_interval  = "5s"
 

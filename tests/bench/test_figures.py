@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from figures import demo, instruments, table, upload, workspace
+from figures import burst, demo, instruments, table, upload, workspace
 from figures.__main__ import part
 from figures.rows import FIGURES, Rows, percentile, validate
 
@@ -384,3 +384,40 @@ def test_workspace_rows_compare_with_the_right_peer(tmp_path, monkeypatch):
     cycle = row_of(rows, "workspace_cycle_ratio")
     assert cycle["ratio"] == pytest.approx(0.102) and cycle["beside"]["report_held_up_ms"] == 1  # deleting counts, on both sides
     assert row_of(rows, "workspace_copy_ratio")["ratio"] == pytest.approx(0.0025)
+
+
+def step(second, state):
+    return {"at": f"2026-01-01T00:00:{second:06.3f}Z", "state": state}
+
+
+def test_a_run_that_was_handed_back_counts_as_killed_with_what_it_lost():
+    smooth = {"state": "completed", "attempt": 1, "history": [step(0, "queued"), step(1, "running"), step(9, "completed")]}
+    begun = [step(0, "queued"), step(1, "running"), step(3.5, "queued"), step(4, "running")]
+    twice = {"state": "completed", "attempt": 2, "history": [*begun, step(9, "completed")]}
+    failed = {"state": "failed", "attempt": 1, "history": [step(0, "queued"), step(1, "running"), step(9, "failed")]}
+    assert [burst.disturbed(run) for run in (smooth, twice, failed)] == [False, True, True]
+    assert [burst.lost_seconds(run) for run in (smooth, twice, failed)] == [0, 2.5, 0]
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_bursts_compare_with_the_right_peer(monkeypatch, quick):
+    def play(_, plan):
+        one = lambda *values: [burst.Burst(*values)] * plan.turns  # noqa: E731
+        found = {"ours": one(20, 100, 0, 0), "peer": one(25, 125, 1, 7), "hurried": one(40, 90, 4, 60)}
+        return {name: found[name] for name in found if name != "hurried" or not quick}
+
+    monkeypatch.setattr(burst, "play", play)
+    rows = Rows(quick)
+    burst.measure(type("World", (), {"quick": quick}), rows)
+    drain, spent, killed = (row_of(rows, f"burst_{name}") for name in ("drain_ratio", "worker_seconds_ratio", "killed"))
+    assert drain["ratio"] == spent["ratio"] == 0.8
+    assert drain["beside"].get("peer_hurried") == (None if quick else 80) and drain["ours"] == (20 if quick else 40)
+    assert killed["ours"] == 0 and killed["met"] is True and killed["beside"]["peer_lost_s"] == (7 if quick else 14)
+
+
+def test_a_burst_is_the_same_for_all_and_has_some_that_outlast_the_grace():
+    for plan in (burst.PLAN, burst.QUICK):
+        assert plan.order(1) == plan.order(1) != plan.order(2)
+        assert sorted(plan.order(1)) == sorted(plan.order(2)) and len(plan.order(1)) == plan.runs
+        assert max(plan.lengths_s) > 3 * float(plan.grace.rstrip("s"))
+        assert plan.grace in ("5s", "2s")

@@ -51,7 +51,7 @@ def test_workers_needed_for_runs_that_fill_a_worker_before_its_slots_do(warm, ri
 
 
 def test_it_scales_from_nothing_and_back_and_ours_leaves_it_alone(warm, rig):
-    block = stock_scaling(rig.nomad, **{'"1m"': '"2s"', '"5s"': '"1s"', "max     = 20": "max     = 4"})
+    block = stock_scaling(rig.nomad, **{'"15s"': '"2s"', '"5s"': '"1s"', "max     = 20": "max     = 4"})
     set_scaling(rig.nomad, warm.namespace, block)
     ours = Autoscaler(warm).start()
     stock = StockAutoscaler(warm, **{'"5s"': '"1s"'}).start()

@@ -14,7 +14,7 @@ import time
 
 from rig import binaries
 
-from . import cache, deep, demo, dispatch, extract, memory, peak, queue, scale, transfer, upload, warm, workspace
+from . import burst, cache, deep, demo, dispatch, extract, memory, peak, queue, scale, transfer, upload, warm, workspace
 from .rows import FIGURES, Rows
 from .world import QUICK, Sizes, World
 
@@ -57,6 +57,11 @@ def idle_memory(bench):
     memory.measure_worker(bench.world, bench.rows, bench.drover)
 
 
+def scaling(bench):
+    scale.measure(bench.world, bench.rows)
+    burst.measure(bench.world, bench.rows)
+
+
 # (part, beginnings of the names of its figures, variant or None for all, what measures it); in this order, because the idle
 # dispatcher comes first and the one with a long queue last.
 PARTS = (
@@ -70,7 +75,7 @@ PARTS = (
     ("cache", ("single_flight_", "evict_"), None, lambda b: cache.measure(b.world, b.rows)),
     ("peak", ("worker_mem_peak",), None, lambda b: peak.measure(b.world, b.rows, b.drover, b.toolbox)),
     ("warm", ("warm_", "real_", "leases_"), None, lambda b: warm.measure(b.world, b.rows)),
-    ("scale", ("scale_", "burst_"), None, lambda b: scale.measure(b.world, b.rows)),
+    ("scale", ("scale_", "burst_"), None, scaling),
     ("deep", ("queued_100k", "mem_100k"), None, lambda b: deep.measure(b.world, b.rows, b.toolbox)),
     (
         "queue", ("submit_", "children_", "mem_dispatcher_20k", "restart_"), None,

@@ -68,10 +68,13 @@ class World:
         finally:
             self.rig.teardown()
 
-    def add_dispatcher(self, toolbox, **settings):
-        """A dispatcher on the servers, ready, its workflows loaded."""
+    def add_dispatcher(self, toolbox, worker=None, **settings):
+        """A dispatcher on the servers, ready, its workflows loaded. worker: settings of its workers."""
         drover = Drover(self.rig, toolbox, {"LOG_LEVEL": "info", **settings})
         self.dispatchers.append(drover)
+        if worker:
+            with open(drover.settings["WORKER_ENV_FILE"], "a", encoding="utf-8") as file:
+                file.writelines(f"{name}={value}\n" for name, value in worker.items())
         drover.start()
         loaded = lambda: any(w["name"] == "stamp" for w in drover.get("/v1/workflows")["workflows"])  # noqa: E731
         wait.until("the workflows to be loaded", loaded, 60, drover.process.exit_reason)
