@@ -52,7 +52,9 @@ struct toolbox {
 	struct map *pushed;      /* name -> struct toolbox_workflow */
 	struct map *by_name;     /* name -> struct toolbox_workflow: pushed, else the folder's */
 	struct map *verticals;   /* name -> struct vertical */
-	struct map *published;   /* digests that are in the store; the thread's */
+	/* The thread's: bundles of the folder that its last reading has seen to be in the store, and those of this reading. What is in
+	 * the folder no longer may be removed from the store, and comes back one day. */
+	struct map *published, *seen;
 	int inotify;
 	struct loop_fd *watch;
 	struct loop_timer timer;
@@ -111,8 +113,6 @@ publish(struct toolbox *t, const char *sha256, const struct buf *packed, struct 
 	char key[1200];
 	int rc;
 
-	if (map_get(t->published, sha256) != NULL)
-		return 0;
 	key_bundle(sha256, key, sizeof(key));
 	rc = store_head(d->brief, d->config->store.toolbox, key, &info, e);
 	/* Dated anew, it is safe from a removal that has begun because nobody used it. */
@@ -120,8 +120,6 @@ publish(struct toolbox *t, const char *sha256, const struct buf *packed, struct 
 		rc = store_copy(d->brief, d->config->store.toolbox, key, key, NULL, 0, e);
 	if (rc == ERR_NOTFOUND && (rc = buckets_make(d->buckets, e)) == 0)
 		rc = store_put_bytes(d->brief, d->config->store.toolbox, key, packed->data, packed->len, NULL, e);
-	if (rc == 0)
-		map_put(t->published, sha256, t);
 	return rc;
 }
 
@@ -139,12 +137,13 @@ load_workflow(struct toolbox *t, int dirfd, const char *name, struct loaded *l)
 		add_broken(l, name, "metadata.yaml", &e);
 		return;
 	}
-	if ((rc = publish(t, b.sha256, &b.packed, &e)) != 0) {
+	if (map_get(t->published, b.sha256) == NULL && (rc = publish(t, b.sha256, &b.packed, &e)) != 0) {
 		l->rc = rc;
 		l->err = e;
 		bundle_release(&b);
 		return;
 	}
+	map_put(t->seen, b.sha256, t);
 	l->workflows = xrealloc(l->workflows, (l->n + 1) * sizeof(l->workflows[0]));
 	l->metadata = xrealloc(l->metadata, (l->n + 1) * sizeof(l->metadata[0]));
 	l->workflows[l->n] = (struct toolbox_workflow){.workflow = b.workflow, .bundle_bytes = (int64_t)b.packed.len,
@@ -214,8 +213,11 @@ read_run(void *arg)
 {
 	struct reading *r = arg;
 
+	r->t->seen = map_new();
 	r->found.all_verticals = load_each(r->t, "verticals", &r->found, load_vertical);
 	(void)load_each(r->t, "workflows", &r->found, load_workflow);
+	map_free(r->t->published);
+	r->t->published = r->t->seen;
 }
 
 /* --- loop: taking over what was read --- */

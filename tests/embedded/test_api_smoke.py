@@ -342,6 +342,21 @@ def test_the_toolbox_is_watched(d):
     assert names()["echo"] == "1.0.1"
 
 
+def test_a_workflow_that_comes_back_is_stored_again(d):
+    """Its bundle may be gone by then: what no run refers to is removed."""
+    file = d.toolbox / "workflows" / "echo" / "metadata.yaml"
+
+    def change(version):
+        file.write_text(METADATA.replace("1.0.0", version))
+        wait_for(lambda: d.call("GET", "/v1/workflow/echo").json["workflow"]["version"] == version)
+        return "bundles/" + d.call("GET", "/v1/workflow/echo").json["workflow"]["bundle"]
+
+    first = next(key for key in d.store.keys("toolbox"))
+    assert change("1.0.1") != first
+    d.store.path("toolbox", first).unlink()
+    assert first.startswith(change("1.0.0")) and first in d.store.keys("toolbox")
+
+
 def test_a_workflow_is_pushed_and_survives(d):
     tar = tar_of({"metadata.yaml": METADATA.replace("1.0.0", "2.0.0").encode(), "step.py": b"print(1)\n"})
     a = d.call("PUT", "/v1/workflow/echo", tar)
