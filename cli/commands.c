@@ -79,7 +79,7 @@ static const struct option events_options[] = {
 };
 static const struct option targets_options[] = {LIMIT};
 static const struct option storage_doctor_options[] = {
-	{"repair", NULL, NULL, false, "Repair what can be: rules, orphans, unfinished uploads, rows without an object, dates."},
+	{"repair", NULL, NULL, false, "Repair what can be: buckets, rules, orphans, unfinished uploads, rows without an object, dates."},
 	{"verify", NULL, "N", false, "Read N targets again, picked at random, and check their digests."},
 	{"limit", NULL, "TIME", false, "Stop looking after this time (default 20s)."},
 };

@@ -12,6 +12,7 @@
 #define FREE_LOW_BYTES (INT64_C(1) << 30)
 #define NEEDED_MAX 500
 #define PIECE_KEYS 10000
+#define ENOUGH 1 /* ends a listing */
 #define REPAIR_HINT "drover storage doctor -repair"
 
 static bool
@@ -66,17 +67,41 @@ check_rights(struct doctor *h, const char *bucket, const struct store_probe *p)
 		doctor_say(h, "rights", bucket, DOCTOR_OK, NULL, "list, write, read, delete, see lifecycle rules");
 }
 
+static int
+first_key(void *arg, const char *key, const struct object_info *info)
+{
+	(void)arg, (void)key, (void)info;
+	return ENOUGH;
+}
+
+/* A bucket that somebody has removed is not made again by itself: what was in it is gone. False: it is not there. */
+static bool
+check_there(struct dispatcher *d, struct doctor *h, const char *bucket)
+{
+	struct err e = {0};
+
+	if (store_list(d->brief, bucket, "", first_key, NULL, &e) != ERR_NOTFOUND)
+		return true;
+	if (!h->repair)
+		doctor_say(h, "bucket", bucket, DOCTOR_FINDING, REPAIR_HINT, "it is not there, nor what was in it");
+	else if (store_ensure_bucket(d->brief, bucket, &e) != 0)
+		doctor_say(h, "bucket", bucket, DOCTOR_FINDING, NULL, "it is not there, and cannot be made: %s", e.msg);
+	else
+		doctor_say(h, "bucket", bucket, DOCTOR_REPAIRED, NULL, "it was not there; what was in it is gone");
+	return h->repair;
+}
+
 static void
 check_buckets(struct dispatcher *d, struct doctor *h)
 {
 	struct store_probe p;
 	struct err e = {0};
 
-	if (h->repair && buckets_make(d->buckets, &e) != 0)
-		doctor_say(h, "bucket", "", DOCTOR_FINDING, NULL, "cannot be made: %s", e.msg);
 	for (enum bucket_role i = 0; i < BUCKETS && !late(h); i++) {
 		const char *bucket = buckets_name(d->buckets, i);
 
+		if (!check_there(d, h, bucket))
+			continue;
 		if (store_probe(d->brief, bucket, &p, &e) != 0) {
 			doctor_say(h, "bucket", bucket, DOCTOR_FINDING, NULL, "%s", e.msg);
 			continue;

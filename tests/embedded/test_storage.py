@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 import secrets
+import shutil
 import sqlite3
 import subprocess
 import threading
@@ -639,6 +640,20 @@ def private_mb(d):
 
 
 # --- the doctor and the command line ---
+
+
+@KINDS
+def test_the_doctor_makes_a_bucket_that_is_gone(begin, kind):
+    d = begin(kind, JANITOR_INTERVAL="1h")
+    assert drover(d, "storage", "doctor").returncode == 0
+    if kind == "directory":
+        shutil.rmtree(d.store.root / "results")
+    else:
+        d.store.request("DELETE", "results")
+    for _ in range(2):
+        assert "bucket" in found(doctor(d)), "to look is not to touch"
+    assert "bucket" in found(doctor(d, "POST"), "repaired")
+    assert drover(d, "storage", "doctor").returncode == 0
 
 
 @KINDS
