@@ -178,6 +178,25 @@ whole_s(int64_t ms)
 	return (long long)(ms + 999) / 1000;
 }
 
+/* What the autoscaler goes by. */
+static void
+add_policy(struct buf *b, const struct vertical_warm *w)
+{
+	struct vertical_warm copy = *w;
+
+	buf_addf(b, "threshold = %.6g\n", w->threshold);
+	for (size_t i = 0; i < n_warm_keys; i++) {
+		long long value = (long long)*warm_value(&copy, &warm_keys[i]);
+
+		if (!warm_keys[i].duration)
+			buf_addf(b, "%s = %lld\n", warm_keys[i].name, value);
+		else if (value % 1000 == 0)
+			buf_addf(b, "%s = \"%llds\"\n", warm_keys[i].name, value / 1000);
+		else
+			buf_addf(b, "%s = \"%lldms\"\n", warm_keys[i].name, value);
+	}
+}
+
 char *
 group_variables(const struct cluster_config *cfg, const char *hcl, const struct vertical *v, char digest[65], char spec[65])
 {
@@ -195,7 +214,7 @@ group_variables(const struct cluster_config *cfg, const char *hcl, const struct 
 	buf_addf(&b, "min = %lld\nmax = %lld\n", (long long)v->warm.min, (long long)v->warm.max);
 	add_text(&b, "strategy", v->warm.strategy);
 	buf_addf(&b, "target = %lld\ndrain_s = %lld\n", (long long)v->warm.target, whole_s(v->warm.drain_ms));
-	buf_addf(&b, "stabilization_down = \"%llds\"\ncooldown = \"%llds\"\n", whole_s(v->warm.stabilization_ms), whole_s(v->warm.cooldown_ms));
+	add_policy(&b, &v->warm);
 	digest_of(hcl, &b, digest);
 	add_text(&b, "digest", digest);
 	add_text(&b, "spec", spec);

@@ -127,8 +127,43 @@ variable "drain_s" {
   default = 60
 }
 
+# How long a run takes, while none has ended yet.
+variable "service" {
+  type    = string
+  default = "30s"
+}
+
+# Dead band, as a share of the count; negative: the strategy's own default.
+variable "threshold" {
+  type    = number
+  default = -1
+}
+
+# Largest steps; 0: none.
+variable "max_scale_up" {
+  type    = number
+  default = 0
+}
+
+variable "max_scale_down" {
+  type    = number
+  default = 0
+}
+
 # After any change, before the group shrinks.
 variable "cooldown" {
+  type    = string
+  default = "0s"
+}
+
+# Between two scale-ups.
+variable "cooldown_on_scale_up" {
+  type    = string
+  default = "0s"
+}
+
+# The group grows only when it was too small for so long.
+variable "stabilization_up" {
   type    = string
   default = "0s"
 }
@@ -143,6 +178,29 @@ variable "stabilization_down" {
 variable "evaluation_interval" {
   type    = string
   default = "10s"
+}
+
+# Figures of the queue that are older change nothing.
+variable "stale_after" {
+  type    = string
+  default = "15s"
+}
+
+# A count that somebody else has set is left alone for so long.
+variable "foreign_hold" {
+  type    = string
+  default = "2m"
+}
+
+# After so many failed starts in a row scaling up pauses.
+variable "start_failures" {
+  type    = number
+  default = 3
+}
+
+variable "start_pause" {
+  type    = string
+  default = "1m"
 }
 
 # The client caps this at its max_kill_timeout (30s unless raised). Keep it 10 s above the worker's DRAIN_TIMEOUT.
@@ -199,6 +257,7 @@ variable "ledger" {
 locals {
   job_id    = var.job_id != "" ? var.job_id : "drover-workers-${var.vertical}"
   is_docker = var.driver == "docker"
+  threshold = var.threshold >= 0 ? var.threshold : var.strategy == "drover" ? 0.1 : var.strategy == "target-value" ? 0.01 : 0
   volumes   = local.is_docker && var.cache_volume != "" ? [var.cache_volume] : []
   env = {
     WORKER_VERTICAL           = var.vertical
@@ -240,17 +299,27 @@ job "drover-workers" {
         min     = var.min
         max     = var.max
         policy {
-          digest              = var.digest
-          spec                = var.spec
-          cooldown            = var.cooldown
-          stabilization_down  = var.stabilization_down
-          evaluation_interval = var.evaluation_interval
+          digest               = var.digest
+          spec                 = var.spec
+          evaluation_interval  = var.evaluation_interval
+          stabilization_up     = var.stabilization_up
+          stabilization_down   = var.stabilization_down
+          cooldown             = var.cooldown
+          cooldown_on_scale_up = var.cooldown_on_scale_up
+          stale_after          = var.stale_after
+          foreign_hold         = var.foreign_hold
+          start_failures       = var.start_failures
+          start_pause          = var.start_pause
           check "queue" {
             source = "drover"
             query  = var.vertical
             strategy "drover" {
-              drain_s = var.drain_s
-              slots   = var.slots
+              drain_s        = var.drain_s
+              service_s      = var.service
+              slots          = var.slots
+              threshold      = local.threshold
+              max_scale_up   = var.max_scale_up
+              max_scale_down = var.max_scale_down
             }
           }
         }
@@ -264,16 +333,26 @@ job "drover-workers" {
         min     = var.min
         max     = var.max
         policy {
-          digest              = var.digest
-          spec                = var.spec
-          cooldown            = var.cooldown
-          stabilization_down  = var.stabilization_down
-          evaluation_interval = var.evaluation_interval
+          digest               = var.digest
+          spec                 = var.spec
+          evaluation_interval  = var.evaluation_interval
+          stabilization_up     = var.stabilization_up
+          stabilization_down   = var.stabilization_down
+          cooldown             = var.cooldown
+          cooldown_on_scale_up = var.cooldown_on_scale_up
+          stale_after          = var.stale_after
+          foreign_hold         = var.foreign_hold
+          start_failures       = var.start_failures
+          start_pause          = var.start_pause
           check "queue" {
             source = "drover"
             query  = var.vertical
             strategy "target-value" {
-              target = var.target
+              target         = var.target
+              slots          = var.slots
+              threshold      = local.threshold
+              max_scale_up   = var.max_scale_up
+              max_scale_down = var.max_scale_down
             }
           }
         }
@@ -287,15 +366,25 @@ job "drover-workers" {
         min     = var.min
         max     = var.max
         policy {
-          digest              = var.digest
-          spec                = var.spec
-          cooldown            = var.cooldown
-          stabilization_down  = var.stabilization_down
-          evaluation_interval = var.evaluation_interval
+          digest               = var.digest
+          spec                 = var.spec
+          evaluation_interval  = var.evaluation_interval
+          stabilization_up     = var.stabilization_up
+          stabilization_down   = var.stabilization_down
+          cooldown             = var.cooldown
+          cooldown_on_scale_up = var.cooldown_on_scale_up
+          stale_after          = var.stale_after
+          foreign_hold         = var.foreign_hold
+          start_failures       = var.start_failures
+          start_pause          = var.start_pause
           check "queue" {
             source = "drover"
             query  = var.vertical
             strategy "pass-through" {
+              slots          = var.slots
+              threshold      = local.threshold
+              max_scale_up   = var.max_scale_up
+              max_scale_down = var.max_scale_down
             }
           }
         }

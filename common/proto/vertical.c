@@ -11,7 +11,8 @@
 #define MiB (1024ll * 1024)
 #define TOOLS_MAX 64
 #define WARM_WORKERS_MAX 1000
-#define DAY_MS (24 * 3600 * 1000ll)
+#define HOUR_MS (3600 * 1000ll)
+#define DAY_MS (24 * HOUR_MS)
 
 /* Which class's values the nested keys fill. */
 struct class_into {
@@ -180,27 +181,68 @@ take_drain(struct meta_doc *d, const char *at, const json_t *v, void *into)
 	return meta_measure(d, at, v, num_duration, 1000, DAY_MS, &((struct vertical_warm *)into)->drain_ms);
 }
 
-static int
-take_stabilization(struct meta_doc *d, const char *at, const json_t *v, void *into)
+#define POLICY(field) offsetof(struct vertical_warm, field)
+
+const struct warm_key warm_keys[] = {
+	{"evaluation_interval", true, POLICY(evaluation_interval_ms), 100, HOUR_MS, 10000},
+	{"stabilization_up", true, POLICY(stabilization_up_ms), 0, DAY_MS, 0},
+	{"stabilization_down", true, POLICY(stabilization_down_ms), 0, DAY_MS, 60000},
+	{"cooldown", true, POLICY(cooldown_ms), 0, DAY_MS, 0},
+	{"cooldown_on_scale_up", true, POLICY(cooldown_on_scale_up_ms), 0, DAY_MS, 0},
+	{"stale_after", true, POLICY(stale_after_ms), 1000, HOUR_MS, 15000},
+	{"foreign_hold", true, POLICY(foreign_hold_ms), 0, 7 * DAY_MS, 120000},
+	{"start_failures", false, POLICY(start_failures), 1, 1000, 3},
+	{"start_pause", true, POLICY(start_pause_ms), 1000, DAY_MS, 60000},
+	{"service", true, POLICY(service_ms), 1000, 7 * DAY_MS, 30000},
+	{"max_scale_up", false, POLICY(max_scale_up), 0, WARM_WORKERS_MAX, 0},
+	{"max_scale_down", false, POLICY(max_scale_down), 0, WARM_WORKERS_MAX, 0},
+};
+const size_t n_warm_keys = COUNT(warm_keys);
+
+int64_t *
+warm_value(struct vertical_warm *w, const struct warm_key *k)
 {
-	return meta_measure(d, at, v, num_duration, 0, DAY_MS, &((struct vertical_warm *)into)->stabilization_ms);
+	return (int64_t *)(void *)((char *)w + k->offset);
+}
+
+/* A key of the table above; its name is the last part of `at`. */
+static int
+take_policy(struct meta_doc *d, const char *at, const json_t *v, void *into)
+{
+	const struct warm_key *k = warm_keys;
+
+	while (strcmp(k->name, strrchr(at, '/') + 1) != 0)
+		k++;
+	if (k->duration)
+		return meta_measure(d, at, v, num_duration, k->min, k->max, warm_value(into, k));
+	return meta_int(d, at, v, k->min, k->max, warm_value(into, k));
 }
 
 static int
-take_cooldown(struct meta_doc *d, const char *at, const json_t *v, void *into)
+take_threshold(struct meta_doc *d, const char *at, const json_t *v, void *into)
 {
-	return meta_measure(d, at, v, num_duration, 0, DAY_MS, &((struct vertical_warm *)into)->cooldown_ms);
+	double share = json_is_number(v) ? json_number_value(v) : -1;
+
+	if (!(share >= 0 && share <= 10))
+		return meta_bad(d, at, "must be a number from 0 to 10: a share of the count");
+	((struct vertical_warm *)into)->threshold = share;
+	return 0;
 }
 
 static int
 take_warm(struct meta_doc *d, const char *at, const json_t *v, void *into)
 {
-	static const struct meta_key keys[] = {{"min", false, take_min}, {"max", false, take_max}, {"count", false, take_count},
+	static const struct meta_key own[] = {{"min", false, take_min}, {"max", false, take_max}, {"count", false, take_count},
 	    {"cpu", false, take_warm_cpu}, {"memory", false, take_warm_memory}, {"strategy", false, take_strategy},
-	    {"target", false, take_target}, {"drain", false, take_drain}, {"stabilization", false, take_stabilization},
-	    {"cooldown", false, take_cooldown}};
+	    {"target", false, take_target}, {"drain", false, take_drain}, {"threshold", false, take_threshold}};
+	struct meta_key keys[COUNT(own) + COUNT(warm_keys)];
 	struct vertical_warm *w = &((struct vertical *)into)->warm;
-	int rc = meta_object(d, at, v, keys, COUNT(keys), w);
+	int rc;
+
+	memcpy(keys, own, sizeof(own));
+	for (size_t i = 0; i < COUNT(warm_keys); i++)
+		keys[COUNT(own) + i] = (struct meta_key){warm_keys[i].name, false, take_policy};
+	rc = meta_object(d, at, v, keys, COUNT(keys), w);
 
 	if (rc == 0 && w->min > w->max)
 		rc = meta_bad(d, at, "min must not be more than max");
@@ -217,6 +259,8 @@ complete_warm(struct meta_doc *d, struct vertical *v)
 
 	if (w->strategy == NULL)
 		w->strategy = xstrdup("drover");
+	if (w->threshold < 0)
+		w->threshold = strcmp(w->strategy, "drover") == 0 ? 0.1 : strcmp(w->strategy, "target-value") == 0 ? 0.01 : 0;
 	if (w->cpu_millis == 0)
 		w->cpu_millis = v->cpu_millis[CLASS_LARGE];
 	if (w->memory_bytes == 0)
@@ -279,7 +323,9 @@ vertical_parse(const char *file, const char *folder_name, const char *text, size
 
 	v->slots = 5;
 	v->window = 8;
-	v->warm = (struct vertical_warm){.max = 20, .target = 10, .drain_ms = 60000, .stabilization_ms = 60000};
+	v->warm = (struct vertical_warm){.max = 20, .target = 10, .drain_ms = 60000, .threshold = -1};
+	for (size_t i = 0; i < COUNT(warm_keys); i++)
+		*warm_value(&v->warm, &warm_keys[i]) = warm_keys[i].fallback;
 	v->driver = xstrdup("docker");
 	v->image = xstrdup("");
 	if (!vertical_name_valid(folder_name)) {

@@ -63,9 +63,23 @@ struct vertical_warm { /* the worker group */
 	char *strategy;                  /* "drover", "target-value", "pass-through" */
 	int64_t target;                  /* target-value: queued and running runs per worker */
 	int64_t drain_ms;                /* drover: a backlog is to be worked off in this time */
-	int64_t stabilization_ms;        /* a scale-in takes the highest proposal of this window */
-	int64_t cooldown_ms;             /* shortest time between any change and a scale-in */
+	double threshold;                /* dead band: a share of the count */
+	/* The autoscaler's other keys, by the names of its policy (docs/SCALING.md); counts of 0 workers: no limit. */
+	int64_t evaluation_interval_ms, stabilization_up_ms, stabilization_down_ms, cooldown_ms, cooldown_on_scale_up_ms, stale_after_ms,
+	    foreign_hold_ms, start_failures, start_pause_ms, service_ms, max_scale_up, max_scale_down;
 };
+
+struct warm_key { /* one of these: in vertical.yaml, as variable of workers.nomad.hcl */
+	const char *name;
+	bool duration; /* else a count */
+	size_t offset; /* in struct vertical_warm; int64_t */
+	int64_t min, max, fallback;
+};
+extern const struct warm_key warm_keys[];
+extern const size_t n_warm_keys;
+
+/* Where the key's value is in w. */
+int64_t *warm_value(struct vertical_warm *w, const struct warm_key *k);
 
 struct vertical {
 	char name[VERTICAL_NAME_MAX];

@@ -14,18 +14,18 @@ from stories.steps import HOLD, go_on, reached
 JOB = f"drover-workers-{VERTICAL}"
 SLOTS = 2
 MOST = 4
+POLICY = {"min": 0, "max": MOST, "drain": "5s", "stabilization_down": "2s", "foreign_hold": "5s", "evaluation_interval": "1s"}
 LOCK_S = 10  # the shortest that Nomad takes
 
 
 @pytest.fixture(name="warm")
 def warm_fixture(rig, toolbox):
     """A dispatcher whose vertical has warm workers only, from none to four with two slots each, and a policy in a hurry."""
-    toolbox.vertical(capacity="warm", slots=SLOTS, warm={"min": 0, "max": MOST, "drain": "5s"})
+    toolbox.vertical(capacity="warm", slots=SLOTS, warm=POLICY)
     toolbox.add("short", f"sleep 0.3; {REPORT}")
     toolbox.add("held", HOLD + REPORT)
     drover = Drover(rig, toolbox).start()
     wait.until("the worker group to be registered", lambda: count(rig.nomad, drover.namespace) is not None)
-    tune(rig.nomad, drover.namespace, stabilization_down="2s", foreign_hold="5s", evaluation_interval="1s")
     yield drover
     rig.heal()
     drover.close()
@@ -372,6 +372,24 @@ def test_gap_in_the_indexes(warm, rig, scalers):
     wait_count(warm, "all to go", lambda n: n == 0)
     assert_each_ran_once(warm, [run_id for runs in where.values() for run_id in runs])
     assert scaler.metric("drover_autoscale_other_stops_total") == 0
+
+
+def test_policy_is_what_the_vertical_says(warm, rig, toolbox, scalers):
+    """A key of vertical.yaml, changed while all runs, is what the autoscaler goes by next."""
+    scaler = start(scalers, warm)
+    toolbox.vertical(warm={**POLICY, "max_scale_up": 1, "cooldown_on_scale_up": "4s"})
+
+    def strategy():
+        policy = rig.nomad.job(JOB, warm.namespace)["TaskGroups"][0]["Scaling"]["Policy"]
+        return policy["check"][0]["queue"][0]["strategy"][0]["drover"][0]
+
+    wait.until("the policy in Nomad", lambda: strategy()["max_scale_up"] == 1)
+    where = holding(warm, SLOTS * 2)
+    ups = [(one["from"], one["to"]) for one in scaler.decisions(result="scaled", action="up")]
+    assert ups[-2:] == [(1, 2), (0, 1)] and scaler.decisions(hold="cooldown")
+    for run_id in [run_id for runs in where.values() for run_id in runs]:
+        go_on(warm, run_id)
+        warm.wait_run(run_id, "completed")
 
 
 def test_operators_hand_is_respected_for_a_while(warm, rig, scalers):

@@ -129,13 +129,15 @@ def test_count_is_the_operators(warm):
     warm.toolbox.add("finds", REPORT)
     warm.drover.wait_run(warm.drover.submit("finds")["id"], "completed")
     assert warm.job()["JobModifyIndex"] == before["JobModifyIndex"]
-    warm.toolbox.vertical(warm={"max": 9, "cpu": "1000m", "memory": "1GiB", "strategy": "target-value", "target": 3, "stabilization": "3m",
-                                "cooldown": "20s"})
+    group = {"max": 9, "cpu": "1000m", "memory": "1GiB", "strategy": "target-value", "target": 3, "threshold": 0.25, "max_scale_up": 2}
+    warm.toolbox.vertical(warm={**group, "stabilization_down": "3m", "cooldown": "20s", "foreign_hold": "7s", "start_failures": 5})
     after = wait.until("the new bounds", lambda: warm.job() if warm.job()["TaskGroups"][0]["Scaling"]["Max"] == 9 else None)
     assert after["TaskGroups"][0]["Count"] == 3 and sorted(warm.live()) == allocs
     policy = after["TaskGroups"][0]["Scaling"]["Policy"]
-    assert policy["check"][0]["queue"][0]["strategy"][0] == {"target-value": [{"target": 3}]}
-    assert (policy["stabilization_down"], policy["cooldown"]) == ("180s", "20s")
+    strategy = policy["check"][0]["queue"][0]["strategy"][0]["target-value"][0]
+    assert strategy == {"target": 3, "slots": 2, "threshold": 0.25, "max_scale_up": 2, "max_scale_down": 0}
+    wanted = {"stabilization_down": "180s", "cooldown": "20s", "foreign_hold": "7s", "start_failures": 5, "stale_after": "15s"}
+    assert {key: policy[key] for key in wanted} == wanted
 
 
 def test_group_run_by_hand_with_nomad(warm, tmp_path):
@@ -378,7 +380,7 @@ def contained_fixture(rig, engine, make_warm):
     image = engine.image_from_host(f"warm-{rig.id}:test", programs, ours)
     os.chmod(rig.client.cache_folder, 0o777)
     settings = {"DROVER_DRIVER": "docker", "DOCKER_NETWORK": "host", "CACHE_VOLUME": "drover-cache", "WORKER_ENV_FILE": ""}
-    warm = make_warm(settings, driver="docker", image=image, warm={"max": 2, "cpu": "1000m", "memory": "1GiB", "stabilization": "2s"})
+    warm = make_warm(settings, driver="docker", image=image, warm={"max": 2, "cpu": "1000m", "memory": "1GiB", "stabilization_down": "2s"})
     warm.drover.cache_folder = rig.client.cache_folder
     warm.wait_job()
     return warm

@@ -307,7 +307,8 @@ a_group_tells_changes_in_place_from_others(void **state)
 	struct cluster_config cfg = {.datacenters = "*", .driver = "raw_exec", .worker_command = "/w", .cache_volume = "", .worker_service = "consul",
 	    .job_prefix = "drover", .ledger_uuid = LEDGER};
 	struct vertical v = {.name = "python", .driver = "docker", .slots = 3, .warm = {.min = 1, .max = 4, .count = 2, .cpu_millis = 1000,
-	    .memory_bytes = 1 << 30, .strategy = (char *)(uintptr_t)"drover", .target = 10, .drain_ms = 1500, .stabilization_ms = 90000}};
+	    .memory_bytes = 1 << 30, .strategy = (char *)(uintptr_t)"drover", .target = 10, .drain_ms = 1500, .stabilization_down_ms = 90000, .threshold = 0.1,
+	    .evaluation_interval_ms = 500, .max_scale_up = 3}};
 	char digest[65], spec[65], digest2[65], spec2[65], *text = group_variables(&cfg, "x", &v, digest, spec);
 	struct vertical changed[8] = {v, v, v, v, v, v, v, v};
 
@@ -316,14 +317,15 @@ a_group_tells_changes_in_place_from_others(void **state)
 	assert_non_null(strstr(text, "\"DROVER_SECRETS_PATH\" = \"nomad/jobs/drover-workers-python\"\n"));
 	assert_non_null(strstr(text, "slots = 3\n"));
 	assert_non_null(strstr(text, "drain_s = 2\n"));
-	assert_non_null(strstr(text, "stabilization_down = \"90s\"\ncooldown = \"0s\"\n"));
+	assert_non_null(strstr(text, "threshold = 0.1\nevaluation_interval = \"500ms\"\nstabilization_up = \"0s\"\nstabilization_down = \"90s\"\n"));
+	assert_non_null(strstr(text, "max_scale_up = 3\n"));
 	assert_non_null(strstr(text, "count = 2\n"));
 	free(text);
 	changed[0].warm.max = 5;
 	changed[1].warm.min = 0;
 	changed[2].warm.drain_ms = 9000;
 	changed[3].warm.count = 4; /* of the first registration: no change at all */
-	changed[4].warm.stabilization_ms = 0;
+	changed[4].warm.threshold = 0.2;
 	changed[5].warm.cooldown_ms = 1;
 	changed[6].warm.memory_bytes = 2 << 20;
 	changed[7].slots = 4;
