@@ -439,8 +439,9 @@ int core_drain(struct core *c, struct now now, const struct core_drain *d, struc
  * durable. From then on until ttl_ms later nobody in there is given a lease, by this dispatcher or by one that comes after it; nor
  * anybody in an allocation that is started at one of their indexes, since whoever lowers the group's count meanwhile would hit that
  * one. An empty list says that the group is beyond that version, so that no call on that condition has an effect any more: the owner's
- * marks up to it are for their own allocations alone from here on (until a restart). ERR_CONFLICT: someone is busy; ERR_RETRY: the ledger could not write, or, after a start, a
- * worker that holds leases has not said yet where it runs; ERR_TOOBIG: more than CORE_CONDEMN_MAX at once, or CORE_DRAINS_MAX marks. */
+ * marks up to it are for their own allocations alone from here on (until a restart). ERR_CONFLICT: someone is busy; ERR_RETRY: the
+ * ledger could not write, or, after a start, a worker that holds leases has not said yet where it runs; ERR_TOOBIG: more than
+ * CORE_CONDEMN_MAX at once, or CORE_DRAINS_MAX marks. */
 void core_condemn(struct core *c, struct now now, uint64_t caller, const struct core_drain *d);
 
 /* How these allocations stand: fills out, n entries. */
