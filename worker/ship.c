@@ -11,6 +11,7 @@
 #include "worker/worker.h"
 
 #define CHUNK_BYTES (64 * 1024)
+#define FIRST_MS 250       /* before the first one: a run that is over sooner sends its whole log at once, at its end */
 #define PAUSE_MS 100       /* between chunks of a log that trickles */
 #define PAUSE_FAILED_MS 1000
 #define POST_TIMEOUT_MS 5000
@@ -168,6 +169,7 @@ ship_open(struct ship *s, const char *run, const char *fence, struct run_log *l)
 	p->query = buf_take(&q);
 	p->ship = s;
 	p->log = l;
+	p->not_before_mono_ms = clock_mono_ms() + FIRST_MS;
 	pthread_mutex_lock(&s->lock);
 	p->next = s->list;
 	s->list = p;
