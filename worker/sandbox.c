@@ -34,7 +34,7 @@ plain_name(const char *name, char out[160])
 }
 
 /* The small program beside ours starts faster than ours; where it is not installed, ours does the same. */
-static void
+void
 helper_path(char out[PATH_MAX])
 {
 	ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - sizeof(HELPER));
@@ -52,19 +52,28 @@ helper_path(char out[PATH_MAX])
 
 /* The environment of the helper itself holds nothing that the tool could find in /proc. */
 static int
-start_helper(struct sandbox *s, const struct sandbox_caps *caps, bool egress, const char *toolchain, struct err *e)
+exec_helper(int link, struct proc *ret, struct err *e)
 {
 	static const char *const env[] = {"PATH=/usr/bin:/bin", NULL};
 	char path[PATH_MAX];
-	const char *const argv[] = {path, "--sandbox", NULL};
-	struct proc_spec p = {.argv = argv, .env = env, .fds = {-1, -1, -1, -1}, .new_group = true, .die_with_parent = true};
-	int pair[2], rc;
+	const char *const argv[] = {path, BOX_HELPER, NULL};
+	const struct proc_spec p = {.argv = argv, .env = env, .fds = {link, -1, -1, -1}, .new_group = true, .die_with_parent = true};
 
 	helper_path(path);
+	return proc_start(&p, ret, e);
+}
+
+static int
+start_helper(struct sandbox *s, const struct sandbox_caps *caps, bool egress, const char *toolchain, struct mother *mother, struct err *e)
+{
+	int pair[2], rc = ERR_RETRY;
+
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		return err_set(e, ERR_IO, "sandbox: socket: %s", strerror(errno));
-	p.fds[0] = pair[1];
-	rc = proc_start(&p, &s->proc, e);
+	if (mother != NULL)
+		rc = mother_fork(mother, pair[1], &s->proc, NULL);
+	if (rc != 0)
+		rc = exec_helper(pair[1], &s->proc, e);
 	close(pair[1]);
 	if (rc != 0) {
 		close(pair[0]);
@@ -76,7 +85,8 @@ start_helper(struct sandbox *s, const struct sandbox_caps *caps, bool egress, co
 }
 
 int
-sandbox_prepare(const struct sandbox_caps *caps, bool egress, const char *toolchain, const char *name, struct sandbox **ret, struct err *e)
+sandbox_prepare(const struct sandbox_caps *caps, bool egress, const char *toolchain, const char *name, struct mother *mother,
+    struct sandbox **ret, struct err *e)
 {
 	struct sandbox *s = xcalloc(1, sizeof(*s));
 	char plain[160];
@@ -87,7 +97,7 @@ sandbox_prepare(const struct sandbox_caps *caps, bool egress, const char *toolch
 	if (caps->cgroup != 0)
 		rc = cgroup_make_bare(caps->cgroup, plain, &s->cgroup, e);
 	if (rc == 0)
-		rc = start_helper(s, caps, egress, toolchain, e);
+		rc = start_helper(s, caps, egress, toolchain, mother, e);
 	if (rc != 0) {
 		sandbox_free(s);
 		return rc;
@@ -133,7 +143,7 @@ sandbox_start(const struct sandbox_spec *spec, struct sandbox **ret, struct err 
 	int rc = 0;
 
 	if (s == NULL)
-		rc = sandbox_prepare(spec->caps, spec->egress, spec->paths.toolchain, spec->name, &s, e);
+		rc = sandbox_prepare(spec->caps, spec->egress, spec->paths.toolchain, spec->name, stock_mother(spec->stock), &s, e);
 	if (rc != 0)
 		return rc;
 	s->grace_ms = l->grace_ms;

@@ -381,42 +381,86 @@ run_subreaper(struct box *b, const sigset_t *set)
 	return tell_failure(LINK_FD, &e);
 }
 
-int
-sandbox_helper_main(int argc, char **argv)
+/* Becomes what every helper is before it hears anything: its socket at LINK_FD, the other descriptors leading nowhere. */
+static int
+set_up(char **argv, sigset_t *ret_set)
 {
-	struct err e = {0};
-	struct box b;
-	sigset_t set;
-	size_t len;
-	int rc, null_fd;
+	size_t len = strlen(argv[0]);
+	int null_fd;
 
-	if (argc != 2 || strcmp(argv[1], "--sandbox") != 0)
-		return -1;
 	/* The program inside may read our command line: where we are installed is none of its business. */
-	len = strlen(argv[0]);
 	memset(argv[0], 0, len);
 	(void)snprintf(argv[0], len + 1, "init");
 	/* Nobody inside may look into us; with it our /proc files belong to root. */
 	(void)prctl(PR_SET_DUMPABLE, 0);
-	sigemptyset(&set);
-	sigaddset(&set, SIGCHLD);
-	sigaddset(&set, SIGTERM);
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigemptyset(ret_set);
+	sigaddset(ret_set, SIGCHLD);
+	sigaddset(ret_set, SIGTERM);
+	sigprocmask(SIG_BLOCK, ret_set, NULL);
 	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	/* 3 stays taken until the order says what it is: nothing of ours may come to lie there. */
-	if (null_fd < 0 || dup3(0, LINK_FD, O_CLOEXEC) < 0 || dup2(null_fd, 0) < 0 ||
-	    (null_fd != 3 && dup3(null_fd, 3, O_CLOEXEC) < 0))
-		return 1;
-	rc = box_receive_frame(LINK_FD, &b, &e);
+	return null_fd < 0 || dup3(0, LINK_FD, O_CLOEXEC) < 0 || dup2(null_fd, 0) < 0 || (null_fd != 3 && dup3(null_fd, 3, O_CLOEXEC) < 0) ?
+	    -1 : 0;
+}
+
+/* The helper's life: a frame, an order, a program. filter: what the mother has made ahead, or NULL. */
+static _Noreturn void
+serve(const sigset_t *set, const struct box_filter *filter)
+{
+	struct err e = {0};
+	struct box b;
+	int rc = box_receive_frame(LINK_FD, &b, &e);
+
 	if (rc != 0)
 		_exit(rc == ERR_CANCELED ? 0 : tell_failure(LINK_FD, &e));
+	b.filter = filter != NULL && box_filter_fits(filter, &b) ? filter : NULL;
 	if (join_cgroup(&b, &e) != 0)
 		rc = tell_failure(LINK_FD, &e);
 	else if (b.caps.rung == RUNG_USER || b.caps.rung == RUNG_ROOT)
-		rc = run_namespaces(&b, &set);
+		rc = run_namespaces(&b, set);
 	else
-		rc = run_subreaper(&b, &set);
+		rc = run_subreaper(&b, set);
 	box_release(&b);
 	/* Not exit(): what runs there (a sanitizer's leak check) may need calls that were given up, and would write into the run's log. */
 	_exit(rc);
+}
+
+/* The mother's: what helpers have in common is read and made once, then each is a fork. */
+static _Noreturn void
+serve_as_mother(const sigset_t *set)
+{
+	const struct box_filter *filter;
+	pid_t worker = getppid();
+	struct box b;
+	int link;
+
+	if (box_receive_frame(LINK_FD, &b, NULL) != 0)
+		_exit(0);
+	filter = b.caps.seccomp ? box_filter_make(&b) : NULL;
+	box_release(&b);
+	while ((link = mother_next(LINK_FD)) >= 0) {
+		if (mother_give_birth(LINK_FD, worker) == 0) {
+			if (dup3(link, LINK_FD, O_CLOEXEC) < 0)
+				_exit(1);
+			close(link);
+			serve(set, filter);
+		}
+		close(link);
+	}
+	_exit(0);
+}
+
+int
+sandbox_helper_main(int argc, char **argv)
+{
+	bool mother = argc == 2 && strcmp(argv[1], BOX_MOTHER) == 0;
+	sigset_t set;
+
+	if (!mother && (argc != 2 || strcmp(argv[1], BOX_HELPER) != 0))
+		return -1;
+	if (set_up(argv, &set) != 0)
+		return 1;
+	if (mother)
+		serve_as_mother(&set);
+	serve(&set, NULL);
 }

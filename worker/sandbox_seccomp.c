@@ -1,14 +1,21 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/netlink.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include "base/mem.h"
 #include "worker/sandbox_wire.h"
 
 #define LOW_HALF 0xffffffff /* of an argument that the kernel takes as an int */
@@ -158,6 +165,67 @@ add_rules(scmp_filter_ctx ctx, const struct box *b)
 	return rc;
 }
 
+/* --- filters made ahead --- */
+
+#define FILTER_MAX 4096 /* instructions: BPF_MAXINSNS of the kernel */
+
+struct box_filter {
+	struct sandbox_caps caps; /* of the frame it is for */
+	bool egress;
+	int cgroup;
+	struct sock_fprog program;
+};
+
+static scmp_filter_ctx
+build(const struct box *b, int *ret_rc)
+{
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
+
+	*ret_rc = ctx == NULL ? -ENOMEM : add_rules(ctx, b);
+	return ctx;
+}
+
+/* The instructions as the library would load them, by way of a file: it writes them nowhere else. */
+static bool
+export(scmp_filter_ctx ctx, struct sock_fprog *ret)
+{
+	struct sock_filter *list = xcalloc(FILTER_MAX, sizeof(*list));
+	int fd = memfd_create("filter", MFD_CLOEXEC);
+	ssize_t n = fd >= 0 && seccomp_export_bpf(ctx, fd) == 0 ? pread(fd, list, FILTER_MAX * sizeof(*list), 0) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	*ret = (struct sock_fprog){.len = (unsigned short)(n > 0 ? (size_t)n / sizeof(*list) : 0), .filter = list};
+	if (n > 0 && (size_t)n % sizeof(*list) == 0 && ret->len < FILTER_MAX)
+		return true;
+	free(list);
+	return false;
+}
+
+const struct box_filter *
+box_filter_make(const struct box *b)
+{
+	struct box_filter *f = xcalloc(1, sizeof(*f));
+	scmp_filter_ctx ctx;
+	int rc;
+
+	*f = (struct box_filter){.caps = b->caps, .egress = b->egress, .cgroup = b->cgroup.version};
+	ctx = build(b, &rc);
+	if (rc != 0 || !export(ctx, &f->program)) {
+		free(f);
+		f = NULL;
+	}
+	seccomp_release(ctx);
+	return f;
+}
+
+bool
+box_filter_fits(const struct box_filter *f, const struct box *b)
+{
+	return f->caps.rung == b->caps.rung && f->caps.landlock_abi == b->caps.landlock_abi && f->caps.seccomp == b->caps.seccomp &&
+	    f->caps.netns == b->caps.netns && f->egress == b->egress && f->cgroup == b->cgroup.version;
+}
+
 int
 box_seccomp(const struct box *b, struct err *e)
 {
@@ -166,10 +234,10 @@ box_seccomp(const struct box *b, struct err *e)
 
 	if (!b->caps.seccomp)
 		return 0;
-	ctx = seccomp_init(SCMP_ACT_ALLOW);
-	if (ctx == NULL)
-		return err_set(e, ERR_IO, "sandbox: no memory for the seccomp filter");
-	rc = add_rules(ctx, b);
+	if (b->filter != NULL)
+		return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &b->filter->program) == 0 ? 0 :
+		    err_set(e, ERR_IO, "sandbox: seccomp: %s", strerror(errno));
+	ctx = build(b, &rc);
 	if (rc == 0)
 		rc = seccomp_load(ctx);
 	seccomp_release(ctx);

@@ -24,6 +24,7 @@ struct sandbox_stock {
 	pthread_t thread;
 	pthread_mutex_t lock;    /* of all below */
 	pthread_cond_t changed;
+	struct mother mother;    /* has a lock of her own */
 	bool stop;
 	int64_t taken_mono_ms;   /* when the last one was taken */
 	unsigned n;
@@ -81,6 +82,12 @@ stock_take(struct sandbox_stock *k, const struct sandbox_spec *spec)
 	return box;
 }
 
+struct mother *
+stock_mother(struct sandbox_stock *k)
+{
+	return k != NULL ? &k->mother : NULL;
+}
+
 /* What is too old goes; returns when the next one will be. Under the lock, which is given up meanwhile. */
 static int64_t
 renew(struct sandbox_stock *k)
@@ -120,7 +127,9 @@ fill(void *arg)
 		}
 		pthread_mutex_unlock(&k->lock);
 		(void)snprintf(name, sizeof(name), "stock-%lu", ++number);
-		rc = sandbox_prepare(&k->caps, false, k->toolchain, name, &box, &e);
+		if (mother_start(&k->mother, &k->caps, &e) != 0)
+			log_debug("sandbox", "each is started for itself: %s", e.msg);
+		rc = sandbox_prepare(&k->caps, false, k->toolchain, name, &k->mother, &box, &e);
 		pthread_mutex_lock(&k->lock);
 		if (rc == 0) {
 			k->ready[k->n].box = box;
@@ -138,6 +147,7 @@ fill(void *arg)
 		pthread_mutex_lock(&k->lock);
 	}
 	pthread_mutex_unlock(&k->lock);
+	mother_release(&k->mother);
 	return NULL;
 }
 
@@ -162,6 +172,7 @@ sandbox_stock_new(const struct sandbox_caps *caps, const char *toolchain, unsign
 	k->wanted = n < STOCK_MAX ? n : STOCK_MAX;
 	pthread_mutex_init(&k->lock, NULL);
 	cond_init_mono(&k->changed);
+	mother_init(&k->mother);
 	thread_start(&k->thread, "stock", fill, k);
 	return k;
 }
@@ -178,5 +189,6 @@ sandbox_stock_free(struct sandbox_stock *k)
 	pthread_join(k->thread, NULL);
 	pthread_cond_destroy(&k->changed);
 	pthread_mutex_destroy(&k->lock);
+	pthread_mutex_destroy(&k->mother.lock);
 	free(k);
 }

@@ -18,6 +18,11 @@
 
 enum box_fd { BOX_OUT, BOX_ERR, BOX_PROGRESS, BOX_TARGET, BOX_FDS }; /* BOX_TARGET: a mount, see sandbox.c */
 
+#define BOX_HELPER "--sandbox"
+#define BOX_MOTHER "--sandbox-mother"
+
+struct box_filter; /* a compiled seccomp filter */
+
 struct box { /* frame and order, in the helper; texts are owned by the JSON */
 	json_t *frame, *json;
 	int fds[BOX_FDS];   /* came with the order; -1: none */
@@ -29,6 +34,7 @@ struct box { /* frame and order, in the helper; texts are owned by the JSON */
 	uid_t uid;
 	gid_t gid;
 	bool egress, has_progress;
+	const struct box_filter *filter; /* made ahead for just this frame; NULL: made when it is needed */
 };
 
 struct box_end {
@@ -49,6 +55,14 @@ int box_receive_frame(int link, struct box *b, struct err *e);
 int box_receive_order(int link, struct box *b, struct err *e);
 void box_release(struct box *b);
 
+/* --- sandbox_mother.c: --- */
+
+/* In the helper: takes the socket of the next helper from link. Returns it, or -1 when nobody wants any more. */
+int mother_next(int link);
+
+/* Forks a helper, which becomes a child of the worker, and tells it its number. Returns 0 in the helper, else what fork returns. */
+int mother_give_birth(int link, pid_t worker);
+
 /* --- sandbox_mount.c: a root of its own (rungs 1 and 3), in a fresh mount namespace. Returns 0 or ERR_IO. --- */
 
 /* What the frame says, with the host's root still at BOX_OLD_ROOT; and the rest, by the order, without it. */
@@ -67,6 +81,12 @@ int box_landlock_abi(void);
 
 /* --- sandbox_seccomp.c --- */
 int box_seccomp(const struct box *b, struct err *e);
+
+/* The filter for this frame, kept for helpers that will get the same; NULL where none can be made. For the life of the process. */
+const struct box_filter *box_filter_make(const struct box *b);
+
+/* Whether it is the one that b's frame asks for. */
+bool box_filter_fits(const struct box_filter *f, const struct box *b);
 
 /* --- sandbox_disk.c: how much the program has written to its folders --- */
 #define DISK_FOLDERS_MAX 3

@@ -271,6 +271,67 @@ output_files_are_bounded(void **state)
 	buf_release(&o.out);
 }
 
+/* How many of our children, by all threads, were forked by the stock's mother, or are she; signo is sent to each (0: none). */
+static unsigned
+signal_stock(int signo)
+{
+	DIR *threads = opendir("/proc/self/task");
+	struct dirent *d;
+	unsigned n = 0;
+
+	assert_non_null(threads);
+	while ((d = readdir(threads)) != NULL) {
+		char path[300], line[64] = "";
+		FILE *list;
+		int pid, fd;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%.40s/children", d->d_name);
+		list = d->d_name[0] != '.' ? fopen(path, "re") : NULL;
+		while (list != NULL && fscanf(list, "%d", &pid) == 1) {
+			snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+			fd = open(path, O_RDONLY | O_CLOEXEC);
+			/* "init", what is left of the path, the argument */
+			if (fd >= 0 && read(fd, line, sizeof(line)) > 0 && line[0] == 'i' && memmem(line, sizeof(line), "-mother", 7) != NULL) {
+				n++;
+				(void)kill(pid, signo);
+			}
+			if (fd >= 0)
+				close(fd);
+		}
+		if (list != NULL)
+			fclose(list);
+	}
+	closedir(threads);
+	return n;
+}
+
+/* Who takes mother and helpers all away finds new ones. What is taken out of the stock in the moment of dying fails. */
+static void
+a_killed_stock_is_made_again(void **state)
+{
+	(void)state;
+	if (stocked() == NULL)
+		return;
+	for (int i = 0; i < 3; i++) {
+		int64_t deadline_mono_ms = clock_mono_ms() + 10000;
+		bool served = false;
+
+		assert_true(signal_stock(SIGKILL) >= 2);
+		while (!served) {
+			struct outcome o = run("echo served", false, 256 * MiB, 0);
+
+			served = o.rc == 0 && strcmp(buf_str(&o.out), "served\n") == 0;
+			buf_release(&o.out);
+			assert_true(served || clock_mono_ms() < deadline_mono_ms);
+		}
+		while (signal_stock(0) < 2) { /* she and one helper at least */
+			(void)stocked();
+			assert_true(clock_mono_ms() < deadline_mono_ms);
+		}
+		expect("echo again", 0, "again\n");
+	}
+}
+
 static int
 set_up(void **state)
 {
@@ -312,6 +373,7 @@ suite(const char *name)
 		cmocka_unit_test(the_target_can_be_read_only), cmocka_unit_test(it_cannot_reach_the_network),
 		cmocka_unit_test(nothing_outlives_it), cmocka_unit_test(too_much_memory_ends_it_and_is_told),
 		cmocka_unit_test(stopping_gives_a_grace_and_then_kills), cmocka_unit_test(output_files_are_bounded),
+		cmocka_unit_test(a_killed_stock_is_made_again),
 	};
 
 	printf("--- %s: rung %d, cgroup %d, Landlock ABI %d %s\n", name, (int)caps.rung, caps.cgroup, caps.landlock_abi, caps.why);

@@ -384,6 +384,20 @@ without_a_rung_tools_run_as_a_plain_user(void **state)
 	}
 }
 
+/* Whether the process has a child: a helper has, in its pid namespace; the one that only forks helpers has none. */
+static bool
+has_child(const char *pid)
+{
+	struct buf b = buf_make(4096);
+	char path[80];
+	bool has;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/task/%.20s/children", pid, pid);
+	has = file_read(AT_FDCWD, path, &b, NULL) == 0 && b.len > 0;
+	buf_release(&b);
+	return has;
+}
+
 /* Our children that are helpers. */
 static pid_t
 find_helper(void)
@@ -401,7 +415,7 @@ find_helper(void)
 		snprintf(path, sizeof(path), "/proc/%.20s/stat", entry->d_name);
 		snprintf(text, sizeof(text), " %d ", (int)getpid());
 		if (strspn(entry->d_name, "0123456789") > 0 && file_read(AT_FDCWD, path, &b, NULL) == 0 && b.len > 0 &&
-		    (after = strrchr(b.data, ')')) != NULL && strncmp(after + 3, text, strlen(text)) == 0)
+		    (after = strrchr(b.data, ')')) != NULL && strncmp(after + 3, text, strlen(text)) == 0 && has_child(entry->d_name))
 			found = (pid_t)atoi(entry->d_name);
 		buf_release(&b);
 	}
