@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -14,11 +15,14 @@
 #include "base/num.h"
 
 #define LINE_MAX_BYTES 2048
+#define MEMORY_BYTES (64 * 1024) /* a longer log goes to the disk: most never need a file there to be made and deleted */
+#define COPY_BYTES 16384
 #define ECHO_MAX 3500 /* below PIPE_BUF: lines of several runs do not mix */
 
 struct run_log {
 	int fd, echo_fd;
-	const char *owner;
+	const char *dir, *owner;
+	bool in_memory;
 	int64_t max_bytes;
 	_Atomic int64_t size_bytes;
 	bool cut; /* the limit, or a full disk, was met */
@@ -43,14 +47,19 @@ struct run_log *
 run_log_new(const char *dir, int64_t max_bytes, int echo_fd, const char *owner, struct err *e)
 {
 	struct run_log *l;
-	int fd = open_nameless(dir);
+	int fd = memfd_create("run.log", MFD_CLOEXEC);
+	bool in_memory = fd >= 0;
 
+	if (!in_memory)
+		fd = open_nameless(dir);
 	if (fd < 0) {
 		(void)err_set(e, ERR_IO, "log file in %s: %s", dir, strerror(errno));
 		return NULL;
 	}
 	l = xcalloc(1, sizeof(*l));
 	l->fd = fd;
+	l->in_memory = in_memory;
+	l->dir = dir;
 	l->echo_fd = echo_fd;
 	l->owner = owner;
 	l->max_bytes = max_bytes;
@@ -66,10 +75,33 @@ run_log_free(struct run_log *l)
 	free(l);
 }
 
+/* Moves the log to the disk, to go on under the same descriptor: whoever reads meanwhile reads the same from both. */
+static int
+move_to_disk(struct run_log *l)
+{
+	char block[COPY_BYTES];
+	int64_t at = 0;
+	ssize_t n;
+	int fd = open_nameless(l->dir), rc = fd < 0 ? -1 : 0;
+
+	while (rc == 0 && (n = pread(l->fd, block, sizeof(block), at)) != 0) {
+		rc = n < 0 ? -1 : file_write_all(fd, block, (size_t)n, NULL);
+		at += n;
+	}
+	if (rc == 0 && dup3(fd, l->fd, O_CLOEXEC) < 0)
+		rc = -1;
+	if (fd >= 0)
+		close(fd);
+	l->in_memory = l->in_memory && rc != 0;
+	return rc;
+}
+
 static void
 append(struct run_log *l, const void *data, size_t len)
 {
-	if (file_write_all(l->fd, data, len, NULL) == 0)
+	if (l->in_memory && l->size_bytes + (int64_t)len > MEMORY_BYTES && move_to_disk(l) != 0)
+		l->cut = true;
+	else if (file_write_all(l->fd, data, len, NULL) == 0)
 		l->size_bytes += (int64_t)len;
 	else
 		l->cut = true; /* a full disk costs the log, not the run */

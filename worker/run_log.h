@@ -14,7 +14,7 @@
 
 struct run_log;
 
-/* An empty log whose file lies on dir's file system. echo_fd (-1: none) also gets every line, "OWNER NAME | text", as far as its
+/* An empty log; once it is longer than 64 KiB it lies in a file of dir's file system (dir is kept). echo_fd (-1: none) also gets every line, "OWNER NAME | text", as far as its
  * reader keeps up: a full pipe there never holds a run up. owner (may be "") is kept. Returns NULL with *e (ERR_IO). NULL-safe free. */
 struct run_log *run_log_new(const char *dir, int64_t max_bytes, int echo_fd, const char *owner, struct err *e);
 void run_log_free(struct run_log *l);
@@ -28,7 +28,7 @@ void run_log_say(struct run_log *l, const char *fmt, ...) __attribute__((format(
 /* Echoes one line (without its newline) of the step `name`, without its control characters; nothing any more once the log is cut. */
 void run_log_echo(struct run_log *l, const char *name, const char *line, size_t len);
 
-/* The file (read it with pread) and how much of it is there. Any thread. */
+/* The file (the same descriptor from beginning to end; read it with pread) and how much of it is there. Any thread. */
 int run_log_fd(const struct run_log *l);
 int64_t run_log_size(const struct run_log *l);
 

@@ -92,6 +92,76 @@ log_leaves_no_file(void **state)
 	run_log_free(l);
 }
 
+#define MEMORY_BYTES (64 * 1024)
+#define LINE_BYTES 1000
+
+static bool
+lies_in_dir(const struct run_log *l)
+{
+	struct stat file, folder;
+
+	assert_int_equal(fstat(run_log_fd(l), &file), 0);
+	assert_int_equal(stat(dir, &folder), 0);
+	return file.st_dev == folder.st_dev;
+}
+
+/* Adds lines of LINE_BYTES, numbered from `from`. */
+static void
+add_lines(struct run_log *l, int from, int to)
+{
+	char line[LINE_BYTES + 1];
+
+	for (int i = from; i < to; i++) {
+		snprintf(line, sizeof(line), "%0*d\n", LINE_BYTES - 1, i);
+		run_log_add(l, line, LINE_BYTES);
+	}
+}
+
+static void
+assert_lines(int fd, int n)
+{
+	char line[LINE_BYTES + 1] = "";
+
+	for (int i = 0; i < n; i++) {
+		assert_int_equal(pread(fd, line, LINE_BYTES, (off_t)i * LINE_BYTES), LINE_BYTES);
+		assert_int_equal(atoi(line), i);
+	}
+}
+
+static void
+a_long_log_moves_to_the_disk_whole(void **state)
+{
+	struct run_log *l = open_log(1 << 20, -1, "");
+	int fd = run_log_fd(l);
+
+	(void)state;
+	add_lines(l, 0, MEMORY_BYTES / LINE_BYTES);
+	assert_false(lies_in_dir(l));
+	add_lines(l, MEMORY_BYTES / LINE_BYTES, 300);
+	assert_true(lies_in_dir(l));
+	assert_int_equal(run_log_fd(l), fd);
+	assert_int_equal(run_log_size(l), 300 * LINE_BYTES);
+	assert_lines(fd, 300);
+	assert_int_equal(rmdir(dir), 0); /* without a name there too */
+	assert_int_equal(mkdir(dir, 0700), 0);
+	run_log_free(l);
+}
+
+static void
+without_a_disk_the_beginning_stays(void **state)
+{
+	struct run_log *l = open_log(1 << 20, -1, "");
+	int whole = MEMORY_BYTES / LINE_BYTES;
+
+	(void)state;
+	assert_int_equal(rmdir(dir), 0);
+	add_lines(l, 0, 300);
+	assert_int_equal(run_log_size(l), whole * LINE_BYTES);
+	assert_lines(run_log_fd(l), whole);
+	run_log_free(l);
+	assert_int_equal(mkdir(dir, 0700), 0);
+}
+
 static void
 full_pipe_never_holds_up(void **state)
 {
@@ -280,6 +350,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(log_is_cut_at_its_limit, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(log_leaves_no_file, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_long_log_moves_to_the_disk_whole, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(without_a_disk_the_beginning_stays, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(full_pipe_never_holds_up, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(echoes_command_no_terminal_and_forge_no_line, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_flood_ends_with_the_log_but_we_are_heard, set_up, tear_down),
