@@ -268,19 +268,16 @@ fill_by_copy(struct workspace *ws, const struct workspace_want *want, struct err
 static int
 fill_by_overlay(struct workspaces *w, struct workspace *ws, const struct workspace_want *want, struct err *e)
 {
-	char lower_mount[660];
 	int rc;
 
-	snprintf(lower_mount, sizeof(lower_mount), "%s/lower", ws->run_dir);
-	if ((rc = make_dir(ws->upper, 0755, want->uid, want->gid, e)) != 0 || (rc = make_dir(ws->work, 0700, want->uid, want->gid, e)) != 0 ||
-	    (rc = make_dir(lower_mount, 0700, geteuid(), getegid(), e)) != 0)
+	if ((rc = make_dir(ws->upper, 0755, want->uid, want->gid, e)) != 0 || (rc = make_dir(ws->work, 0700, want->uid, want->gid, e)) != 0)
 		return rc;
 	if (ws->method == WORKSPACE_OVERLAY_USERNS)
 		return 0;
 	ws->pin_fd = fcntl(cache_pin_fd(want->pin), F_DUPFD_CLOEXEC, 3);
 	if (ws->pin_fd < 0)
 		return err_set(e, ERR_IO, "keep the tree pinned: %s", strerror(errno));
-	return overlay_mount(&w->mappings, ws->lower, lower_mount, ws->upper, ws->work, ws->tree, want->uid, want->gid, e);
+	return overlay_mount(&w->mappings, ws->lower, ws->upper, ws->work, ws->tree, want->uid, want->gid, e);
 }
 
 static int

@@ -57,14 +57,11 @@ close_fd(int fd)
 static int
 unmount_run(const char *run_dir, struct err *e)
 {
-	static const char *const mounts[] = {"workspace", "lower"};
 	char path[800];
 
-	for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
-		snprintf(path, sizeof(path), "%s/%s", run_dir, mounts[i]);
-		if (!unmount_all(path))
-			return err_set(e, ERR_IO, "unmount %s: %s", path, strerror(errno));
-	}
+	snprintf(path, sizeof(path), "%s/workspace", run_dir);
+	if (!unmount_all(path))
+		return err_set(e, ERR_IO, "unmount %s: %s", path, strerror(errno));
 	fault_point("workspace.unmounted");
 	return 0;
 }

@@ -172,8 +172,8 @@ mount_layers(const char *lower, const char *upper, const char *work, const char 
 }
 
 int
-overlay_mount(struct mappings *m, const char *lower, const char *lower_mount, const char *upper, const char *work, const char *tree,
-    uint32_t uid, uint32_t gid, struct err *e)
+overlay_mount(struct mappings *m, const char *lower, const char *upper, const char *work, const char *tree, uint32_t uid, uint32_t gid,
+    struct err *e)
 {
 	struct stat st;
 	bool mapped;
@@ -181,16 +181,17 @@ overlay_mount(struct mappings *m, const char *lower, const char *lower_mount, co
 	if (stat(lower, &st) != 0)
 		return err_set(e, ERR_IO, "stat %s: %s", lower, strerror(errno));
 	mapped = st.st_uid != uid || st.st_gid != gid;
-	if (mapped && idmap_mount(m, lower, lower_mount, &st, uid, gid) != 0)
+	/* At the very place that the overlay covers next: it needs no directory of its own, which a run would have to make and delete. */
+	if (mapped && idmap_mount(m, lower, tree, &st, uid, gid) != 0)
 		return err_set(e, ERR_IO, "map %s to uid %u: %s", lower, uid, strerror(errno));
 	fault_point("workspace.mapped");
-	if (mount_layers(mapped ? lower_mount : lower, upper, work, tree, "") == 0) {
+	if (mount_layers(mapped ? tree : lower, upper, work, tree, "") == 0) {
 		fault_point("workspace.mounted");
 		return 0;
 	}
 	err_set(e, ERR_IO, "mount an overlay at %s: %s", tree, strerror(errno));
 	if (mapped)
-		unmount_all(lower_mount);
+		unmount_all(tree);
 	return ERR_IO;
 }
 
@@ -211,7 +212,7 @@ unmount_all(const char *path)
 
 /* --- probing --- */
 
-static const char *const probe_parts[] = {"source", "lower", "upper", "work", "workspace"};
+static const char *const probe_parts[] = {"source", "upper", "work", "workspace"};
 
 #define N_PROBE_PARTS (sizeof(probe_parts) / sizeof(probe_parts[0]))
 
@@ -232,7 +233,7 @@ overlay_works(struct mappings *m, const char *dir)
 	char p[N_PROBE_PARTS][PATH_BYTES];
 
 	/* Another uid than the owner's, so that the mapping is tried as well. */
-	return make_parts(dir, p) && overlay_mount(m, p[0], p[1], p[2], p[3], p[4], geteuid() + 1, getegid() + 1, NULL) == 0;
+	return make_parts(dir, p) && overlay_mount(m, p[0], p[1], p[2], p[3], geteuid() + 1, getegid() + 1, NULL) == 0;
 }
 
 bool
@@ -255,7 +256,7 @@ overlay_userns_works(struct mappings *m, const char *dir)
 		int deny = ok ? open("/proc/self/setgroups", O_WRONLY | O_CLOEXEC) : -1;
 
 		ok = ok && deny >= 0 && write(deny, "deny", 4) == 4 && write_map(getpid(), "uid_map", uid, uid) == 0 &&
-		    write_map(getpid(), "gid_map", gid, gid) == 0 && mount_layers(p[0], p[2], p[3], p[4], ",userxattr") == 0;
+		    write_map(getpid(), "gid_map", gid, gid) == 0 && mount_layers(p[0], p[1], p[2], p[3], ",userxattr") == 0;
 		_exit(ok ? 0 : 1);
 	}
 	if (pid > 0)

@@ -85,10 +85,10 @@ int workspace_mend(const char *cache_dir, const char *path, struct err *e);
 
 /* --- mounting (workspace_mount.c) --- */
 
-/* Mounts lower and upper at tree. Files of lower appear as uid's where they belong to someone else (an idmapped mount at
- * lower_mount, which must be an empty directory). ERR_IO when the kernel cannot. */
-int overlay_mount(struct mappings *m, const char *lower, const char *lower_mount, const char *upper, const char *work, const char *tree,
-    uint32_t uid, uint32_t gid, struct err *e);
+/* Mounts lower and upper at tree. Files of lower appear as uid's where they belong to someone else: by an idmapped mount, also at tree,
+ * which the overlay then covers; unmount_all takes both. ERR_IO when the kernel cannot. */
+int overlay_mount(struct mappings *m, const char *lower, const char *upper, const char *work, const char *tree, uint32_t uid, uint32_t gid,
+    struct err *e);
 
 /* Unmounts whatever is mounted at path, as often as something is. False if it is still in the way. */
 bool unmount_all(const char *path);
