@@ -150,12 +150,15 @@ job_make_workspace(struct job *j, struct err *e)
 	char took[32];
 	int rc = workspace_open(w->spaces, &want, &j->ws, e);
 
-	if (rc != 0)
-		return err_prefix(e, rc, "workspace");
-	j->has_ws = true;
-	run_log_say(j->log, "workspace: %s by %s in %s", workspace_mode_word(j->ws.mode), workspace_method_word(j->ws.method),
-	    num_format_duration(clock_mono_ms() - began_mono_ms, took, sizeof(took)));
-	return write_params(j, e);
+	if (rc == 0) {
+		j->has_ws = true;
+		run_log_say(j->log, "workspace: %s by %s in %s", workspace_mode_word(j->ws.mode), workspace_method_word(j->ws.method),
+		    num_format_duration(clock_mono_ms() - began_mono_ms, took, sizeof(took)));
+		rc = write_params(j, e);
+	}
+	if (rc == ERR_RETRY)
+		(void)err_hint(e, "the disk of this node (CACHE_DIR) is full");
+	return rc == 0 ? 0 : err_prefix(e, rc, "workspace");
 }
 
 void

@@ -25,6 +25,7 @@
 #define WAIT_SLICE_MS 200
 #define FULL_BYTES (1024 * 1024) /* less is left: a disk is full */
 #define FULL_INODES 16
+#define DISK_IS_FULL "the disk of this node (CACHE_DIR) is full"
 
 static const char *const state_words[] = {
 	[STEP_PENDING] = "pending", [STEP_RUNNING] = "running", [STEP_OK] = "ok", [STEP_FOUND] = "findings", [STEP_FAILED] = "failed",
@@ -282,7 +283,7 @@ judge(struct running *r)
 		    num_format_size(r->job->terms.disk_bytes, limit, sizeof(limit)));
 		step_failed(r, STEP_FAILED, FAIL_TOOL, why);
 	} else if (!well && disk_is_full(r->job)) {
-		step_failed(r, STEP_FAILED, FAIL_INFRA, "the disk of this node (CACHE_DIR) is full");
+		step_failed(r, STEP_FAILED, FAIL_INFRA, DISK_IS_FULL);
 	} else if (!well) {
 		step_failed(r, STEP_FAILED, FAIL_TOOL, why);
 	} else if (rc != 0) {
@@ -326,7 +327,7 @@ run_step(struct job *j, size_t i, int64_t run_deadline_mono_ms, struct err *e)
 	} else if (rc == 0) {
 		judge(&r);
 	} else {
-		step_failed(&r, STEP_FAILED, FAIL_INFRA, e->msg);
+		step_failed(&r, STEP_FAILED, FAIL_INFRA, disk_is_full(j) ? DISK_IS_FULL : e->msg);
 	}
 	(void)file_remove_tree(AT_FDCWD, r.scratch, NULL);
 	ship_poke(j->shipment);
