@@ -38,8 +38,8 @@ struct index_found { /* a slot, and where it hangs */
 	struct index_slot slot;
 };
 
-/* What follows is called under the file's lock. Errors: ERR_IO, ERR_RETRY (no space), and ERR_PROTO: the file is broken, and has to be
- * made anew. */
+/* What follows is called under the file's lock. Errors: ERR_IO, ERR_RETRY (no space), and ERR_PROTO: the file is broken, and has
+ * to be made anew. */
 
 /* "WHAT CACHE_DIR/index: errno's text". Returns ERR_RETRY for a full disk, else ERR_IO. */
 int index_io_error(struct cache *c, const char *what, struct err *e);
@@ -69,8 +69,8 @@ void index_slot_describe(struct index_item *item, uint32_t no, const struct inde
 /* One slot by name. ERR_NOTFOUND leaves f->slot with the key alone, for index_slot_take. */
 int index_slot_find(struct cache *c, const struct index_header *h, const char *name, struct index_found *f, struct err *e);
 
-/* Takes a free slot (h->free is not 0) into its name's chain; f->slot is still to be stored. And the way back, out of the list of use as
- * well. */
+/* Takes a free slot (h->free is not 0) into its name's chain; f->slot is still to be stored. And the way back, out of the list of
+ * use as well. */
 int index_slot_take(struct cache *c, struct index_header *h, struct index_found *f, struct err *e);
 int index_slot_free(struct cache *c, struct index_header *h, const struct index_found *f, struct err *e);
 

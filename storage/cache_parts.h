@@ -74,8 +74,8 @@ int cache_lock_entry(struct cache *c, const char *name, int how, const atomic_bo
  * untouched). Where that cannot be told, what cache_read_mark returns: others may be using it, so it must not be made anew. */
 int cache_complete(struct cache *c, const char *name, int64_t size_bytes, struct err *e);
 
-/* Reads and writes the mark. ERR_NOTFOUND (*e untouched): there is none, or none that makes sense. Writing is not durable: a mark that is lost is made
- * again. ERR_RETRY (no space, no descriptor left), ERR_IO (writing). */
+/* Reads and writes the mark. ERR_NOTFOUND (*e untouched): there is none, or none that makes sense. Writing is not durable: a mark
+ * that is lost is made again. ERR_RETRY (no space, no descriptor left), ERR_IO (writing). */
 int cache_read_mark(struct cache *c, const char *name, struct cache_mark *ret, struct err *e);
 int cache_write_mark(struct cache *c, const char *name, const struct cache_mark *m, struct err *e);
 

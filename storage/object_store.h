@@ -2,8 +2,8 @@
  *
  * All calls block and may be made from any thread at the same time. Keys are UTF-8 without leading slash, empty, "." or
  * ".." segments, at most 1,024 bytes; a segment has at most 255 bytes where the server keeps files (MinIO), and no key
- * should be another one plus "/..." (MinIO does not list what is below an object). An object appears whole or not at all. Every call has its own retries and bounds
- * inside; `stop` (may be NULL) makes it end early with ERR_CANCELED.
+ * should be another one plus "/..." (MinIO does not list what is below an object). An object appears whole or not at all.
+ * Every call has its own retries and bounds inside; `stop` (may be NULL) makes it end early with ERR_CANCELED.
  * One contract test suite (tests/contract) holds for both backends.
  */
 #ifndef STORAGE_OBJECT_STORE_H
@@ -115,10 +115,10 @@ int store_put(struct object_store *s, const char *bucket, const char *key, struc
 int store_put_bytes(struct object_store *s, const char *bucket, const char *key, const void *data, size_t len,
     const struct put_options *o, struct err *e);
 
-/* Reads len bytes (-1: to the end; fewer at the end; none from behind it) from offset and hands them to write in order (0 to go on; an ERR_* aborts and is returned).
- * if_match (may be NULL): the etag the object must have, else ERR_CONFLICT. *ret_info (may be NULL) is set before the first
- * bytes are handed out, and again at the end. A connection that breaks midway is resumed where it
- * stopped, under the same etag. Returns 0, ERR_NOTFOUND, ERR_CONFLICT, ERR_RETRY, ERR_DENIED, ERR_CANCELED, ERR_IO. */
+/* Reads len bytes (-1: to the end; fewer at the end; none from behind it) from offset and hands them to write in order (0 to go
+ * on; an ERR_* aborts and is returned). if_match (may be NULL): the etag the object must have, else ERR_CONFLICT. *ret_info (may
+ * be NULL) is set before the first bytes are handed out, and again at the end. A connection that breaks midway is resumed where
+ * it stopped, under the same etag. Returns 0, ERR_NOTFOUND, ERR_CONFLICT, ERR_RETRY, ERR_DENIED, ERR_CANCELED, ERR_IO. */
 int store_get(struct object_store *s, const char *bucket, const char *key, int64_t offset, int64_t len, const char *if_match,
     int (*write)(void *arg, const void *data, size_t len), void *arg, struct object_info *ret_info,
     const atomic_bool *stop, struct err *e);
@@ -134,7 +134,8 @@ int store_head(struct object_store *s, const char *bucket, const char *key, stru
 int store_copy(struct object_store *s, const char *bucket, const char *from, const char *to,
     const struct object_meta *meta, size_t n_meta, struct err *e);
 
-/* Calls each for every key under prefix, in key order, with size, time and etag (metadata only where it comes for free); each returns 0 to go on, else the walk ends with that value. */
+/* Calls each for every key under prefix, in key order, with size, time and etag (metadata only where it comes for free); each
+ * returns 0 to go on, else the walk ends with that value. */
 int store_list(struct object_store *s, const char *bucket, const char *prefix,
     int (*each)(void *arg, const char *key, const struct object_info *info), void *arg, struct err *e);
 
@@ -176,7 +177,8 @@ struct store_s3_config { /* texts are copied */
 	const char *ca_cert;     /* may be NULL */
 	bool skip_verify;
 	int64_t retry_budget_ms; /* how long a request is tried again after its first failure, or since its last progress; 0: 30 s */
-	int64_t stall_ms;         /* a transfer that moves less than min_speed on average for so long is broken off; 0: half of the budget, at most 30 s */
+	int64_t stall_ms;         /* a transfer that moves less than min_speed on average for so long is broken off; 0: half of the
+	                           * budget, at most 30 s */
 	int64_t min_speed_bytes;  /* per second; 0: 1 KiB */
 	bool no_md5;              /* over https: leave out the Content-MD5 by which the server checks what it stores */
 	int64_t copy_limit_bytes; /* largest object that the server copies in one request; 0: 5 GiB */

@@ -42,8 +42,8 @@ bool s3_xml_error(const char *data, size_t len, struct s3_error *ret_error);
 /* Finds the text of the first element at path, "" if there is none. Returns 0, ERR_PROTO (broken, or over out_len). */
 int s3_xml_find(const char *data, size_t len, const char *path, char *out, size_t out_len, struct err *e);
 
-/* Reads one page of ListObjectsV2, keys decoded where it says that they are encoded: each for every key in order; the token of the next page in *ret_token
- * (emptied first; stays empty on the last page). Returns 0, what each returned, ERR_PROTO. */
+/* Reads one page of ListObjectsV2, keys decoded where it says that they are encoded: each for every key in order; the token of
+ * the next page in *ret_token (emptied first; stays empty on the last page). Returns 0, what each returned, ERR_PROTO. */
 int s3_xml_list(const char *data, size_t len, int (*each)(void *arg, const char *key, const struct object_info *info),
     void *arg, struct buf *ret_token, struct err *e);
 

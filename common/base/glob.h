@@ -7,8 +7,9 @@
 
 #include "base/err.h"
 
-/* Whether the whole path matches. `*` and `?` stay inside one component, `[a-z]` and `[!a-z]` are classes, a component "**" stands for
- * any number of components (none included), `\` takes the next character as it is. Time is bounded by the product of lengths. */
+/* Whether the whole path matches. `*` and `?` stay inside one component, `[a-z]` and `[!a-z]` are classes, a component "**"
+ * stands for any number of components (none included), `\` takes the next character as it is. Time is bounded by the product of
+ * lengths. */
 bool glob_match(const char *pattern, const char *path);
 
 struct ignore; /* the rules of one ignore file */

@@ -51,11 +51,12 @@ struct settings_table {
 };
 
 /* Fills *into (a zeroed struct of the program) from the table. argv: options "-name value", "--name=value", "-name=value",
- * "--name value" (booleans may stand alone); unknown options and stray words are errors unless ret_rest is not NULL: then
- * the first word that is no option ends the parse and *ret_rest is its index. The settings file holds NAME=value lines,
- * '#' comments, nothing else; if it sets a secret, others must not have any access to it, nor the group write access
- * (ERR_DENIED). An environment variable that is empty counts as not set; an empty value of the other sources is taken.
- * "--" ends the options. On failure the texts of *into are freed. Returns 0 or ERR_INVALID/ERR_DENIED/ERR_IO with the setting's name, its source and its bounds in the message. */
+ * "--name value" (booleans may stand alone); unknown options and stray words are errors unless ret_rest is not NULL: then the
+ * first word that is no option ends the parse and *ret_rest is its index. The settings file holds NAME=value lines, '#' comments,
+ * nothing else; if it sets a secret, others must not have any access to it, nor the group write access (ERR_DENIED). An
+ * environment variable that is empty counts as not set; an empty value of the other sources is taken. "--" ends the options. On
+ * failure the texts of *into are freed. Returns 0 or ERR_INVALID/ERR_DENIED/ERR_IO with the setting's name, its source and its
+ * bounds in the message. */
 int settings_load(const struct settings_table *t, void *into, int argc, char **argv, int *ret_rest, struct err *e);
 
 /* Frees the texts of *into. */

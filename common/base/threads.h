@@ -6,8 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Starts fn(arg) without signals: those are for the program's own threads. name: 15 characters at most. The caller joins. Returns 0, or
- * the errno of a system that has no more threads. */
+/* Starts fn(arg) without signals: those are for the program's own threads. name: 15 characters at most. The caller joins. Returns
+ * 0, or the errno of a system that has no more threads. */
 int thread_try(pthread_t *ret, const char *name, void *(*fn)(void *), void *arg);
 
 /* The same; aborts where there are no more, as for memory. */

@@ -17,8 +17,8 @@ int utf8_decode(const char *s, size_t len, uint32_t *ret_code);
 /* Whether the whole text is UTF-8. */
 bool utf8_valid(const char *s);
 
-/* Whether a character moves a terminal, or is not seen or turns text around, and so makes one name look like another: controls of both
- * sets, zero width, directions, line ends, byte order mark, tags. */
+/* Whether a character moves a terminal, or is not seen or turns text around, and so makes one name look like another: controls of
+ * both sets, zero width, directions, line ends, byte order mark, tags. */
 bool utf8_misleads(uint32_t code);
 
 /* The byte that "%XX" at s (NUL-terminated) stands for, digits of either case; -1 if s begins none. */

@@ -47,12 +47,12 @@ int nomad_dispatch(struct nomad *n, const char *parent, const char *token, const
 /* Stops (purge false) or purges a job. An unknown job is fine. */
 int nomad_stop(struct nomad *n, const char *job, bool purge, struct err *e);
 
-/* All jobs whose id begins with prefix, parents and children, as entries of a listing, with Meta (new reference, array; pages are joined);
- * *ret_index is X-Nomad-Index of the first page. */
+/* All jobs whose id begins with prefix, parents and children, as entries of a listing, with Meta (new reference, array; pages are
+ * joined); *ret_index is X-Nomad-Index of the first page. */
 int nomad_list(struct nomad *n, const char *prefix, json_t **ret_entries, uint64_t *ret_index, struct err *e);
 
-/* Every node as an entry of a listing, with its resources: each(arg, entry (borrowed)) returns 0 to go on; what it returns else is the
- * result. Needs node:read. */
+/* Every node as an entry of a listing, with its resources: each(arg, entry (borrowed)) returns 0 to go on; what it returns else
+ * is the result. Needs node:read. */
 int nomad_nodes(struct nomad *n, int (*each)(void *arg, const json_t *node), void *arg, struct err *e);
 
 /* Allocations (with task states) of one job; evaluations of one job. New references, arrays. */
