@@ -86,57 +86,57 @@ row_out(struct buf *b, const struct ledger_run *r)
 	json_out_text(b, "job_id", r->job_id);
 }
 
-/* The member of a text of ours as it stands there, else what `instead` says. */
+/* A member of a text of ours as it stands there, else what `instead` says. */
 static void
-copied_out(struct buf *b, const char *key, const char *json, const char *member, const char *instead)
+part_out(struct buf *b, const char *key, const struct json_part *part, const char *instead)
 {
-	size_t len = 0;
-	const char *value = json == NULL ? NULL : json_member(json, member, &len);
+	bool there = part->value != NULL;
 
-	json_out_raw(b, key, value == NULL ? instead : value, value == NULL ? strlen(instead) : len);
+	json_out_raw(b, key, there ? part->value : instead, there ? part->len : strlen(instead));
 }
 
 /* The run's own time for its results, 0: none. */
 static int64_t
-retention_in(const char *spec)
+retention_in(const struct json_part *part)
 {
-	size_t len = 0;
-	const char *value = spec == NULL ? NULL : json_member(spec, "retention_ms", &len);
 	char digits[24];
 	int64_t ms = 0;
 
-	if (value != NULL && len < sizeof(digits)) {
-		memcpy(digits, value, len);
-		digits[len] = '\0';
+	if (part->value != NULL && part->len < sizeof(digits)) {
+		memcpy(digits, part->value, part->len);
+		digits[part->len] = '\0';
 		(void)num_int(digits, 0, INT64_MAX, &ms, NULL);
 	}
 	return ms;
 }
 
-static void
-spec_out(struct buf *b, struct dispatcher *d, const struct ledger_run *r, const char *spec)
-{
-	int64_t retention_ms = retention_in(spec);
-	size_t len = 0;
+enum { SPEC_VERSION, SPEC_RETENTION, SPEC_BUNDLE, SPEC_TARGET, SPEC_LABELS, SPEC_REQUEUED, SPEC_PARAMS, SPEC_PARTS };
+enum { DETAIL_FINDINGS, DETAIL_PARTIAL, DETAIL_SANDBOX, DETAIL_STEPS, DETAIL_PARTS };
 
-	copied_out(b, "workflow_version", spec, "workflow_version", "\"\"");
+static void
+spec_out(struct buf *b, struct dispatcher *d, const struct ledger_run *r, const struct json_part spec[SPEC_PARTS])
+{
+	int64_t retention_ms = retention_in(&spec[SPEC_RETENTION]);
+	struct json_part digest = {.key = "sha256"};
+
+	if (spec[SPEC_BUNDLE].value != NULL)
+		json_members(spec[SPEC_BUNDLE].value, &digest, 1);
+	part_out(b, "workflow_version", &spec[SPEC_VERSION], "\"\"");
 	json_out_int(b, "retention_ms", retention_ms > 0 ? retention_ms : retention_default_ms(d->config));
 	time_out(b, "results_until", r->results_gone ? 0 : retention_results_until(d->config, &r->row, retention_ms));
-	copied_out(b, "bundle", spec == NULL ? NULL : json_member(spec, "bundle", &len), "sha256", "\"\"");
-	copied_out(b, "target", spec, "target", "null");
-	copied_out(b, "labels", spec, "labels", "null");
-	copied_out(b, "requeued_from", spec, "requeued_from", "\"\"");
+	part_out(b, "bundle", &digest, "\"\"");
+	part_out(b, "target", &spec[SPEC_TARGET], "null");
+	part_out(b, "labels", &spec[SPEC_LABELS], "null");
+	part_out(b, "requeued_from", &spec[SPEC_REQUEUED], "\"\"");
 }
 
 /* Reports without steps say null. */
 static void
-steps_out(struct buf *b, const char *detail)
+steps_out(struct buf *b, const struct json_part *steps)
 {
-	size_t len = 0;
-	const char *steps = detail == NULL ? NULL : json_member(detail, "steps", &len);
-	bool some = steps != NULL && steps[0] == '[';
+	bool some = steps->value != NULL && steps->value[0] == '[';
 
-	json_out_raw(b, "steps", some ? steps : "[]", some ? len : 2);
+	json_out_raw(b, "steps", some ? steps->value : "[]", some ? steps->len : 2);
 }
 
 void
@@ -144,22 +144,29 @@ run_out(struct buf *b, const char *key, struct dispatcher *d, const struct ledge
 {
 	bool running = r->row.state == RUN_RUNNING || r->row.state == RUN_CANCELING;
 	const struct fleet_run *live = running ? fleet_run(d->fleet, r->row.id) : NULL;
+	struct json_part spec[SPEC_PARTS] = {{.key = "workflow_version"}, {.key = "retention_ms"}, {.key = "bundle"}, {.key = "target"},
+		{.key = "labels"}, {.key = "requeued_from"}, {.key = "params"}};
+	struct json_part detail[DETAIL_PARTS] = {{.key = "findings"}, {.key = "partial"}, {.key = "sandbox"}, {.key = "steps"}};
 
+	if (r->spec != NULL)
+		json_members(r->spec, spec, SPEC_PARTS);
+	if (r->detail != NULL)
+		json_members(r->detail, detail, DETAIL_PARTS);
 	if (live != NULL && !fence_equal(live->fence, r->row.fence))
 		live = NULL; /* what an earlier attempt told */
 	json_out_open(b, key, '{');
 	row_out(b, r);
-	spec_out(b, d, r, r->spec);
-	copied_out(b, "findings", r->detail, "findings", "null");
-	copied_out(b, "partial", r->detail, "partial", "false");
+	spec_out(b, d, r, spec);
+	part_out(b, "findings", &detail[DETAIL_FINDINGS], "null");
+	part_out(b, "partial", &detail[DETAIL_PARTIAL], "false");
 	json_out_value(b, "progress", live == NULL ? NULL : live->progress);
-	copied_out(b, "sandbox", r->detail, "sandbox", "null");
+	part_out(b, "sandbox", &detail[DETAIL_SANDBOX], "null");
 	if (shape != RUN_BRIEF) {
 		if (live != NULL && live->steps != NULL)
 			json_out_value(b, "steps", live->steps);
 		else
-			steps_out(b, r->detail);
-		copied_out(b, "params", r->spec, "params", "null");
+			steps_out(b, &detail[DETAIL_STEPS]);
+		part_out(b, "params", &spec[SPEC_PARAMS], "null");
 		if (shape == RUN_WHOLE)
 			waiting_out(b, d, &r->row);
 		else

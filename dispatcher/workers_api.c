@@ -249,12 +249,12 @@ lease_target_out(struct buf *b, const char *target, size_t len)
 static void
 lease_out(struct buf *b, struct dispatcher *d, const struct lease *l)
 {
-	static const char *const copied[] = {"workflow_version", "bundle", "params", "network", "isolation", "resources"};
-	const char *spec = l->spec == NULL ? "{}" : l->spec, *value;
+	struct json_part parts[] = {{.key = "target"}, {.key = "workflow_version"}, {.key = "bundle"}, {.key = "params"}, {.key = "network"},
+		{.key = "isolation"}, {.key = "resources"}};
 	const struct run_row *row = core_find(d->core, l->run);
 	char fence[FENCE_TEXT_MAX];
-	size_t len;
 
+	json_members(l->spec == NULL ? "{}" : l->spec, parts, COUNT(parts));
 	json_out_open(b, NULL, '{');
 	json_out_text(b, "run", l->run);
 	json_out_text(b, "fence", fence_text(l->fence, fence));
@@ -262,11 +262,11 @@ lease_out(struct buf *b, struct dispatcher *d, const struct lease *l)
 	json_out_text(b, "workflow", row == NULL ? "" : row->workflow);
 	json_out_text(b, "vertical", row == NULL ? "" : row->needs.vertical);
 	json_out_int(b, "timeout_ms", row == NULL ? 0 : row->needs.timeout_ms);
-	for (size_t i = 0; i < COUNT(copied); i++)
-		if ((value = json_member(spec, copied[i], &len)) != NULL)
-			json_out_raw(b, copied[i], value, len);
-	if ((value = json_member(spec, "target", &len)) != NULL && value[0] == '{')
-		lease_target_out(b, value, len);
+	if (parts[0].value != NULL && parts[0].value[0] == '{')
+		lease_target_out(b, parts[0].value, parts[0].len);
+	for (size_t i = 1; i < COUNT(parts); i++)
+		if (parts[i].value != NULL)
+			json_out_raw(b, parts[i].key, parts[i].value, parts[i].len);
 	json_out_close(b, '}');
 }
 

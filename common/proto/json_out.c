@@ -267,32 +267,52 @@ skip_value(const char *p)
 	return p;
 }
 
-const char *
-json_member(const char *json, const char *key, size_t *ret_len)
+static struct json_part *
+part_of(struct json_part *parts, size_t n, const char *name, size_t len)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strncmp(parts[i].key, name, len) == 0 && parts[i].key[len] == '\0')
+			return &parts[i];
+	return NULL;
+}
+
+void
+json_members(const char *json, struct json_part *parts, size_t n)
 {
 	const char *p = skip_space(json);
-	size_t key_len = strlen(key);
+	size_t found = 0;
 
 	if (*p != '{')
-		return NULL;
-	for (p = skip_space(p + 1); *p == '"'; p = skip_space(p + (*p == ','))) {
+		return;
+	for (p = skip_space(p + 1); *p == '"' && found < n; p = skip_space(p + (*p == ','))) {
 		const char *name = p + 1, *value;
-		bool wanted;
+		struct json_part *part;
 
 		if ((p = skip_string(p)) == NULL)
-			return NULL;
-		wanted = (size_t)(p - 1 - name) == key_len && memcmp(name, key, key_len) == 0;
+			return;
+		part = part_of(parts, n, name, (size_t)(p - 1 - name));
 		p = skip_space(p);
 		if (*p != ':')
-			return NULL;
+			return;
 		value = skip_space(p + 1);
 		if ((p = skip_value(value)) == NULL)
-			return NULL;
-		if (wanted) {
-			*ret_len = (size_t)(p - value);
-			return value;
+			return;
+		if (part != NULL && part->value == NULL) {
+			part->value = value;
+			part->len = (size_t)(p - value);
+			found++;
 		}
 		p = skip_space(p);
 	}
-	return NULL;
+}
+
+const char *
+json_member(const char *json, const char *key, size_t *ret_len)
+{
+	struct json_part part = {.key = key};
+
+	json_members(json, &part, 1);
+	if (part.value != NULL)
+		*ret_len = part.len;
+	return part.value;
 }

@@ -37,4 +37,13 @@ void json_out_raw(struct buf *b, const char *key, const char *json, size_t len);
  * bytes; NULL when the text has none, or is no object. What stands inside the value is not looked at beyond brackets and quotes. */
 const char *json_member(const char *json, const char *key, size_t *ret_len);
 
+struct json_part {
+	const char *key;
+	const char *value; /* NULL before, and where there is none */
+	size_t len;
+};
+
+/* The same for several keys in one walk through the text. */
+void json_members(const char *json, struct json_part *parts, size_t n);
+
 #endif

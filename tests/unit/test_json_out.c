@@ -128,6 +128,19 @@ members_are_found_as_they_stand(void **state)
 }
 
 static void
+several_members_are_found_in_one_walk(void **state)
+{
+	struct json_part parts[] = {{.key = "late"}, {.key = "none"}, {.key = "a"}, {.key = "la"}};
+
+	(void)state;
+	json_members("{\"a\":1,\"la\":{\"late\":0,\"none\":0},\"a\":2,\"late\":[3]}", parts, 4);
+	assert_true(parts[0].len == 3 && memcmp(parts[0].value, "[3]", 3) == 0);
+	assert_null(parts[1].value);
+	assert_true(parts[2].len == 1 && parts[2].value[0] == '1'); /* the first of two */
+	assert_int_equal(parts[3].len, strlen("{\"late\":0,\"none\":0}"));
+}
+
+static void
 what_is_no_whole_object_has_no_members(void **state)
 {
 	static const char *const texts[] = {"", "null", "[\"a\",1]", "\"a\"", "{", "{}", "{\"a\"", "{\"a\":", "{\"a\":\"", "{\"a\":[", "{\"a\":{\"b\":1",
@@ -145,7 +158,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(values_are_written_as_jansson_writes_them), cmocka_unit_test(a_nul_in_a_value_does_not_end_it),
 		cmocka_unit_test(members_have_commas_between_them_alone), cmocka_unit_test(broken_characters_become_question_marks),
-		cmocka_unit_test(too_much_is_noticed), cmocka_unit_test(members_are_found_as_they_stand),
+		cmocka_unit_test(too_much_is_noticed), cmocka_unit_test(members_are_found_as_they_stand), cmocka_unit_test(several_members_are_found_in_one_walk),
 		cmocka_unit_test(what_is_no_whole_object_has_no_members),
 	};
 
