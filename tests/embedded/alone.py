@@ -76,6 +76,9 @@ class Folder:
         """Without those by which a ledger says that the bucket is its own."""
         return {key for key in self.all_keys(bucket) if not key.startswith("drover/")}
 
+    def remove(self, bucket, key):
+        self.path(bucket, key).unlink()
+
     def put(self, d, bucket, key, data):
         """Uploads the bytes as a target and moves the file to its place: only the store knows how its files are marked."""
         target = d.upload(data)

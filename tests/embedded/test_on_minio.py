@@ -68,6 +68,9 @@ class Buckets:
         """Without those by which a ledger says that the bucket is its own."""
         return {key for key in self.minio.client().list(self.name(bucket)) if not key.startswith("drover/")}
 
+    def remove(self, bucket, key):
+        self.minio.client().delete(self.name(bucket), key)
+
     def put(self, _d, bucket, key, data):
         self.minio.client().put(self.name(bucket), key, data)
 
