@@ -138,7 +138,7 @@ found(struct call *c)
 		json_object_set_new(o, "workers", workers_json(d, &row));
 		json_object_set(o, "requests", requests.list);
 		json_object_set_new(o, "paused", pauses_json(c));
-		json_object_set_new(o, "breakers", breakers_json(d->core, true));
+		json_object_set_new(o, "breakers", breakers_json(c, true));
 		json_object_set_new(o, "nomad", nomad_json(d));
 	}
 	json_decref(requests.list);

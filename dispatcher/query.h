@@ -33,8 +33,8 @@ json_t *request_json(const struct request_row *row);
 /* How it stands with Nomad: "ok", "off" (there is none), or "away" and why. */
 json_t *nomad_json(const struct dispatcher *d);
 
-/* The circuit breakers, or only those that are not closed. */
-json_t *breakers_json(const struct core *core, bool tripped);
+/* The circuit breakers, or only those that are not closed. The reason of another tenant's run is left out. */
+json_t *breakers_json(const struct call *c, bool tripped);
 
 /* Who cancels, and for what reason (NULL: none given), as the run keeps it. */
 void cancel_words(const struct call *c, const char *reason, char out[REASON_MAX]);

@@ -90,25 +90,27 @@ add_request(void *arg, const struct request_row *row)
 struct breaker_list {
 	json_t *list;
 	bool tripped;
+	const char *tenant; /* who asks; NULL: sees all */
 };
 
 static void
 add_breaker(void *arg, const struct core_breaker *b)
 {
 	struct breaker_list *l = arg;
+	bool secret = l->tenant != NULL && b->tenant != NULL && strcmp(l->tenant, b->tenant) != 0;
 
 	if (!l->tripped || b->state != BREAKER_CLOSED)
 		json_array_append_new(l->list, json_pack("{s:s, s:s, s:s, s:i, s:I, s:o}", "kind", b->kind, "name", b->name, "state",
 		    breaker_state_word(b->state), "failures", (int)b->failures, "until_ms", (json_int_t)b->until_ms, "why",
-		    json_text(b->why)));
+		    json_text(secret ? "a run of another tenant failed" : b->why)));
 }
 
 json_t *
-breakers_json(const struct core *core, bool tripped)
+breakers_json(const struct call *c, bool tripped)
 {
-	struct breaker_list l = {json_array(), tripped};
+	struct breaker_list l = {json_array(), tripped, call_tenant(c)};
 
-	core_breakers(core, clock_now(), add_breaker, &l);
+	core_breakers(c->d->core, clock_now(), add_breaker, &l);
 	return l.list;
 }
 
@@ -117,7 +119,7 @@ breakers_list(struct http_req *r, void *ctx)
 {
 	struct call *c = call_new(ctx, r, 0, NULL);
 
-	call_reply_indexed(c, 200, json_pack("{s:o}", "breakers", breakers_json(c->d->core, false)));
+	call_reply_indexed(c, 200, json_pack("{s:o}", "breakers", breakers_json(c, false)));
 }
 
 json_t *
@@ -143,5 +145,5 @@ queue_show(struct http_req *r, void *ctx)
 	core_requests(d->core, add_request, requests);
 	free(depths);
 	call_reply_indexed(c, 200, json_pack("{s:o, s:o, s:o, s:o, s:o}", "verticals", list, "paused", pauses_json(c), "breakers",
-	    breakers_json(d->core, true), "nomad", nomad_json(d), "requests", requests));
+	    breakers_json(c, true), "nomad", nomad_json(d), "requests", requests));
 }

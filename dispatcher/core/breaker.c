@@ -51,11 +51,12 @@ breaker_ok(struct breaker *b, uint64_t token)
 }
 
 void
-breaker_fail(struct breaker *b, uint64_t token, int64_t now_mono, uint64_t random, const char *why)
+breaker_fail(struct breaker *b, uint64_t token, int64_t now_mono, uint64_t random, const char *tenant, const char *why)
 {
 	if (b->state == BREAKER_OPEN || (b->state == BREAKER_HALF_OPEN && b->probe != token))
 		return;
 	snprintf(b->why, sizeof(b->why), "%s", why);
+	b->tenant = tenant;
 	b->failures += b->last != token; /* one that fails again and again tells of itself only */
 	b->last = token;
 	if (b->state == BREAKER_HALF_OPEN || b->failures >= BREAKER_FAILURES)

@@ -22,6 +22,7 @@ struct breaker { /* all zero: closed */
 	int64_t until_mono;         /* while it is open */
 	uint64_t probe, last;       /* who probes; who failed last */
 	char why[REASON_MAX];       /* of the last failure */
+	const char *tenant;         /* whose it was, of the core's lifetime; NULL: nobody's */
 };
 
 /* Whether something may be tried now; an open one whose time is over is half open from here on. */
@@ -30,10 +31,10 @@ bool breaker_allows(struct breaker *b, int64_t now_mono);
 /* It is tried: while the breaker is half open that is the probe. */
 void breaker_try(struct breaker *b, uint64_t token);
 
-/* It went well, as far as this breaker is concerned / failed for its reason / ended without telling. random: fresh. Return whether
- * the breaker allows more than before. */
+/* It went well, as far as this breaker is concerned / failed for its reason, which may be its tenant's secret / ended without
+ * telling. random: fresh. Return whether the breaker allows more than before. */
 bool breaker_ok(struct breaker *b, uint64_t token);
-void breaker_fail(struct breaker *b, uint64_t token, int64_t now_mono, uint64_t random, const char *why);
+void breaker_fail(struct breaker *b, uint64_t token, int64_t now_mono, uint64_t random, const char *tenant, const char *why);
 bool breaker_drop(struct breaker *b, uint64_t token);
 
 /* "closed", "open", "half_open". */

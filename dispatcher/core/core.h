@@ -459,6 +459,7 @@ struct core_breaker {
 	unsigned failures;         /* in a row */
 	int64_t until_ms;          /* open: from now until it is tried again; 0: unknown */
 	char why[REASON_MAX];      /* of the last failure */
+	const char *tenant;        /* whose run told it, and who alone may read it beside operators; NULL: everybody's business */
 };
 /* Calls each for every breaker, closed ones included. */
 void core_breakers(const struct core *c, struct now now, void (*each)(void *arg, const struct core_breaker *b), void *arg);

@@ -80,7 +80,7 @@ gate_attempt_ended(struct core *c, struct now now, const struct run *run, const 
 	bool more = false;
 
 	if (event == EV_FAIL && next->fail == FAIL_INFRA)
-		breaker_fail(b, run->entry.order, now.mono_ms, core_random(c), next->reason);
+		breaker_fail(b, run->entry.order, now.mono_ms, core_random(c), run->share->tenant, next->reason);
 	else if (event == EV_COMPLETE || event == EV_FAIL || event == EV_TIMEOUT)
 		more = breaker_ok(b, run->entry.order);
 	gate_drop(c, run);
@@ -118,7 +118,8 @@ core_breakers(const struct core *c, struct now now, void (*each)(void *arg, cons
 	}
 	list_each(&c->verticals, l, after) {
 		const struct vertical *v = container_of(l, struct vertical, all);
-		struct core_breaker b = {.kind = "vertical", .state = v->breaker.state, .failures = v->breaker.failures};
+		struct core_breaker b = {.kind = "vertical", .state = v->breaker.state, .failures = v->breaker.failures,
+			.tenant = v->breaker.tenant};
 
 		snprintf(b.name, sizeof(b.name), "%s", v->name);
 		snprintf(b.why, sizeof(b.why), "%s", v->breaker.why);

@@ -336,7 +336,7 @@ core_dispatched(struct core *c, struct now now, uint64_t seq, enum dispatch_resu
 		return;
 	r->calling = false;
 	if (result == DISPATCH_RETRY)
-		breaker_fail(&c->dispatching, seq, now.mono_ms, core_random(c), why == NULL ? "" : why);
+		breaker_fail(&c->dispatching, seq, now.mono_ms, core_random(c), NULL, why == NULL ? "" : why);
 	else
 		breaker_ok(&c->dispatching, seq); /* refused is answered as well */
 	if (result == DISPATCH_OK) {

@@ -99,6 +99,7 @@ why_breaker(const struct core *c, struct now now, const struct run *run, struct 
 {
 	const struct dependency *d = dependency_away(c);
 	const struct breaker *b = &run->vertical->breaker;
+	const char *last = b->tenant == run->share->tenant ? b->why : "of another tenant";
 
 	if (d == NULL && b->state == BREAKER_CLOSED)
 		return false;
@@ -107,10 +108,10 @@ why_breaker(const struct core *c, struct now now, const struct run *run, struct 
 		snprintf(ret->text, sizeof(ret->text), "%s cannot be reached%s%.200s", d->name, d->why[0] != '\0' ? ": " : "", d->why);
 	else if (b->state == BREAKER_OPEN && b->until_mono > now.mono_ms)
 		snprintf(ret->text, sizeof(ret->text), "%s: runs fail one after the other, next try in %lld s; the last one: %.200s",
-		    run->vertical->name, (long long)((b->until_mono - now.mono_ms + 999) / 1000), b->why);
+		    run->vertical->name, (long long)((b->until_mono - now.mono_ms + 999) / 1000), last);
 	else
 		snprintf(ret->text, sizeof(ret->text), "%s: runs failed one after the other, one is tried now; the last one: %.200s",
-		    run->vertical->name, b->why);
+		    run->vertical->name, last);
 	return true;
 }
 

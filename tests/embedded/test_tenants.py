@@ -221,6 +221,22 @@ def test_of_pauses_one_sees_those_of_verticals_and_ones_own(d, ann, bob):
     assert seen(ann, f"/v1/run/{run['id']}/explain", "paused") == ["python", "red"]
 
 
+def test_why_runs_of_a_vertical_fail_is_told_to_those_whose_run_it_was(d, ann, bob):
+    for _ in range(5):
+        submit(d, ann)
+    d.register(slots=5)
+    for lease in d.lease(free=5).json["leases"]:
+        d.report(lease, "failed", fail_class="infra", reason="no room for customer-list.zip")
+    mine, _ = submit(d, ann)
+    his, _ = submit(d, bob)
+    for who, run, told in ((bob, his, False), (ann, mine, True), (As(d, "ops"), his, True)):
+        for path in ("/v1/queue", "/v1/breakers", f"/v1/run/{run['id']}/explain"):
+            answer = who.get(path)
+            assert "python" in json.dumps([b for b in (answer.json.get("explain") or answer.json)["breakers"] if b["state"] == "open"])
+            assert ("customer-list" in answer.body.decode()) == told, (who, path)
+    assert "of another tenant" in bob.get(f"/v1/run/{his['id']}/explain").json["explain"]["summary"]
+
+
 @pytest.mark.parametrize("name", [
     "..%2f..%2f..%2fdata%2ftokens.json", "%2e%2e/%2e%2e/targets", "artifacts/..%2f..%2f2/artifacts/a", "/etc/passwd", "%2fetc%2fpasswd",
     "artifacts%00", "artifacts/a%00", "artifacts//a", ".", "..", "artifacts/./a", "artifacts/a/", "%ff%fe", "a" * 600, "manifest.json",

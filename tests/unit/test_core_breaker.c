@@ -17,16 +17,16 @@ it_opens_after_failures_in_a_row_of_different_ones(void **state)
 
 	(void)state;
 	for (uint64_t i = 1; i < 20; i++)
-		breaker_fail(&b, 7, 1000, 0, "same again");
+		breaker_fail(&b, 7, 1000, 0, NULL, "same again");
 	assert_int_equal(b.state, BREAKER_CLOSED);
 	breaker_ok(&b, 7);
 	for (uint64_t i = 1; i < BREAKER_FAILURES; i++)
-		breaker_fail(&b, i, 1000, 0, "down");
+		breaker_fail(&b, i, 1000, 0, NULL, "down");
 	breaker_ok(&b, 99);
 	for (uint64_t i = 1; i < BREAKER_FAILURES; i++)
-		breaker_fail(&b, i, 1000, 0, "down");
+		breaker_fail(&b, i, 1000, 0, NULL, "down");
 	assert_true(breaker_allows(&b, 1000));
-	breaker_fail(&b, 50, 1000, 0, "down");
+	breaker_fail(&b, 50, 1000, 0, NULL, "down");
 	assert_int_equal(b.state, BREAKER_OPEN);
 	assert_string_equal(b.why, "down");
 	assert_false(breaker_allows(&b, 1000 + BREAKER_BASE_MS - 1));
@@ -44,12 +44,12 @@ one_probe_at_a_time_decides(void **state)
 	breaker_try(&b, 5);
 	assert_false(breaker_allows(&b, 100));
 	breaker_try(&b, 6);
-	breaker_fail(&b, 6, 100, 0, "of before"); /* not the probe: tells nothing */
+	breaker_fail(&b, 6, 100, 0, NULL, "of before"); /* not the probe: tells nothing */
 	assert_false(breaker_ok(&b, 6) && b.state == BREAKER_CLOSED);
 	assert_true(breaker_drop(&b, 5));
 	assert_true(breaker_allows(&b, 100));
 	breaker_try(&b, 8);
-	breaker_fail(&b, 8, 100, 0, "still");
+	breaker_fail(&b, 8, 100, 0, NULL, "still");
 	assert_true(b.state == BREAKER_OPEN && b.until_mono == 100 + 2 * BREAKER_BASE_MS); /* longer each time */
 	assert_true(breaker_allows(&b, b.until_mono));
 	breaker_try(&b, 9);
@@ -58,7 +58,7 @@ one_probe_at_a_time_decides(void **state)
 	for (unsigned i = 0; i < 40; i++) { /* bounded, jitter included */
 		b.state = BREAKER_HALF_OPEN;
 		b.probe = 1;
-		breaker_fail(&b, 1, 0, UINT64_MAX, "still");
+		breaker_fail(&b, 1, 0, UINT64_MAX, NULL, "still");
 	}
 	assert_in_range(b.until_mono, BREAKER_CAP_MS / 2, BREAKER_CAP_MS);
 }
