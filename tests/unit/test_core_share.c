@@ -248,6 +248,26 @@ a_newcomer_catches_up_and_no_more(void **state)
 	end(w);
 }
 
+/* What is leased counts at once, not only when it has ended. */
+static void
+slots_that_are_free_together_are_shared(void **state)
+{
+	struct world *w = begin(HOUR_MS);
+
+	(void)state;
+	w->load[0] = w->load[1] = (struct load){.min_ms = 60000, .max_ms = 60000};
+	for (int t = 0; t < 2; t++) {
+		char name[8] = {'t', (char)('0' + t)};
+
+		for (int i = 0; i < 2 * SLOTS; i++)
+			submit(w, t, name, NULL);
+	}
+	poll(w);
+	assert_int_equal(w->leased[0] + w->leased[1], SLOTS);
+	assert_int_equal(w->leased[0], SLOTS / 2);
+	end(w);
+}
+
 /* One run of a tenant that has used much, against tenants that nobody has heard of before, all the time. */
 static void
 newcomers_without_end_starve_nobody(void **state)
@@ -306,6 +326,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shares_converge_under_saturation), cmocka_unit_test(a_newcomer_catches_up_and_no_more),
+		cmocka_unit_test(slots_that_are_free_together_are_shared),
 		cmocka_unit_test(newcomers_without_end_starve_nobody), cmocka_unit_test(the_least_priority_waits_as_long_as_it_is_worth),
 	};
 
