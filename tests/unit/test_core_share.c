@@ -268,6 +268,29 @@ slots_that_are_free_together_are_shared(void **state)
 	end(w);
 }
 
+/* What was used long ago is forgotten: nobody makes up for it. */
+static void
+old_use_fades(void **state)
+{
+	struct world *w = begin(HOUR_MS / 6);
+	double before;
+
+	(void)state;
+	w->load[0] = (struct load){.keep_queued = 40, .min_ms = 2000, .max_ms = 2000};
+	for (int64_t t = 0; t < HOUR_MS / 2; t += STEP_MS)
+		step(w);
+	w->load[0].keep_queued = 0;
+	for (int64_t t = 0; t < 3 * HOUR_MS; t += STEP_MS)
+		step(w);
+	before = w->used_ms[0];
+	w->load[0].keep_queued = 40;
+	w->load[1] = w->load[0];
+	for (int64_t t = 0; t < HOUR_MS / 6; t += STEP_MS)
+		step(w);
+	assert_true(w->used_ms[0] - before > 0.45 * (w->used_ms[0] - before + w->used_ms[1]));
+	end(w);
+}
+
 /* One run of a tenant that has used much, against tenants that nobody has heard of before, all the time. */
 static void
 newcomers_without_end_starve_nobody(void **state)
@@ -326,7 +349,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shares_converge_under_saturation), cmocka_unit_test(a_newcomer_catches_up_and_no_more),
-		cmocka_unit_test(slots_that_are_free_together_are_shared),
+		cmocka_unit_test(slots_that_are_free_together_are_shared), cmocka_unit_test(old_use_fades),
 		cmocka_unit_test(newcomers_without_end_starve_nobody), cmocka_unit_test(the_least_priority_waits_as_long_as_it_is_worth),
 	};
 
