@@ -15,8 +15,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-/* Memory of a connection: request head, read buffer (half of it at first), answer head. Its pages cost nothing until they
- * are used; bodies are read in pieces of about half of it. */
+/* Memory of a connection: request head, read buffer (half of it at first), answer head; bodies are read in pieces of about half
+ * of it. The library clears what a request leaves free, so a larger one costs each request time. */
 #define POOL_BYTES (128 * 1024)
 #define RUNS_PER_TURN 16
 #define BACKLOG 512
