@@ -157,6 +157,7 @@ struct core {
 	struct heap timers;
 	struct effect_node *effects, **effects_end;
 	bool listing;
+	uint64_t listings;       /* begun */
 	struct run_row *scratch; /* of core_find */
 	struct breaker dispatching; /* of dispatch calls to Nomad; tokens are requests' numbers */
 	struct dependency dependencies[DEPENDENCIES_MAX];

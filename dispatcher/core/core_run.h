@@ -21,6 +21,7 @@ struct grant { /* a lease in force */
 	struct verdict verdict;
 	struct core_report *asked; /* handed back inside a child: decided by an inquiry, at verdict.at_mono at the latest */
 	uint64_t asked_caller;
+	uint64_t asked_in;       /* the listing that was being made then: it may tell what was before; 0: none */
 	bool cancel_told;        /* a beat was answered with it */
 	enum { SEEK_NONE, SEEK_ASKED, SEEK_OVER } seek; /* for the manifest of an attempt that seems lost */
 };

@@ -87,7 +87,7 @@ judge_workers(struct core *c, struct now now, const struct core_child *ch, struc
 	}
 }
 
-/* Hand-backs that waited for this word are decided. */
+/* Hand-backs that waited for this word are decided. What a listing says that began before they asked is no answer, unless it is yes. */
 static void
 decide_asked(struct core *c, struct now now, const struct core_child *ch, struct request *r)
 {
@@ -103,8 +103,9 @@ decide_asked(struct core *c, struct now now, const struct core_child *ch, struct
 			continue;
 		list_each(&w->grants, g, after_g) {
 			struct run *run = container_of(g, struct grant, of_worker)->run;
+			bool older = !by_operator && c->listing && run->grant->asked_in == c->listings;
 
-			if (run->grant->asked != NULL && run->txn == NULL)
+			if (run->grant->asked != NULL && run->txn == NULL && !older)
 				report_decide(c, now, run, by_operator);
 		}
 	}
@@ -203,6 +204,7 @@ core_listing_begin(struct core *c, struct now now)
 {
 	(void)now;
 	c->listing = true;
+	c->listings++;
 	list_each(&c->requests, l, after) {
 		struct request *r = container_of(l, struct request, all);
 

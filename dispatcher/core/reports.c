@@ -36,6 +36,7 @@ inquire(struct core *c, struct now now, struct run *run, uint64_t caller, const 
 		return false;
 	g->asked = xmemdup(report, sizeof(*report));
 	g->asked_caller = caller;
+	g->asked_in = c->listing ? c->listings : 0;
 	g->verdict.at_mono = now.mono_ms + INQUIRY_MS;
 	run_arm(c, run);
 	request_inquire(c, g->request);

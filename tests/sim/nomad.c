@@ -372,6 +372,7 @@ replace(struct world *w, struct arg *arg)
 		return;
 	ch->state = CHILD_PENDING;
 	ch->crash = ch->oom = ch->alloc_stopped = false;
+	ch->replaced = true;
 	place(w, arg);
 }
 
@@ -447,7 +448,7 @@ torment_child(struct world *w, int i)
 	}
 	if (sim_chance(w, w->mix.operator_stop)) {
 		sim_log(w, "operator: nomad job stop %s", ch->name);
-		ch->by_operator = !ch->stopped && !ch->alloc_stopped;
+		ch->by_operator = !ch->stopped && !ch->alloc_stopped && !ch->replaced;
 		stop_arrives(w, i);
 	} else if (ch->state == CHILD_RUNNING && !ch->stopped && sim_chance(w, w->mix.alloc_stop)) {
 		sim_log(w, "operator: nomad alloc stop in %s", ch->name);

@@ -68,6 +68,7 @@ struct child {
 	enum child_state state;
 	bool stopped, crash, oom, alloc_stopped, blocked, purged, late; /* late: made by a copy of a call whose request was done */
 	bool node_lost, was_lost, by_operator;
+	bool replaced;           /* its first allocation was stopped: what that held is handed back, and the dispatcher withdraws the child */
 	enum child_state before_loss;
 	int alloc, proc, run;    /* run: of a hand-made one, else -1 */
 };
