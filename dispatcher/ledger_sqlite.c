@@ -72,8 +72,8 @@ static const char *const migrations[] = {
 	"UPDATE runs SET moments = coalesce((SELECT group_concat(m, '') FROM (SELECT at || ' ' || state || ' ' || attempt || ' ' ||"
 	" length(CAST(reason AS BLOB)) || ' ' || reason AS m FROM history WHERE run = runs.id ORDER BY history.rowid)), '');"
 	"DROP TABLE history;",
-	"CREATE TABLE marks (owner TEXT NOT NULL, alloc TEXT NOT NULL, vertical TEXT NOT NULL, alloc_index INTEGER NOT NULL,"
-	" version INTEGER NOT NULL, ttl_ms INTEGER NOT NULL, PRIMARY KEY (owner, alloc)) WITHOUT ROWID;",
+	("CREATE TABLE marks (owner TEXT NOT NULL, alloc TEXT NOT NULL, vertical TEXT NOT NULL, alloc_index INTEGER NOT NULL,"
+	 " version INTEGER NOT NULL, ttl_ms INTEGER NOT NULL, PRIMARY KEY (owner, alloc)) WITHOUT ROWID;"),
 };
 
 #define SCHEMA_VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))
