@@ -109,7 +109,7 @@ def test_group_scaled_by_hand_takes_the_runs(warm):
     wait.until("the run to say why it waits", lambda: "count 0" in warm.waiting(first["id"]).get("text", ""), 20)
     warm.scale(2)
     run = warm.drover.wait_run(first["id"], "completed")
-    by_index = {a["Name"].split("[")[1][:-1]: a["ID"] for a in warm.allocs() if a["ClientStatus"] == "running"}
+    by_index = {a["Name"].split("[")[1][:-1]: a["ID"] for a in warm.allocs() if a["ID"] in warm.live()}
     assert run["job_id"] == GROUP and run["alloc_id"] in by_index.values()
     for _ in range(3):
         again = warm.drover.wait_run(warm.drover.submit("finds")["id"], "completed")

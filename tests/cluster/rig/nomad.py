@@ -323,7 +323,12 @@ class Nomad(Server):
         for job in self.jobs(namespace=name):
             self.stop_job(job["ID"], purge=True, namespace=name)
         for variable in self.get("/v1/vars", namespace=name):
-            self.call("DELETE", f"/v1/var/{variable['Path']}?namespace={name}").expect(204)
+            # The lock of a program that was killed holds until its time to live is over.
+            wait.until(
+                f"variable {variable['Path']} to be gone",
+                lambda path=variable["Path"]: self.call("DELETE", f"/v1/var/{path}?namespace={name}").status == 204,
+                40,
+            )
         if name != "default":
             wait.until(
                 f"namespace {name} to go",
