@@ -296,9 +296,9 @@ def test_rules_that_others_change(begin):
     put_rules(d, "results", ("theirs", "logs/", 5))
     wait_for(lambda: rule_days(d, "results") == 31)
     assert "<ID>theirs<" in d.store.minio.client().lifecycle(d.store.name("results")), "it is merged, not replaced"
+    wait_for(lambda: "theirs" in d.call("GET", "/v1/agent/health").json["components"]["lifecycle"])
+    assert d.call("GET", "/v1/agent/health").json["status"] == "degraded"
     assert metric(d, 'drover_lifecycle_ok{bucket="results"}') == 0, "a rule below our prefix takes our objects"
-    health = d.call("GET", "/v1/agent/health").json
-    assert health["status"] == "degraded" and "theirs" in health["components"]["lifecycle"]
     report = doctor(d)
     assert "rule" in found(report) and not report["healthy"]
     put_rules(d, "results", ("theirs", "logs/", 500))
