@@ -33,7 +33,7 @@ static void
 begin(const struct peer_step *steps, size_t n)
 {
 	struct store_s3_config c = {.endpoints = {pick, NULL, NULL}, .access_key = "key", .secret_key = "secret",
-	    .retry_budget_ms = 3000};
+	    .retry_budget_ms = 3000, .min_speed_bytes = 1 /* each byte is progress */};
 
 	peer_start(&peer, steps, n);
 	store = store_s3_new(&c, NULL);
@@ -72,6 +72,42 @@ what_may_pass_is_tried_again(void **state)
 	begin(steps, N(steps));
 	assert_int_equal(put_x(NULL, &e), 0);
 	end();
+}
+
+/* One refusal of each kind, by the server's word where it has one that its status alone does not tell. */
+static void
+each_refusal_has_its_meaning(void **state)
+{
+	static const struct {
+		int status;
+		const char *code;
+		bool again;
+		int rc; /* where it is not tried again */
+	} cases[] = {
+		{408, "", true, 0}, {429, "TooManyRequests", true, 0}, {499, "", true, 0}, {500, "", true, 0}, {502, "", true, 0},
+		{503, "", true, 0}, {504, "", true, 0}, {520, "", true, 0}, {400, "SlowDown", true, 0}, {400, "SlowDownRead", true, 0},
+		{400, "SlowDownWrite", true, 0}, {400, "InternalError", true, 0}, {400, "RequestTimeout", true, 0}, {400, "ServerBusy", true, 0},
+		{400, "ServiceUnavailable", true, 0}, {400, "TooManyRequests", true, 0}, {400, "Throttling", true, 0},
+		{400, "ThrottlingException", true, 0}, {400, "RequestLimitExceeded", true, 0}, {400, "BandwidthLimitExceeded", true, 0},
+		{409, "OperationAborted", true, 0}, {409, "ConditionalRequestConflict", true, 0}, {400, "BadDigest", true, 0},
+		{400, "XAmzContentSHA256Mismatch", true, 0}, {400, "IncompleteBody", true, 0}, {400, "", false, ERR_INVALID},
+		{400, "ExpiredToken", false, ERR_DENIED}, {400, "EntityTooLarge", false, ERR_TOOBIG}, {401, "", false, ERR_DENIED},
+		{403, "", false, ERR_DENIED}, {404, "InvalidAccessKeyId", false, ERR_DENIED}, {409, "", false, ERR_CONFLICT},
+		{412, "PreconditionFailed", false, ERR_CONFLICT}, {416, "InvalidRange", false, ERR_INVALID}, {500, "XMinioStorageFull", false, ERR_RETRY},
+		{507, "", false, ERR_RETRY}, {418, "", false, ERR_PROTO},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < N(cases); i++) {
+		char body[100];
+		struct peer_step steps[] = {{.status = cases[i].status, .body = body}, OK_PUT};
+		struct err e;
+
+		snprintf(body, sizeof(body), cases[i].code[0] == '\0' ? "" : "<Error><Code>%s</Code></Error>", cases[i].code);
+		begin(steps, cases[i].again ? 2 : 1);
+		assert_int_equal(put_x(NULL, &e), cases[i].again ? 0 : cases[i].rc);
+		end();
+	}
 }
 
 static void
@@ -169,6 +205,27 @@ a_read_that_breaks_goes_on_where_it_stopped(void **state)
 	end();
 }
 
+/* Breaks that would use up the budget many times over, each behind another byte: progress begins it anew. */
+static void
+who_moves_on_is_not_given_up(void **state)
+{
+	enum { BYTES = 24 };
+	static struct peer_step steps[BYTES];
+	static char headers[BYTES][100];
+	struct sink s = {.len = 0};
+
+	(void)state;
+	for (int i = 0; i < BYTES; i++) {
+		snprintf(headers[i], sizeof(headers[i]), "ETag: \"v1\"\r\nContent-Range: bytes %d-%d/%d\r\n", i, BYTES - 1, BYTES);
+		steps[i] = (struct peer_step){.status = i == 0 ? 200 : 206, .headers = i == 0 ? "ETag: \"v1\"\r\n" : headers[i], .body = "x",
+		    .length = BYTES - i};
+	}
+	begin(steps, N(steps));
+	assert_int_equal(store_get(store, "bucket", "x", 0, -1, NULL, sink_write, &s, NULL, NULL, NULL), 0);
+	assert_int_equal(s.len, BYTES);
+	end();
+}
+
 static void
 an_object_that_changes_under_way_is_noticed(void **state)
 {
@@ -226,6 +283,12 @@ a_clock_that_is_off_is_corrected(void **state)
 		{.status = 403, .headers = date, .body = "<Error><Code>RequestTimeTooSkewed</Code></Error>"},
 		{.status = 403, .headers = date, .body = "<Error><Code>RequestTimeTooSkewed</Code></Error>"},
 	};
+	/* The answer to a HEAD has no body that could say so, and one about a right that is missing comes with the same clock as ours. */
+	static struct peer_step silent[] = {
+		{.expect = "HEAD ", .status = 403, .headers = date}, {.expect = day, .status = 200, .headers = "ETag: \"e\"\r\n", .length = 5},
+		{.expect = "HEAD ", .status = 403, .headers = date},
+	};
+	struct object_info info;
 	time_t ahead = (time_t)(clock_real_ms() / 1000) + 3 * 24 * 3600;
 	struct tm tm;
 	struct err e;
@@ -238,6 +301,10 @@ a_clock_that_is_off_is_corrected(void **state)
 	assert_int_equal(put_x(NULL, &e), 0);
 	assert_int_equal(put_x(NULL, &e), 0); /* remembered */
 	assert_int_equal(put_x(NULL, &e), ERR_DENIED); /* once per call */
+	end();
+	begin(silent, N(silent));
+	assert_int_equal(store_head(store, "bucket", "x", &info, &e), 0);
+	assert_int_equal(store_head(store, "bucket", "x", &info, &e), ERR_DENIED);
 	end();
 }
 
@@ -431,9 +498,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_may_pass_is_tried_again), cmocka_unit_test(what_is_final_is_not_tried_again),
+		cmocka_unit_test(what_may_pass_is_tried_again), cmocka_unit_test(each_refusal_has_its_meaning),
+		cmocka_unit_test(what_is_final_is_not_tried_again),
 		cmocka_unit_test(the_servers_words_cannot_forge_ours), cmocka_unit_test(tries_end_with_the_budget),
-		cmocka_unit_test(a_read_that_breaks_goes_on_where_it_stopped),
+		cmocka_unit_test(a_read_that_breaks_goes_on_where_it_stopped), cmocka_unit_test(who_moves_on_is_not_given_up),
 		cmocka_unit_test(an_object_that_changes_under_way_is_noticed),
 		cmocka_unit_test(a_server_that_ignores_ranges_is_noticed), cmocka_unit_test(an_error_behind_a_200_is_an_error),
 		cmocka_unit_test(a_clock_that_is_off_is_corrected), cmocka_unit_test(a_lost_answer_is_not_taken_for_success),
