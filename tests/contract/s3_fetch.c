@@ -322,6 +322,8 @@ a_replaced_object_is_begun_anew(void **state)
 static void
 a_file_without_room_is_told_before_the_transfer(void **state)
 {
+	struct peer_rule missing = {0, 1, PEER_STATUS, 404, ERROR("NoSuchKey"), NULL};
+	struct stat st;
 	struct rlimit before, small = {0};
 	uint8_t sum[SHA256_LEN];
 
@@ -334,6 +336,12 @@ a_file_without_room_is_told_before_the_transfer(void **state)
 	assert_int_equal(fetch(peer.size, 4, sum), ERR_IO);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
 	assert_int_equal(peer.n_log, 0);
+	end();
+	/* Before the first answer its blocks are its own. */
+	begin(8 * MIB, &missing, 1);
+	assert_int_equal(fetch(peer.size, 4, sum), ERR_NOTFOUND);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_true(st.st_blocks * INT64_C(512) >= peer.size);
 	end();
 }
 

@@ -186,6 +186,9 @@ pass_through_takes_the_metric(void **state)
 	assert_int_equal(decide_once(&p, &f).to, 3); /* 12 runs ÷ 5 slots */
 	p.checks[0].metric = METRIC_READY;
 	assert_int_equal(decide_once(&p, &f).to, 9);
+	p.checks[0].metric = METRIC_OLDEST_SECONDS;
+	f.oldest_ms = 4200; /* a piece of a worker is a worker */
+	assert_int_equal(decide_once(&p, &f).to, 5);
 }
 
 static void
@@ -241,6 +244,10 @@ dead_band_holds_small_differences(void **state)
 	assert_int_equal(decide_once(&p, &f).hold, HOLD_DEAD_BAND);
 	f.running = 58;
 	assert_int_equal(decide_once(&p, &f).to, 12);
+	p.max = 9; /* its bounds bring it in, however little that is */
+	f.running = 50;
+	assert_int_equal(decide_once(&p, &f).to, 9);
+	p.max = 20;
 	f = facts_of(1, 1, 0); /* one waiting run is never too small to start with */
 	f.count = f.workers = f.slots = 0;
 	assert_int_equal(decide_once(&p, &f).to, 1);
@@ -267,6 +274,11 @@ scale_in_takes_the_highest_of_its_window(void **state)
 	f.ready = 0;
 	assert_int_equal(decide(&p, &s, &f, now += 1000).to, 5);
 	assert_int_equal(decide(&p, &s, &f, now + 65000).to, 0);
+	/* Who has just begun to look has seen nothing yet. */
+	s = (struct policy_state){0};
+	assert_int_equal(decide(&p, &s, &f, now).hold, HOLD_STABILISE);
+	assert_int_equal(decide(&p, &s, &f, now + 59999).hold, HOLD_STABILISE);
+	assert_int_equal(decide(&p, &s, &f, now + 60000).to, 0);
 }
 
 static void
@@ -354,6 +366,9 @@ an_operators_count_is_left_alone_for_a_while(void **state)
 	assert_int_equal(decide(&p, &s, &f, T0 + 1000).hold, HOLD_FOREIGN);
 	assert_int_equal(decide(&p, &s, &f, T0 + p.foreign_hold_ms).hold, HOLD_FOREIGN);
 	assert_int_equal(decide(&p, &s, &f, T0 + 1000 + p.foreign_hold_ms).action, ACTION_DOWN);
+	/* Not outside of the bounds, which are the operator's word as well. */
+	f = facts_of(25, 100, 0);
+	assert_int_equal(decide(&p, &s, &f, T0 + 1500 + p.foreign_hold_ms).action, ACTION_DOWN);
 	/* What we may have done ourselves is nobody else's. */
 	policy_unsure(&s);
 	f = facts_of(3, 0, 0);

@@ -115,6 +115,76 @@ lowering_without_drain_kills_and_starts_anew(void **state)
 	assert_int_equal(p.finished, 2);
 }
 
+/* What the policy called so wants, of a group of that many workers, with its state as an earlier call left it. */
+static int64_t
+wants(const char *name, void *state, int64_t now_ms, int64_t ready, int64_t running, int64_t desired, int64_t alive, int64_t up)
+{
+	const struct sim_view v = {.now_ms = now_ms, .cluster = &cluster, .ready = ready, .running = running, .desired = desired,
+		.alive = alive, .up = up};
+
+	return policy(name)->decide(state, &v);
+}
+
+/* M 20 workers at most, five runs each. S: what the queue asks for, R: not ended, P: of these not ready. */
+static void
+keda_adds_what_its_documents_say(void **state)
+{
+	(void)state;
+	assert_int_equal(wants("keda-default", NULL, 1, 34, 5, 3, 3, 1), 3 + 4);    /* S - R */
+	assert_int_equal(wants("keda-default", NULL, 1, 0, 5, 3, 3, 1), 3);         /* jobs are not taken back */
+	assert_int_equal(wants("keda-default", NULL, 1, 1000, 5, 3, 3, 1), 20);     /* S is M at most */
+	assert_int_equal(wants("keda-accurate", NULL, 1, 34, 5, 3, 3, 1), 3 + 5);   /* S - P */
+	assert_int_equal(wants("keda-accurate", NULL, 1, 90, 5, 3, 3, 1), 3 + 16);  /* S + R - P is M less one */
+	assert_int_equal(wants("keda-accurate", NULL, 1, 100, 5, 3, 3, 1), 20);     /* more than M: M - R */
+	assert_int_equal(wants("keda-eager", NULL, 1, 34, 5, 3, 3, 1), 3 + 7);      /* S, */
+	assert_int_equal(wants("keda-eager", NULL, 1, 90, 5, 3, 3, 1), 3 + 15);     /* within M - R - P */
+}
+
+/* The count that it reckons with is that of running allocations; after a change it rests, whichever way that went. */
+static void
+target_value_counts_what_runs_and_rests(void **state)
+{
+	static const struct {
+		const char *name;
+		int64_t cooldown_ms;
+	} both[] = {{"target-value", 300000}, {"target-value-1s", 30000}};
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		void *s = xcalloc(1, policy(both[i].name)->state_size), *fresh = xcalloc(1, policy(both[i].name)->state_size);
+		int64_t end_ms = 1000 + both[i].cooldown_ms;
+
+		assert_int_equal(wants(both[i].name, s, 1000, 23, 0, 0, 0, 0), 5);
+		assert_int_equal(wants(both[i].name, fresh, 1000, 15, 10, 5, 5, 2), 5); /* 25 runs on two: 2.5 times as many as these two */
+		assert_int_equal(wants(both[i].name, s, end_ms - 1, 60, 25, 5, 5, 5), 5);
+		assert_int_equal(wants(both[i].name, s, end_ms, 60, 25, 5, 5, 5), 17);
+		assert_int_equal(wants(both[i].name, s, end_ms + both[i].cooldown_ms - 1, 0, 0, 17, 17, 17), 17);
+		assert_int_equal(wants(both[i].name, s, end_ms + both[i].cooldown_ms, 0, 0, 17, 17, 17), 0);
+		free(s);
+		free(fresh);
+	}
+}
+
+/* Five seconds a step: 5 × √(ready ÷ 100), 5 × (duty - 0.7) ÷ 0.7 where it is above, less 5 × (0.5 - duty) ÷ 0.5 where below, and a
+ * leak of 0.5 toward nothing; 60 is one worker more, -30 one less. */
+static void
+the_integrator_leaks(void **state)
+{
+	void *s = xcalloc(1, policy("assemblyline")->state_size);
+	int64_t now = 5000;
+
+	(void)state;
+	for (int i = 0; i < 5; i++, now += 5000) /* 10 + 2.14 - 0.5 each: 58.2 after five */
+		assert_int_equal(wants("assemblyline", s, now, 400, 5, 1, 1, 1), 1);
+	assert_int_equal(wants("assemblyline", s, now += 5000, 400, 5, 1, 1, 1), 2);
+	for (int i = 0; i < 6; i++, now += 5000) /* -5 + 0.5 each: -27 after six */
+		assert_int_equal(wants("assemblyline", s, now, 0, 0, 2, 2, 2), 2);
+	assert_int_equal(wants("assemblyline", s, now += 5000, 0, 0, 2, 2, 2), 1);
+	for (int i = 0; i < 20; i++, now += 5000) /* nobody is left to be taken away */
+		assert_int_equal(wants("assemblyline", s, now, 0, 0, 0, 0, 0), 0);
+	free(s);
+}
+
 static int
 read_text(const char *text, const char *vertical, struct sim_load *l, struct err *e)
 {
@@ -178,6 +248,9 @@ main(void)
 		cmocka_unit_test(the_same_seed_plays_the_same),
 		cmocka_unit_test(waits_are_counted_from_arrival_to_start),
 		cmocka_unit_test(lowering_without_drain_kills_and_starts_anew),
+		cmocka_unit_test(keda_adds_what_its_documents_say),
+		cmocka_unit_test(target_value_counts_what_runs_and_rests),
+		cmocka_unit_test(the_integrator_leaks),
 		cmocka_unit_test(histories_are_sorted_and_checked),
 		cmocka_unit_test(names_cannot_break_the_picture),
 	};
