@@ -259,6 +259,18 @@ locals {
   is_docker = var.driver == "docker"
   threshold = var.threshold >= 0 ? var.threshold : var.strategy == "drover" ? 0.1 : var.strategy == "target-value" ? 0.01 : 0
   volumes   = local.is_docker && var.cache_volume != "" ? [var.cache_volume] : []
+  # A strategy's own keys, and those that all of them take.
+  own = {
+    "drover"       = { drain_s = var.drain_s, service_s = var.service }
+    "target-value" = { target = var.target }
+    "pass-through" = {}
+  }
+  steps = {
+    slots          = var.slots
+    threshold      = local.threshold
+    max_scale_up   = var.max_scale_up
+    max_scale_down = var.max_scale_down
+  }
   env = {
     WORKER_VERTICAL           = var.vertical
     MAX_CONCURRENT_ACTIVITIES = "${var.slots}"
@@ -291,102 +303,28 @@ job "drover-workers" {
   group "workers" {
     count = var.count
 
-    # A label cannot be interpolated: one block for each strategy. The check's source keeps other autoscalers away.
-    dynamic "scaling" {
-      for_each = var.strategy == "drover" ? [1] : []
-      content {
-        enabled = true
-        min     = var.min
-        max     = var.max
-        policy {
-          digest               = var.digest
-          spec                 = var.spec
-          evaluation_interval  = var.evaluation_interval
-          stabilization_up     = var.stabilization_up
-          stabilization_down   = var.stabilization_down
-          cooldown             = var.cooldown
-          cooldown_on_scale_up = var.cooldown_on_scale_up
-          stale_after          = var.stale_after
-          foreign_hold         = var.foreign_hold
-          start_failures       = var.start_failures
-          start_pause          = var.start_pause
-          check "queue" {
-            source = "drover"
-            query  = var.vertical
-            strategy "drover" {
-              drain_s        = var.drain_s
-              service_s      = var.service
-              slots          = var.slots
-              threshold      = local.threshold
-              max_scale_up   = var.max_scale_up
-              max_scale_down = var.max_scale_down
-            }
-          }
-        }
-      }
-    }
-
-    dynamic "scaling" {
-      for_each = var.strategy == "target-value" ? [1] : []
-      content {
-        enabled = true
-        min     = var.min
-        max     = var.max
-        policy {
-          digest               = var.digest
-          spec                 = var.spec
-          evaluation_interval  = var.evaluation_interval
-          stabilization_up     = var.stabilization_up
-          stabilization_down   = var.stabilization_down
-          cooldown             = var.cooldown
-          cooldown_on_scale_up = var.cooldown_on_scale_up
-          stale_after          = var.stale_after
-          foreign_hold         = var.foreign_hold
-          start_failures       = var.start_failures
-          start_pause          = var.start_pause
-          check "queue" {
-            source = "drover"
-            query  = var.vertical
-            strategy "target-value" {
-              target         = var.target
-              slots          = var.slots
-              threshold      = local.threshold
-              max_scale_up   = var.max_scale_up
-              max_scale_down = var.max_scale_down
-            }
-          }
-        }
-      }
-    }
-
-    dynamic "scaling" {
-      for_each = var.strategy == "pass-through" ? [1] : []
-      content {
-        enabled = true
-        min     = var.min
-        max     = var.max
-        policy {
-          digest               = var.digest
-          spec                 = var.spec
-          evaluation_interval  = var.evaluation_interval
-          stabilization_up     = var.stabilization_up
-          stabilization_down   = var.stabilization_down
-          cooldown             = var.cooldown
-          cooldown_on_scale_up = var.cooldown_on_scale_up
-          stale_after          = var.stale_after
-          foreign_hold         = var.foreign_hold
-          start_failures       = var.start_failures
-          start_pause          = var.start_pause
-          check "queue" {
-            source = "drover"
-            query  = var.vertical
-            strategy "pass-through" {
-              slots          = var.slots
-              threshold      = local.threshold
-              max_scale_up   = var.max_scale_up
-              max_scale_down = var.max_scale_down
-            }
-          }
+    # The check's source keeps other autoscalers away. Its strategy is written as Nomad reads a block, because a block's label cannot
+    # be interpolated.
+    scaling {
+      enabled = true
+      min     = var.min
+      max     = var.max
+      policy {
+        digest               = var.digest
+        spec                 = var.spec
+        evaluation_interval  = var.evaluation_interval
+        stabilization_up     = var.stabilization_up
+        stabilization_down   = var.stabilization_down
+        cooldown             = var.cooldown
+        cooldown_on_scale_up = var.cooldown_on_scale_up
+        stale_after          = var.stale_after
+        foreign_hold         = var.foreign_hold
+        start_failures       = var.start_failures
+        start_pause          = var.start_pause
+        check "queue" {
+          source   = "drover"
+          query    = var.vertical
+          strategy = [{ (var.strategy) = [merge(local.own[var.strategy], local.steps)] }]
         }
       }
     }
