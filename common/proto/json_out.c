@@ -3,32 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
+#include "base/utf8.h"
 
 /* --- strings --- */
-
-/* The character at s, of at most n > 0 bytes: its bytes in *ret_len. UINT32_MAX: no UTF-8 (surrogates and overlong forms are none). */
-static uint32_t
-decode(const unsigned char *s, size_t n, size_t *ret_len)
-{
-	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t len = s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : 0;
-	uint32_t c;
-
-	*ret_len = 1;
-	if (len == 0 || len > n)
-		return UINT32_MAX;
-	c = s[0] & (0x7fu >> len);
-	for (size_t i = 1; i < len; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return UINT32_MAX;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	if (c < least[len] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-		return UINT32_MAX;
-	*ret_len = len;
-	return c;
-}
 
 static void
 add_unit(struct buf *b, uint32_t unit)
@@ -44,8 +21,8 @@ static size_t
 add_escaped(struct buf *b, const char *s, size_t n)
 {
 	static const char short_for[] = "b\bf\fn\nr\rt\t\"\"\\\\"; /* letter and character */
-	size_t len;
 	uint32_t c;
+	int len;
 
 	for (size_t i = 0; i + 1 < sizeof(short_for); i += 2) {
 		if (s[0] == short_for[i + 1]) {
@@ -55,20 +32,18 @@ add_escaped(struct buf *b, const char *s, size_t n)
 			return 1;
 		}
 	}
-	if ((unsigned char)s[0] < 0x20) {
-		add_unit(b, (unsigned char)s[0]);
+	len = utf8_decode(s, n, &c);
+	if (len <= 0) {
+		buf_addc(b, '?');
 		return 1;
 	}
-	c = decode((const unsigned char *)s, n, &len);
-	if (c == UINT32_MAX) {
-		buf_addc(b, '?');
-	} else if (c < 0x10000) {
+	if (c < 0x10000) {
 		add_unit(b, c);
 	} else {
 		add_unit(b, 0xd800 + ((c - 0x10000) >> 10));
 		add_unit(b, 0xdc00 + ((c - 0x10000) & 0x3ff));
 	}
-	return len;
+	return (size_t)len;
 }
 
 static void
