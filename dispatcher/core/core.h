@@ -372,7 +372,7 @@ struct core_child {
 	bool never;                /* CHILD_PENDING: no node of today could take it, whatever else runs there */
 	bool partial;              /* from an event about an allocation alone: `stopped` is not known, only an inquiry or a listing tells */
 	char alloc[40];
-	char why[CORE_CAUSE_MAX];  /* placement failure, driver failure, … in Nomad's words */
+	char why[CORE_CAUSE_MAX];  /* placement failure, driver failure, … in Nomad's words; "" before it runs: nothing new is known */
 };
 
 /* A fact about a child, from an event, a listing or an inquiry; repeats and stale ones do no harm. A child with a token of ours

@@ -121,6 +121,21 @@ stray_new(struct core *c, const struct core_child *ch)
 	return request_new(c, &row);
 }
 
+/* Why the child is where it is. A fact that says nothing (a listing between two evaluations) leaves what was said of the same state:
+ * Nomad's words, and whether they mean that no node could take it, change together. */
+static void
+take_reason(struct request *r, struct now now, const struct core_child *ch)
+{
+	bool never = ch->state == CHILD_PENDING && ch->never;
+
+	if (ch->why[0] == '\0' && ch->state < CHILD_RUNNING && r->child_told && r->child_state == ch->state)
+		return;
+	snprintf(r->why, sizeof(r->why), "%s", ch->why);
+	if (never && !r->never)
+		r->never_mono = now.mono_ms;
+	r->never = never;
+}
+
 static void
 follow(struct core *c, struct now now, const struct core_child *ch, struct request *r)
 {
@@ -144,16 +159,11 @@ follow(struct core *c, struct now now, const struct core_child *ch, struct reque
 	}
 	if (r->ended && !ended_before)
 		r->next_call_mono = 0; /* the stop need not be repeated: its place in the window is cleared now */
-	if (ch->state != CHILD_PENDING || !ch->never)
-		r->never = false;
-	else if (!r->never)
-		r->never = true, r->never_mono = now.mono_ms;
+	take_reason(r, now, ch);
 	if (r->vertical != NULL)
 		r->vertical->dirty = true;
 	r->child_state = ch->state;
 	r->child_told = true;
-	if (ch->why[0] != '\0' || ch->state >= CHILD_RUNNING)
-		snprintf(r->why, sizeof(r->why), "%s", ch->why);
 	if (r->ended || r->gone)
 		request_failed(c, now, r, ch->why);
 }

@@ -599,6 +599,31 @@ runs_that_no_node_can_serve_fail_where_that_is_wanted(void **state)
 	rig_free(r);
 }
 
+/* A listing between two evaluations says nothing: neither the words nor their meaning change, and the limit goes on. */
+static void
+a_fact_without_a_reason_leaves_what_is_known(void **state)
+{
+	struct rig *r = unplaceable();
+	struct core_child fact = {.seq = r->requests[0].seq, .state = CHILD_PENDING};
+
+	(void)state;
+	rig_child(r, fact, CHILD);
+	rig_waits(r, A, "unplaceable", "no docker");
+	rig_advance(r, 1);
+	assert_int_equal(state_of(r, A), RUN_FAILED);
+	rig_free(r);
+	r = unplaceable();
+	fact.state = CHILD_STARTING; /* a node has come: what was said is over with its state */
+	rig_child(r, fact, CHILD);
+	rig_waits(r, A, "starting", "its allocation is starting");
+	fact.state = CHILD_PENDING;
+	rig_child(r, fact, CHILD);
+	rig_waits(r, A, "capacity_requested", "has not placed it yet");
+	rig_advance(r, 60000);
+	assert_int_equal(state_of(r, A), RUN_QUEUED);
+	rig_free(r);
+}
+
 /* No node takes a looping worker: what insists on one is given up, what one-shots may take is not. */
 static void
 runs_whose_looping_workers_fit_no_node_fail_as_well(void **state)
@@ -698,6 +723,7 @@ main(void)
 		cmocka_unit_test(an_adopted_run_without_its_worker),
 		cmocka_unit_test(a_hand_back_waits_for_nomads_word_but_not_long),
 		cmocka_unit_test(runs_that_no_node_can_serve_fail_where_that_is_wanted),
+		cmocka_unit_test(a_fact_without_a_reason_leaves_what_is_known),
 		cmocka_unit_test(runs_whose_looping_workers_fit_no_node_fail_as_well),
 		cmocka_unit_test(a_worker_or_room_that_comes_ends_that_wait), cmocka_unit_test(an_offer_ends_the_search_for_a_manifest),
 	};
