@@ -145,6 +145,7 @@ worker_exchange(struct http_req *r, void *ctx)
 {
 	struct call *c = call_new(ctx, r, sizeof(struct exchange), exchange_release);
 	struct exchange *x = c->data;
+	struct dispatcher *d = c->d;
 	struct err e = {0};
 	size_t i;
 	json_t *report;
@@ -162,4 +163,5 @@ worker_exchange(struct http_req *r, void *ctx)
 	json_array_foreach(x->reports_in, i, report)
 		report_part(c, report, reported, c);
 	one_less(c);
+	dispatcher_pump(d);
 }
