@@ -382,10 +382,34 @@ commit_in(struct round *r, const struct view *v, int64_t to, struct alloc_list *
 	view_release(&fresh);
 }
 
+/* Drains them and takes those that are idle: all together, or, when they have had their time, those at the top. partly: who goes after
+ * them for `to` cannot be told yet. */
+static void
+take_down(struct round *r, const struct view *v, int64_t to, struct alloc_list *victims, bool partly)
+{
+	size_t asked = victims->n;
+	int64_t idle = drain(r, victims), live = live_count(v);
+	bool patient = clock_mono_ms() - r->group->marked_mono_ms < r->config->drain_patience_ms;
+
+	if (idle < 0)
+		return;
+	if (idle == 0 || (patient && (size_t)idle < asked)) {
+		wait_in(r, ROUND_WAITING, "%lld of %zu workers that are to go are still at work", (long long)asked - idle, asked);
+		return;
+	}
+	victims->n = (size_t)(idle < CONDEMN_MAX ? idle : CONDEMN_MAX);
+	if (victims->n < asked || partly)
+		to = live < v->stanza.count ? victims->indexes[victims->n - 1] : live - (int64_t)victims->n;
+	if (to < v->stanza.count)
+		commit_in(r, v, to, victims);
+	else
+		wait_in(r, ROUND_WAITING, "those that are idle would not make the group smaller");
+}
+
 static void
 go_down(struct round *r, const struct view *v)
 {
-	int64_t to = r->decision.to, idle;
+	int64_t to = r->decision.to;
 	struct alloc_list victims = {0};
 	char why[VICTIMS_WHY_MAX] = "";
 
@@ -398,24 +422,8 @@ go_down(struct round *r, const struct view *v)
 		r->result = ROUND_PROPOSED;
 	} else if (!leader_held(r->leader)) {
 		finish(r, ROUND_QUIET, "the lock was lost");
-	} else if ((idle = drain(r, &victims)) >= 0) {
-		int64_t live = live_count(v);
-		bool patient = clock_mono_ms() - r->group->marked_mono_ms < r->config->drain_patience_ms;
-
-		bool whole = (size_t)idle == victims.n;
-
-		if (idle == 0 || (patient && !whole)) {
-			wait_in(r, ROUND_WAITING, "%lld of %zu workers that are to go are still at work", (long long)victims.n - idle,
-			    victims.n);
-		} else {
-			victims.n = (size_t)(idle < CONDEMN_MAX ? idle : CONDEMN_MAX);
-			if (!whole || idle > CONDEMN_MAX || why[0] != '\0')
-				to = live < v->stanza.count ? victims.indexes[victims.n - 1] : live - (int64_t)victims.n;
-			if (to < v->stanza.count)
-				commit_in(r, v, to, &victims);
-			else
-				wait_in(r, ROUND_WAITING, "those that are idle would not make the group smaller");
-		}
+	} else {
+		take_down(r, v, to, &victims, why[0] != '\0');
 	}
 	list_clear(&victims);
 }

@@ -179,6 +179,20 @@ do_all(struct cli *c, const struct deed *d, json_t *body, json_t *sum, struct er
 	}
 }
 
+/* What is known of it after a failure, too. */
+static void
+show_sum(struct cli *c, const struct deed *d, const json_t *sum, bool dry, bool failed)
+{
+	long long matched = json_number(sum, "matched"), done = json_number(sum, "done");
+
+	if (c->settings.json && matched >= 0)
+		cli_print_json(sum);
+	else if (!failed && dry)
+		printf("It is about %lld run%s.\n", matched, matched == 1 ? "" : "s");
+	else if (!failed || done > 0)
+		printf("%lld of %lld runs are %s.\n", done, matched, d->did);
+}
+
 static int
 by_filter(struct cli *c, const struct deed *d)
 {
@@ -201,12 +215,7 @@ by_filter(struct cli *c, const struct deed *d)
 	if (rc == 0)
 		rc = do_all(c, d, body, sum, &e);
 	code = rc != 0 ? cli_fail(&e) : json_number(sum, "refused") > 0 ? EXIT_FINDINGS : EXIT_FINE;
-	if (c->settings.json && json_number(sum, "matched") >= 0)
-		cli_print_json(sum);
-	else if (rc == 0 && dry)
-		printf("It is about %lld run%s.\n", (long long)json_number(sum, "matched"), json_number(sum, "matched") == 1 ? "" : "s");
-	else if (rc == 0 || json_number(sum, "done") > 0)
-		printf("%lld of %lld runs are %s.\n", (long long)json_number(sum, "done"), (long long)json_number(sum, "matched"), d->did);
+	show_sum(c, d, sum, dry, rc != 0);
 	json_decref(sum);
 	json_decref(body);
 	return code;

@@ -136,14 +136,12 @@ take_reason(struct request *r, struct now now, const struct core_child *ch)
 	r->never = never;
 }
 
+/* What the fact says of the child's end. */
 static void
-follow(struct core *c, struct now now, const struct core_child *ch, struct request *r)
+take_end(struct core *c, struct now now, struct request *r, const struct core_child *ch)
 {
 	bool replaced = ch->alloc_stopped && !ch->stopped, ended_before = r->ended;
 
-	request_set_child(c, r, ch->child);
-	if (r->row.adopted && r->reserved != NULL && ch->stopped)
-		r->by_operator = true;
 	if (ch->state == CHILD_GONE) {
 		r->gone = true;
 	} else if (ch->state == CHILD_ENDED && ch->partial && replaced) {
@@ -159,6 +157,15 @@ follow(struct core *c, struct now now, const struct core_child *ch, struct reque
 	}
 	if (r->ended && !ended_before)
 		r->next_call_mono = 0; /* the stop need not be repeated: its place in the window is cleared now */
+}
+
+static void
+follow(struct core *c, struct now now, const struct core_child *ch, struct request *r)
+{
+	request_set_child(c, r, ch->child);
+	if (r->row.adopted && r->reserved != NULL && ch->stopped)
+		r->by_operator = true;
+	take_end(c, now, r, ch);
 	take_reason(r, now, ch);
 	if (r->vertical != NULL)
 		r->vertical->dirty = true;
