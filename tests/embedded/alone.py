@@ -9,6 +9,9 @@ import time
 
 BIN = pathlib.Path(os.environ.get("DROVER_BIN", "build/bin")).resolve()
 
+# No measure of anything: only where waiting has no sense any more.
+DEADLINE_S = 60
+
 METADATA = """\
 name: echo
 version: "1.0.0"
@@ -80,11 +83,13 @@ class Folder:
         self.path(bucket, key).unlink()
 
     def put(self, d, bucket, key, data):
-        """Uploads the bytes as a target and moves the file to its place: only the store knows how its files are marked."""
+        """Uploads the bytes as a target and moves the file to its place: only the store knows how its files are marked. At no moment is
+        there a target without its file, which a sweep would take for lost."""
         target = d.upload(data)
         path = self.path(bucket, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path("targets", f"{target['id']}/target").rename(path)
+        (self.root / "planted").hardlink_to(self.path("targets", f"{target['id']}/target"))
+        (self.root / "planted").rename(path)
         assert d.call("DELETE", f"/v1/target/{target['id']}").status == 200
         return path
 
@@ -104,13 +109,17 @@ class Dispatcher:
         (self.toolbox / "verticals" / "python" / "vertical.yaml").write_text(VERTICAL)
         self.start(ready)
 
-    def start(self, ready=True):
+    def launch(self):
+        """The process alone: for one that ends by itself."""
         (self.data / "address").unlink(missing_ok=True)
         env = {"PATH": os.environ["PATH"], "DROVER_LISTEN": "127.0.0.1:0", "DROVER_DATA_DIR": str(self.data),
                "DROVER_TOOLBOX": str(self.toolbox), "BACKOFF_BASE": "1ms",
                "BACKOFF_CAP": "1ms", **self.store.env(), **self.env}
         self.log = open(self.root / "log", "ab")
         self.process = subprocess.Popen([BIN / "drover-dispatcher"], env=env, stderr=self.log)
+
+    def start(self, ready=True):
+        self.launch()
         wait_for(lambda: (self.data / "address").exists() or self.process.poll() is not None)
         assert self.process.poll() is None, (self.root / "log").read_text()
         self.host, port = (self.data / "address").read_text().rsplit(":", 1)
@@ -124,7 +133,7 @@ class Dispatcher:
 
     def stop(self):
         self.process.terminate()
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=DEADLINE_S)
 
     def connect(self, timeout=30):
         return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
@@ -190,7 +199,7 @@ class Dispatcher:
         return a.json["leases"][0]
 
 
-def wait_for(condition, seconds=15):
+def wait_for(condition, seconds=DEADLINE_S):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"

@@ -215,7 +215,7 @@ def test_about_no_runs_nobody_is_asked(finds):
     process = cli_process(finds, "purge", "-label", "batch=none", env={"TERM": "xterm"}, stdin=theirs, stderr=theirs,
                           stdout=subprocess.PIPE, start_new_session=True)
     os.close(theirs)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     os.close(ours)
     assert process.returncode == 0 and out == b"0 of 0 runs are forgotten.\n"
     assert "UTF-8" in finds.cli("cancel", "-label", "a=b", "-yes", "-reason", os.fsdecode(b"\xff"), check=2).stderr
@@ -295,7 +295,7 @@ def test_ctrl_c_without_a_terminal_lets_the_run_go_on(embedded, toolbox, tree):
     run_id = submitted(process)
     reached(embedded, run_id)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and b"goes on" in err
     assert embedded.run(run_id)["state"] == "running"
     embedded.cli("cancel", run_id, "-reason", "enough")
@@ -310,10 +310,12 @@ def test_ctrl_c_on_a_terminal_asks(embedded, toolbox, tree, answer, state):
     process = cli_process(embedded, "run", "holds", tree, "-wait", env={"TERM": "xterm"}, stdin=theirs, stdout=theirs,
                           stderr=theirs, start_new_session=True)
     os.close(theirs)
-    run = wait.until("a run", lambda: (embedded.runs() or [None])[0])
-    reached(embedded, run["id"])
-    process.send_signal(signal.SIGINT)
     seen = b""
+    while not (told := re.search(rb"Submitted (\S+)\s", seen)):
+        seen += os.read(ours, 4096)
+    run_id = told[1].decode()
+    reached(embedded, run_id)
+    process.send_signal(signal.SIGINT)
     while b"[Y/n]" not in seen:
         seen += os.read(ours, 4096)
     os.write(ours, answer.encode())
@@ -325,8 +327,8 @@ def test_ctrl_c_on_a_terminal_asks(embedded, toolbox, tree, answer, state):
             break
     assert process.wait(20) == 130
     os.close(ours)
-    assert embedded.wait_run(run["id"], state)["state"] == state
-    embedded.call("POST", f"/v1/run/{run['id']}/cancel")
+    assert embedded.wait_run(run_id, state)["state"] == state
+    embedded.call("POST", f"/v1/run/{run_id}/cancel")
 
 
 def test_waiting_outlives_the_dispatcher(embedded, toolbox, tree):
@@ -500,7 +502,8 @@ def test_dev_starts_again_what_died(embedded_rig, toolbox, tree, tmp_path):
         wait.until(f"another {name}", lambda: dev.children().get(name, old) != old, 30)
     wait.until("a dispatcher", lambda: dev.cli("workers").returncode == 0, 30)
     assert dev.cli("run", "finds", tree, "-wait").returncode == 0
-    other = subprocess.run([binaries.drover("drover"), "dev", "-data-dir", tmp_path / "dev", "-toolbox", toolbox.folder],
+    other = subprocess.run([binaries.drover("drover"), "dev", "-listen", "127.0.0.1:0", "-data-dir", tmp_path / "dev", "-toolbox",
+                            toolbox.folder],
                            env=dev.env, capture_output=True, text=True, timeout=30, check=False)
     assert other.returncode == 2 and "another `drover dev`" in other.stderr
     pids = dev.children().values()

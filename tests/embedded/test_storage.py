@@ -200,7 +200,7 @@ def test_who_does_not_lead_removes_nothing(begin):
     with sqlite3.connect(d.data / "ledger.db") as db:
         db.execute("UPDATE runs SET finished = ?", (ms(-31),))
         db.execute("UPDATE meta SET epoch = epoch + 1")
-    assert d.process.wait(20) != 0, "it is told that it was deposed"
+    assert d.process.wait(60) != 0, "it is told that it was deposed"
     assert d.store.keys("results") == {f"{run['id']}/1/manifest.json"}
 
 
@@ -250,7 +250,7 @@ def test_retention_is_bounded(begin):
     for wrong in ("echo", "echo=1s", "echo=101d", "ec ho=1d", "echo=1d,,"):
         env = {"PATH": os.environ["PATH"], "DROVER_DATA_DIR": str(d.root / "x"), "STORE_DIR": str(d.root / "y"),
                "RETENTION_MAX": "100d", "WORKFLOW_RETENTION": wrong, "DROVER_LISTEN": "127.0.0.1:0"}
-        bad = subprocess.run([BIN / "drover-dispatcher"], env=env, capture_output=True, text=True, timeout=20, check=False)
+        bad = subprocess.run([BIN / "drover-dispatcher"], env=env, capture_output=True, text=True, timeout=60, check=False)
         assert bad.returncode != 0 and "WORKFLOW_RETENTION" in bad.stderr, wrong
 
 
@@ -298,7 +298,8 @@ def test_rules_that_others_change(begin):
     assert "<ID>theirs<" in d.store.minio.client().lifecycle(d.store.name("results")), "it is merged, not replaced"
     wait_for(lambda: "theirs" in d.call("GET", "/v1/agent/health").json["components"]["lifecycle"])
     assert d.call("GET", "/v1/agent/health").json["status"] == "degraded"
-    assert metric(d, 'drover_lifecycle_ok{bucket="results"}') == 0, "a rule below our prefix takes our objects"
+    # A rule below our prefix takes our objects.
+    wait_for(lambda: metric(d, 'drover_lifecycle_ok{bucket="results"}') == 0)
     report = doctor(d)
     assert "rule" in found(report) and not report["healthy"]
     put_rules(d, "results", ("theirs", "logs/", 500))
@@ -374,7 +375,7 @@ def test_a_run_whose_target_is_gone_says_so(system, toolbox):
 
 @SERVERS
 def test_stale_uploads_are_dropped_and_those_in_flight_are_not(begin, kind):
-    d = begin(kind, STALE_UPLOADS="1s")
+    d = begin(kind, STALE_UPLOADS="4s")
     for bucket in ("targets", "results"):
         wait_for(lambda: d.store.request("GET", bucket, {"list-type": "2"}).status == 200)
 
@@ -416,7 +417,7 @@ def test_stale_uploads_are_dropped_and_those_in_flight_are_not(begin, kind):
 
 @SERVERS
 def test_in_a_versioned_bucket_old_versions_go_too(begin, kind):
-    d = begin(kind)
+    d = begin(kind, ORPHAN_GRACE="1h")  # the object of one target is away for a moment
     versioning = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
     for bucket in ("targets", "results"):
         wait_for(lambda: d.store.request("GET", bucket, {"list-type": "2"}).status == 200)
@@ -465,8 +466,8 @@ def test_killed_in_the_middle_of_a_sweep(begin, fault):
     alter(d, "UPDATE targets SET expires = ?", ms(-0.1))
     wait_for(lambda: time.time() * 1000 - rows(d, "SELECT min(created) FROM runs")[0][0] > 1500)
     d.env |= {"DROVER_FAULT": fault, "JANITOR_INTERVAL": "20ms"}
-    d.start(ready=False)
-    assert d.process.wait(20) == -9, "the fault was not reached"
+    d.launch()
+    assert d.process.wait(60) == -9, "the fault was not reached"
     del d.env["DROVER_FAULT"]
     d.start()
     wait_for(lambda: d.store.keys("targets") == {f"{kept['id']}/target"})
@@ -586,19 +587,27 @@ def test_what_comes_back_while_it_is_missed_keeps_its_row(begin, gate):
     def before_answer(method, path):
         if method == "HEAD" and path.endswith("/target") and armed.is_set() and not missed.is_set():
             missed.set()
-            go_on.wait(0.8)  # the dispatcher takes a longer silence for a failure
+            in_time.append(go_on.wait(0.8))  # the dispatcher takes a longer silence for a failure
 
-    d = begin("minio", gate(before_answer=before_answer), JANITOR_INTERVAL="1h")
-    target = d.upload(b"comes back")
-    d.stop()
-    d.store.delete("targets", f"{target['id']}/target")
-    wait_for(lambda: time.time() * 1000 - rows(d, "SELECT dated FROM targets")[0][0] > 2500)
-    d.env |= {"JANITOR_INTERVAL": "100ms"}
-    armed.set()
-    d.start()
-    assert missed.wait(20)
-    assert d.call("PUT", "/v1/targets", b"comes back", {"X-Drover-Sha256": target["sha256"]}).status == 201
-    go_on.set()
+    in_time = []
+    for tries in range(1, 11):
+        for event in (armed, missed, go_on):
+            event.clear()
+        d = begin("minio", gate(before_answer=before_answer), JANITOR_INTERVAL="1h")
+        target = d.upload(b"comes back")
+        d.stop()
+        d.store.delete("targets", f"{target['id']}/target")
+        wait_for(lambda: time.time() * 1000 - rows(d, "SELECT dated FROM targets")[0][0] > 2500)
+        d.env |= {"JANITOR_INTERVAL": "100ms"}
+        armed.set()
+        d.start(ready=False)
+        assert missed.wait(60)
+        assert d.call("PUT", "/v1/targets", b"comes back", {"X-Drover-Sha256": target["sha256"]}).status == 201
+        go_on.set()
+        wait_for(lambda: len(in_time) == tries)
+        if in_time[-1]:
+            break  # else it was stored too late to tell anything
+    assert in_time[-1]
     wait_for(lambda: metric(d, 'drover_bucket_objects{bucket="toolbox"}') is not None)
     assert d.call("GET", f"/v1/target/{target['id']}").status == 200
     assert d.store.keys("targets") == {f"{target['id']}/target"}
