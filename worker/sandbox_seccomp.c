@@ -123,7 +123,7 @@ add_gap_rules(scmp_filter_ctx ctx, const struct box *b)
 	int rc = 0;
 
 	/* Memory of files without a name is in no process's resident set: without a control group nobody would see it. */
-	if (b->caps.cgroup == 0)
+	if (b->cgroup.version == 0)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(memfd_create), 0);
 	if (rc != 0 || b->caps.landlock_abi == 0 || b->caps.landlock_abi >= 3)
 		return rc;

@@ -422,6 +422,12 @@ memory_files(void)
 }
 
 static void
+memory_file(void)
+{
+	printf("%s", memfd_create("x", 0) >= 0 ? "made" : errno == ENOSYS ? "refused" : strerror(errno));
+}
+
+static void
 memory_tmp(void)
 {
 	file_memory("/tmp");
@@ -560,7 +566,7 @@ static const struct attack {
 	{"read_only_target", read_only_target}, {"read_only_modes", read_only_modes}, {"own_folders_stay", own_folders_stay},
 	{"traps_in_out", traps_in_out}, {"calls", calls}, {"other_abis", other_abis}, {"socket_kinds", socket_kinds}, {"host_sockets", host_sockets},
 	{"host_ports", host_ports}, {"limits_are_hard", limits_are_hard}, {"fork_bomb", fork_bomb}, {"memory_files", memory_files},
-	{"memory_tmp", memory_tmp}, {"memory_segments", memory_segments}, {"disk_out", disk_out}, {"disk_target", disk_target},
+	{"memory_file", memory_file}, {"memory_tmp", memory_tmp}, {"memory_segments", memory_segments}, {"disk_out", disk_out}, {"disk_target", disk_target},
 	{"disk_hidden", disk_hidden}, {"disk_names", disk_names}, {"disk_nameless", disk_nameless}, {"disk_deep", disk_deep}, {"survivor", survivor},
 	{"write_out", write_out},
 };

@@ -6,13 +6,16 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "worker/sandbox.h"
 
 #define NOBODY 65534
+#define END_WAIT_MS 120000 /* for a program's end: some make 40,000 files, and the machine may be busy */
 
 static struct sandbox_caps caps;
 static char base[256]; /* the place */
@@ -56,6 +59,81 @@ stocked(void)
 		(void)poll(NULL, 0, 1);
 	}
 	return stock;
+}
+
+/* --- who runs them --- */
+
+static inline bool
+become_nobody(void)
+{
+	return geteuid() != 0 || (setresgid(NOBODY, NOBODY, NOBODY) == 0 && setresuid(NOBODY, NOBODY, NOBODY) == 0);
+}
+
+/* Fills caps with what there is for this user; RUNG_CONTAINER: with what there would be in a container without capabilities. */
+static inline void
+probe_for(enum sandbox_rung rung)
+{
+	sandbox_probe(&caps);
+	if (rung == RUNG_CONTAINER && caps.rung != RUNG_NONE) {
+		caps.rung = rung;
+		caps.netns = false;
+	}
+}
+
+/* --- suites --- */
+
+struct sandbox_suite {
+	const struct CMUnitTest *tests;
+	size_t n;
+	CMFixtureFunction set_up, tear_down; /* of all of them together; may be NULL */
+};
+
+/* Sandboxes come from a stock, as those of a warm worker do: what set_up goes by. */
+static bool from_stock;
+
+/* With the caps that were found: each sandbox started for itself, then from a stock. */
+static inline int
+sandbox_suite_here(const struct sandbox_suite *s, const char *name)
+{
+	printf("--- %s: rung %d, cgroup %d, Landlock ABI %d %s\n", name, (int)caps.rung, caps.cgroup, caps.landlock_abi, caps.why);
+	from_stock = false;
+	if (_cmocka_run_group_tests(name, s->tests, s->n, s->set_up, s->tear_down) != 0)
+		return 1;
+	from_stock = true;
+	return _cmocka_run_group_tests("from stock", s->tests, s->n, s->set_up, s->tear_down);
+}
+
+/* In a child that is nobody; rung RUNG_NONE: the best that the probe finds. */
+static inline int
+sandbox_suite_as_nobody(const struct sandbox_suite *s, const char *name, enum sandbox_rung rung)
+{
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		if (!become_nobody())
+			_exit(99);
+		probe_for(rung);
+		exit(caps.rung == RUNG_NONE ? 98 : sandbox_suite_here(s, name));
+	}
+	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 97;
+}
+
+/* On every rung that this user can have: root runs rung 3 itself and the others as nobody. Returns main's status. */
+static inline int
+sandbox_suite_run(const struct sandbox_suite *s)
+{
+	int bad = 0;
+
+	if (geteuid() == 0) {
+		probe_for(RUNG_ROOT);
+		bad += caps.rung != RUNG_ROOT || sandbox_suite_here(s, "as root") != 0;
+	}
+	bad += sandbox_suite_as_nobody(s, "as a plain user", RUNG_NONE) != 0;
+	bad += sandbox_suite_as_nobody(s, "as in a container", RUNG_CONTAINER) != 0;
+	return bad;
 }
 
 #endif

@@ -39,8 +39,6 @@ inside(const char *place, const char *name)
 	return sandbox_inside(&caps, place, at(name));
 }
 
-/* Runs of the suite in which sandboxes come from a stock, as those of a warm worker do. */
-static bool from_stock;
 /* Runs a shell line in the sandbox; stop_after_mono_ms: sandbox_stop then (0: never). */
 static struct outcome
 run(const char *line, bool read_only, int64_t memory, int64_t stop_after_ms)
@@ -72,7 +70,7 @@ run(const char *line, bool read_only, int64_t memory, int64_t stop_after_ms)
 			assert_int_equal(sandbox_wait(s, clock_mono_ms() + stop_after_ms, &o.end, &o.err), ERR_TIMEOUT);
 			sandbox_stop(s);
 		}
-		o.rc = sandbox_wait(s, clock_mono_ms() + 20000, &o.end, &o.err);
+		o.rc = sandbox_wait(s, clock_mono_ms() + END_WAIT_MS, &o.end, &o.err);
 		while ((n = read(p[0], piece, sizeof(piece))) > 0)
 			buf_add(&o.out, piece, (size_t)n);
 	}
@@ -364,61 +362,22 @@ tear_down(void **state)
 	return file_remove_tree(AT_FDCWD, base, NULL);
 }
 
-static int
-suite(const char *name)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(programs_run_and_their_end_is_told), cmocka_unit_test(a_program_that_is_not_there_is_told),
-		cmocka_unit_test(it_sees_its_own_files_and_no_others), cmocka_unit_test(it_has_no_rights),
-		cmocka_unit_test(the_target_can_be_read_only), cmocka_unit_test(it_cannot_reach_the_network),
-		cmocka_unit_test(nothing_outlives_it), cmocka_unit_test(too_much_memory_ends_it_and_is_told),
-		cmocka_unit_test(stopping_gives_a_grace_and_then_kills), cmocka_unit_test(output_files_are_bounded),
-		cmocka_unit_test(a_killed_stock_is_made_again),
-	};
-
-	printf("--- %s: rung %d, cgroup %d, Landlock ABI %d %s\n", name, (int)caps.rung, caps.cgroup, caps.landlock_abi, caps.why);
-	from_stock = false;
-	if (_cmocka_run_group_tests(name, tests, sizeof(tests) / sizeof(tests[0]), set_up, tear_down) != 0)
-		return 1;
-	from_stock = true;
-	return _cmocka_run_group_tests("from stock", tests, sizeof(tests) / sizeof(tests[0]), set_up, tear_down);
-}
-
-/* The suite in a child that is nobody; rung RUNG_NONE: the best that the probe finds. */
-static int
-suite_as_nobody(const char *name, enum sandbox_rung rung)
-{
-	int status;
-	pid_t pid;
-
-	fflush(NULL);
-	pid = fork();
-	if (pid == 0) {
-		if (geteuid() == 0 && (setresgid(NOBODY, NOBODY, NOBODY) != 0 || setresuid(NOBODY, NOBODY, NOBODY) != 0))
-			_exit(99);
-		sandbox_probe(&caps);
-		if (rung == RUNG_CONTAINER) {
-			caps.rung = rung;
-			caps.netns = false;
-		}
-		exit(caps.rung == RUNG_NONE ? 98 : suite(name));
-	}
-	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 97;
-}
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(programs_run_and_their_end_is_told), cmocka_unit_test(a_program_that_is_not_there_is_told),
+	cmocka_unit_test(it_sees_its_own_files_and_no_others), cmocka_unit_test(it_has_no_rights),
+	cmocka_unit_test(the_target_can_be_read_only), cmocka_unit_test(it_cannot_reach_the_network),
+	cmocka_unit_test(nothing_outlives_it), cmocka_unit_test(too_much_memory_ends_it_and_is_told),
+	cmocka_unit_test(stopping_gives_a_grace_and_then_kills), cmocka_unit_test(output_files_are_bounded),
+	cmocka_unit_test(a_killed_stock_is_made_again),
+};
 
 int
 main(int argc, char **argv)
 {
-	int rc = sandbox_helper_main(argc, argv), bad = 0;
+	int rc = sandbox_helper_main(argc, argv);
 
 	if (rc >= 0)
 		return rc;
 	setenv("CREDENTIAL_IN_ENV", "secret", 1);
-	if (geteuid() == 0) {
-		sandbox_probe(&caps);
-		bad += caps.rung != RUNG_ROOT || suite("as root") != 0;
-	}
-	bad += suite_as_nobody("as a plain user", RUNG_NONE) != 0;
-	bad += suite_as_nobody("as in a container", RUNG_CONTAINER) != 0;
-	return bad;
+	return sandbox_suite_run(&(const struct sandbox_suite){tests, sizeof(tests) / sizeof(tests[0]), set_up, tear_down});
 }

@@ -46,15 +46,13 @@ struct options { /* of one attack; zero: the plain way */
 	int64_t disk_bytes, memory_bytes;
 };
 
-/* Runs of the suite in which sandboxes come from a stock, as those of a warm worker do. */
-static bool from_stock;
 /* Starts an attack; its mark in /proc is a third argument. */
 static int
 start(const char *name, const char *mark, const struct options *o, int out_fd, struct sandbox **ret, struct err *e)
 {
-	char out[400], target[400], scratch[400], victim[400], host_socket[400];
+	char out[400], target[400], scratch[400], victim[400], host_socket[400], host_abstract[400];
 	const char *const argv[] = {at("toolchain/attack"), "attack", name, mark, NULL};
-	const char *const env[] = {"PATH=/usr/bin:/bin", out, target, scratch, victim, host_socket, "HOST_ABSTRACT=drover-attack-test",
+	const char *const env[] = {"PATH=/usr/bin:/bin", out, target, scratch, victim, host_socket, host_abstract,
 	    o->extra != NULL ? o->extra : "NONE=", NULL};
 	struct sandbox_spec spec = {.caps = &caps, .stock = stocked(), .name = "attack", .argv = argv, .env = env,
 	    .paths = {.target = at("target"), .target_read_only = o->read_only, .out = at("out"), .scratch = at("scratch"),
@@ -68,6 +66,7 @@ start(const char *name, const char *mark, const struct options *o, int out_fd, s
 	snprintf(scratch, sizeof(scratch), "SCRATCH=%s", sandbox_inside(&caps, SANDBOX_SCRATCH, at("scratch")));
 	snprintf(victim, sizeof(victim), "HOST_VICTIM=%s", at("victim"));
 	snprintf(host_socket, sizeof(host_socket), "HOST_SOCKET=%s", at("socket"));
+	snprintf(host_abstract, sizeof(host_abstract), "HOST_ABSTRACT=%.100s", at("abstract"));
 	return sandbox_start(&spec, ret, e);
 }
 
@@ -84,7 +83,7 @@ attack(const char *name, struct options o)
 	r.rc = start(name, NULL, &o, p[1], &s, &r.err);
 	close(p[1]);
 	if (r.rc == 0)
-		r.rc = sandbox_wait(s, clock_mono_ms() + 20000, &r.end, &r.err);
+		r.rc = sandbox_wait(s, clock_mono_ms() + END_WAIT_MS, &r.end, &r.err);
 	while (r.rc == 0 && len < sizeof(r.said) - 1 && (n = read(p[0], r.said + len, sizeof(r.said) - 1 - len)) > 0)
 		len += (size_t)n;
 	close(p[0]);
@@ -192,10 +191,11 @@ the_hosts_services_are_out_of_reach(void **state)
 
 	(void)state;
 	snprintf(file.sun_path, sizeof(file.sun_path), "%.100s", at("socket"));
-	snprintf(abstract.sun_path + 1, sizeof(abstract.sun_path) - 1, "drover-attack-test");
+	snprintf(abstract.sun_path + 1, sizeof(abstract.sun_path) - 1, "%.100s", at("abstract")); /* one of all in this network */
 	a = listen_at((struct sockaddr *)&file, sizeof(file), NULL);
 	assert_int_equal(chmod(at("socket"), 0777), 0);
-	b = listen_at((struct sockaddr *)&abstract, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen("drover-attack-test")), NULL);
+	b = listen_at((struct sockaddr *)&abstract, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(abstract.sun_path + 1)),
+	    NULL);
 	c = listen_at((struct sockaddr *)&loopback, sizeof(loopback), &port);
 	snprintf(port_env, sizeof(port_env), "HOST_PORT=%d", port);
 	refused("host_sockets", (struct options){0});
@@ -251,11 +251,23 @@ memory_that_no_process_maps_counts(void **state)
 	}
 }
 
+/* Tools use them (JITs, fuzzers): only where nothing bounds what is in there they are refused. */
+static void
+files_in_memory_are_for_those_whose_memory_is_bounded(void **state)
+{
+	struct outcome r = attack("memory_file", (struct options){0});
+
+	(void)state;
+	assert_int_equal(r.rc, 0);
+	assert_string_equal(r.said, caps.cgroup != 0 ? "made" : "refused");
+}
+
 static void
 the_disk_is_bounded_over_all_files(void **state)
 {
 	static const char *const names[] = {"disk_out", "disk_target", "disk_hidden", "disk_names", "disk_deep", "disk_nameless"};
 	struct outcome r;
+	struct err e;
 
 	(void)state;
 	/* Whose the open files are can only be said in a pid namespace. */
@@ -265,7 +277,8 @@ the_disk_is_bounded_over_all_files(void **state)
 		if (!r.end.disk || r.end.signo != SIGKILL)
 			fail_msg("%s: disk %d, signal %d", names[i], r.end.disk, r.end.signo);
 	}
-	assert_int_equal(file_remove_tree(AT_FDCWD, at("scratch/d"), NULL), 0); /* too deep: over every limit, for later steps as well */
+	if (file_remove_tree(AT_FDCWD, at("scratch/d"), &e) != 0) /* too deep: over every limit, for later steps as well */
+		fail_msg("%s", e.msg);
 	r = attack("descriptors", (struct options){.disk_bytes = 20 * MiB}); /* else what was there before does not count */
 	assert_int_equal(r.rc, 0);
 	assert_false(r.end.disk);
@@ -486,70 +499,32 @@ tear_down(void **state)
 	return file_remove_tree(AT_FDCWD, base, NULL);
 }
 
-static int
-suite(const char *name)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(others_are_out_of_reach, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_read_only_target_stays, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(nothing_is_followed_out_of_out, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(the_kernel_is_out_of_reach, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(the_hosts_services_are_out_of_reach, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(an_old_landlock_leaves_no_gap, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_fork_bomb_is_bounded, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(memory_that_no_process_maps_counts, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(the_disk_is_bounded_over_all_files, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(nothing_outlives_the_step_or_its_worker, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_killed_helper_takes_all_with_it, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(without_a_rung_tools_run_as_a_plain_user, set_up, tear_down),
-		cmocka_unit_test(groups_of_dead_workers_are_swept),
-	};
-
-	printf("--- %s: rung %d, cgroup %d, Landlock ABI %d %s\n", name, (int)caps.rung, caps.cgroup, caps.landlock_abi, caps.why);
-	from_stock = false;
-	if (_cmocka_run_group_tests(name, tests, sizeof(tests) / sizeof(tests[0]), NULL, NULL) != 0)
-		return 1;
-	from_stock = true;
-	return _cmocka_run_group_tests("from stock", tests, sizeof(tests) / sizeof(tests[0]), NULL, NULL);
-}
-
-/* The suite in a child that is nobody; rung RUNG_NONE: the best that the probe finds. */
-static int
-suite_as_nobody(const char *name, enum sandbox_rung rung)
-{
-	int status;
-	pid_t pid;
-
-	fflush(NULL);
-	pid = fork();
-	if (pid == 0) {
-		if (geteuid() == 0 && (setresgid(NOBODY, NOBODY, NOBODY) != 0 || setresuid(NOBODY, NOBODY, NOBODY) != 0))
-			_exit(99);
-		sandbox_probe(&caps);
-		if (rung == RUNG_CONTAINER) {
-			caps.rung = rung;
-			caps.netns = false;
-		}
-		exit(caps.rung == RUNG_NONE ? 98 : suite(name));
-	}
-	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 97;
-}
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test_setup_teardown(others_are_out_of_reach, set_up, tear_down),
+	cmocka_unit_test_setup_teardown(a_read_only_target_stays, set_up, tear_down),
+	cmocka_unit_test_setup_teardown(nothing_is_followed_out_of_out, set_up, tear_down),
+	cmocka_unit_test_setup_teardown(the_kernel_is_out_of_reach, set_up, tear_down),
+	cmocka_unit_test_setup_teardown(the_hosts_services_are_out_of_reach, set_up, tear_down),
+	cmocka_unit_test_setup_teardown(an_old_landlock_leaves_no_gap, set_up, tear_down),
+	cmocka_unit_test_setup_teardown(a_fork_bomb_is_bounded, set_up, tear_down),
+	cmocka_unit_test_setup_teardown(memory_that_no_process_maps_counts, set_up, tear_down),
+	cmocka_unit_test_setup_teardown(files_in_memory_are_for_those_whose_memory_is_bounded, set_up, tear_down),
+	cmocka_unit_test_setup_teardown(the_disk_is_bounded_over_all_files, set_up, tear_down),
+	cmocka_unit_test_setup_teardown(nothing_outlives_the_step_or_its_worker, set_up, tear_down),
+	cmocka_unit_test_setup_teardown(a_killed_helper_takes_all_with_it, set_up, tear_down),
+	cmocka_unit_test_setup_teardown(without_a_rung_tools_run_as_a_plain_user, set_up, tear_down),
+	cmocka_unit_test(groups_of_dead_workers_are_swept),
+};
 
 int
 main(int argc, char **argv)
 {
-	int rc = sandbox_helper_main(argc, argv), bad = 0;
+	int rc = sandbox_helper_main(argc, argv);
 
 	if (rc < 0 && (rc = attack_main(argc, argv)) >= 0)
 		_exit(rc); /* a sanitizer's leak check needs calls that the sandbox denies */
 	if (rc >= 0)
 		return rc;
 	exe_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	if (geteuid() == 0) {
-		sandbox_probe(&caps);
-		bad += caps.rung != RUNG_ROOT || suite("as root") != 0;
-	}
-	bad += suite_as_nobody("as a plain user", RUNG_NONE) != 0;
-	bad += suite_as_nobody("as in a container", RUNG_CONTAINER) != 0;
-	return bad;
+	return sandbox_suite_run(&(const struct sandbox_suite){tests, sizeof(tests) / sizeof(tests[0]), NULL, NULL});
 }

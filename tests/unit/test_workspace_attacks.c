@@ -325,14 +325,9 @@ run_suite(const char *name, const char *in, enum sandbox_rung rung, enum workspa
 	fflush(NULL);
 	pid = fork();
 	if (pid == 0) {
-		if (rung != RUNG_ROOT && geteuid() == 0 &&
-		    (chown(base, NOBODY, NOBODY) != 0 || setresgid(NOBODY, NOBODY, NOBODY) != 0 || setresuid(NOBODY, NOBODY, NOBODY) != 0))
+		if (rung != RUNG_ROOT && ((geteuid() == 0 && chown(base, NOBODY, NOBODY) != 0) || !become_nobody()))
 			_exit(99);
-		sandbox_probe(&caps);
-		if (rung == RUNG_CONTAINER && caps.rung != RUNG_NONE) {
-			caps.rung = rung;
-			caps.netns = false;
-		}
+		probe_for(rung);
 		method = by;
 		exit(caps.rung != rung ? 98 : suite(name));
 	}
