@@ -228,6 +228,7 @@ struct salvage {
 	struct dispatcher *d;
 	struct run_row row;
 	struct buf text;
+	json_t *manifest; /* NULL: there is none */
 	int rc;
 	struct err err;
 };
@@ -236,16 +237,15 @@ static void
 salvage_run(void *arg)
 {
 	struct salvage *s = arg;
-	char key[1200];
 
-	key_result(s->row.id, s->row.attempt, RESULT_MANIFEST, key, sizeof(key));
-	s->rc = store_get_bytes(s->d->brief, s->d->config->store.results, key, &s->text, &s->err);
+	s->rc = manifest_get(s->d, &s->row, &s->text, &s->manifest, &s->err);
 }
 
 /* The manifest as the report that its worker would have made; false when it is of another lease or says nothing final. */
 static bool
-read_manifest(const struct salvage *s, json_t *o, struct reporting *p)
+read_manifest(const struct salvage *s, struct reporting *p)
 {
+	json_t *o = s->manifest;
 	uint8_t hash[SHA256_LEN];
 	char hex[SHA256_HEX_LEN], fence[FENCE_TEXT_MAX];
 	struct err e = {0};
@@ -274,8 +274,7 @@ salvage_done(void *arg, bool began)
 	struct dispatcher *d = s->d;
 	struct held attempt = {.fence = s->row.fence};
 	struct reporting p;
-	json_t *o = began && s->rc == 0 ? json_loadb(buf_str(&s->text), s->text.len, JSON_REJECT_DUPLICATES, NULL) : NULL;
-	bool found = o != NULL && read_manifest(s, o, &p);
+	bool found = s->manifest != NULL && read_manifest(s, &p);
 
 	if (found)
 		log_info(s->row.id, "the worker of attempt %u is gone, but all of its results are there", s->row.attempt);
@@ -284,7 +283,7 @@ salvage_done(void *arg, bool began)
 	memcpy(attempt.run, s->row.id, sizeof(attempt.run));
 	core_manifest(d->core, clock_now(), &attempt, found ? &p.report : NULL);
 	dispatcher_pump(d);
-	json_decref(o);
+	json_decref(s->manifest);
 	buf_release(&s->text);
 	free(s);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/digest.h"
 #include "base/mem.h"
 #include "base/num.h"
 #include "dispatcher/pipe.h"
@@ -258,24 +259,57 @@ run_findings(struct http_req *r, void *ctx)
 
 /* --- artefacts: what the manifest of the accepted attempt names --- */
 
+/* A manifest that was read. It cannot hold its own digest: its line in the list of files is made here. */
+static int
+manifest_parse(const struct buf *text, bool lists_itself, json_t **ret, struct err *e)
+{
+	json_t *o = json_loadb(buf_str(text), text->len, JSON_REJECT_DUPLICATES, NULL), *files = json_object_get(o, "files");
+	uint8_t raw[SHA256_LEN];
+	char hex[SHA256_HEX_LEN];
+
+	if (!json_is_array(files)) {
+		/* Sound, but without a list: of an older worker, whose manifest came after it or never. */
+		int rc = json_is_object(o) && files == NULL ? ERR_NOTFOUND : ERR_IO;
+
+		json_decref(o);
+		return err_set(e, rc, "the manifest cannot be read");
+	}
+	if (!lists_itself) {
+		sha256_of(buf_str(text), text->len, raw);
+		hex_encode(raw, sizeof(raw), hex);
+		json_array_append_new(files, json_pack("{s:s, s:I, s:s}", "name", RESULT_MANIFEST, "size_bytes", (json_int_t)text->len,
+		    "sha256", hex));
+	}
+	*ret = o;
+	return 0;
+}
+
+int
+manifest_get(struct dispatcher *d, const struct run_row *row, struct buf *text, json_t **ret, struct err *e)
+{
+	static const char *const names[] = {RESULT_MANIFEST, RESULT_MANIFEST_OLD};
+	char key[KEY_TEXT_MAX];
+	int rc = ERR_NOTFOUND;
+
+	for (size_t i = 0; rc == ERR_NOTFOUND && i < sizeof(names) / sizeof(names[0]); i++) {
+		buf_clear(text);
+		rc = store_get_bytes(d->brief, d->config->store.results, key_result(row->id, row->attempt, names[i], key, sizeof(key)), text, e);
+		if (rc == 0)
+			rc = manifest_parse(text, i > 0, ret, e);
+	}
+	return rc;
+}
+
 static int
 manifest_read(struct dispatcher *d, void *data, struct err *e)
 {
 	struct result_call *k = data;
 	const struct run_row *row = &k->lookup.run.row;
-	char key[KEY_TEXT_MAX];
-	json_error_t je;
-	int rc = store_get_bytes(d->brief, d->config->store.results,
-	    key_result(row->id, row->attempt, RESULT_MANIFEST, key, sizeof(key)), &k->manifest, e);
+	int rc = manifest_get(d, row, &k->manifest, &k->parsed, e);
 
 	if (rc == ERR_NOTFOUND)
 		return err_set(e, rc, "run %s has no artefacts", row->id);
-	if (rc != 0)
-		return rc;
-	k->parsed = json_loadb(buf_str(&k->manifest), k->manifest.len, JSON_REJECT_DUPLICATES, &je);
-	if (!json_is_array(json_object_get(k->parsed, "files")))
-		return err_set(e, ERR_IO, "the manifest of run %s cannot be read", row->id);
-	return 0;
+	return rc != 0 ? err_prefix(e, rc, "run %s", row->id) : 0;
 }
 
 static json_t *

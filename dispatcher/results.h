@@ -6,6 +6,11 @@
 
 #define MANIFEST_MAX_BYTES (4 * 1024 * 1024)
 
+/* The manifest of the row's attempt. Fills text (made for MANIFEST_MAX_BYTES) and *ret (to be freed; its array "files" names the
+ * manifest too). Blocks: for a thread of the stores. Returns ERR_NOTFOUND when there is none, ERR_IO when it cannot be understood,
+ * or what the store returns. */
+int manifest_get(struct dispatcher *d, const struct run_row *row, struct buf *text, json_t **ret, struct err *e);
+
 /* Routes: GET /v1/run/:id/logs, …/findings, …/artifacts, …/artifact/NAME. */
 void run_logs(struct http_req *r, void *ctx);
 void run_findings(struct http_req *r, void *ctx);

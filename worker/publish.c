@@ -270,8 +270,6 @@ job_publish(struct job *j, struct err *e)
 	if (rc == 0 && j->sarif != NULL)
 		rc = put_json(&p, RESULT_SARIF, "application/sarif+json", json_incref(j->sarif), NULL, e);
 	if (rc == 0)
-		rc = put_json(&p, RESULT_JSON, "application/json", summary(j), NULL, e);
-	if (rc == 0)
 		rc = put_log(&p, e);
 	fault_point("worker.before_manifest");
 	if (rc == 0 && j->stop)

@@ -65,10 +65,11 @@ char *key_target(const char *target_id, char *out, size_t out_len);
 char *key_result(const char *run_id, unsigned attempt, const char *name, char *out, size_t out_len);
 char *key_bundle(const char *sha256, char *out, size_t out_len);
 
-/* Names inside a result: the manifest is written last and makes the attempt complete. */
-#define RESULT_MANIFEST "manifest.json"
+/* Names inside a result: the manifest is written last and makes the attempt complete. Older workers wrote the list of files into a
+ * manifest of its own, beside a results.json without one. */
+#define RESULT_MANIFEST "results.json"
+#define RESULT_MANIFEST_OLD "manifest.json"
 #define RESULT_SARIF "results.sarif"
-#define RESULT_JSON "results.json"
 #define RESULT_LOG "run.log"
 #define RESULT_ARTIFACTS "artifacts/"
 

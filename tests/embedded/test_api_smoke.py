@@ -294,7 +294,8 @@ def test_event_streams(d):
     c.close()
 
 
-def test_findings_and_artifacts(d):
+@pytest.mark.parametrize("older", [False, True], ids=["", "of-an-older-worker"])
+def test_findings_and_artifacts(d, older):
     run = d.submit()
     d.register()
     lease = d.take()
@@ -304,12 +305,19 @@ def test_findings_and_artifacts(d):
     put(d, "results", f"{folder}/results.sarif", sarif)
     put(d, "results", f"{folder}/artifacts/crash-1.bin", big)
     files = [{"name": "artifacts/crash-1.bin", "size_bytes": len(big), "sha256": sha256(big)}]
-    put(d, "results", f"{folder}/manifest.json", json.dumps({"files": files}).encode())
+    manifest = json.dumps({"files": files}).encode()
+    if older:  # its results.json names no files
+        put(d, "results", f"{folder}/results.json", b'{"outcome": "completed"}')
+        put(d, "results", f"{folder}/manifest.json", manifest)
+    else:
+        put(d, "results", f"{folder}/results.json", manifest)
+        files.append({"name": "results.json", "size_bytes": len(manifest), "sha256": sha256(manifest)})
     d.report(lease)
     a = d.call("GET", f"/v1/run/{run['id']}/findings")
     assert a.body == sarif and a.headers["Content-Type"] == "application/sarif+json"
     assert d.call("GET", f"/v1/run/{run['id']}/artifacts").json == {"artifacts": files}
     assert d.call("GET", f"/v1/run/{run['id']}/artifact/artifacts/crash-1.bin").body == big
+    assert older or d.call("GET", f"/v1/run/{run['id']}/artifact/results.json").body == manifest
     assert d.call("GET", f"/v1/run/{run['id']}/artifact/other").status == 404
     assert d.call("GET", f"/v1/run/{run['id']}/artifact/..%2f..%2fx").status == 400
 

@@ -171,7 +171,7 @@ def test_requeue_and_purge_by_filter(d):
 def test_a_purged_run_s_history_goes_with_it(d):
     run = d.submit(idempotency_key="again")["id"]
     d.report(d.take())
-    put(d, "results", f"{run}/1/manifest.json", b"{}")
+    put(d, "results", f"{run}/1/results.json", b"{}")
     assert d.call("DELETE", f"/v1/run/{run}").status == 200
     # Its key is free again, and its id too: nothing of the old one may show in the new.
     a = d.call("POST", "/v1/runs", d.submission(d.upload(), idempotency_key="again"))

@@ -36,18 +36,19 @@ def alive(d, lease, worker="w1"):
         thread.join()
 
 
-def publish(d, lease, text, name="manifest.json"):
+def publish(d, lease, text, name="results.json"):
     with alive(d, lease):
         return put(d, "results", f"{lease['run']}/{lease['attempt']}/{name}", text.encode())
 
 
 def manifest(lease, **change):
-    """What a worker's manifest says."""
-    return json.dumps({
+    """What a worker's manifest says; without what is ... here."""
+    said = {
         "run": lease["run"], "fence": lease["fence"], "workflow": "echo", "attempt": lease["attempt"], "outcome": "completed",
         "fail_class": "", "reason": "", "partial": False, "findings": {"error": 2, "warning": 0, "note": 1, "total": 3},
         "steps": [{"name": "say", "state": "ok", "exit_code": 0, "took_ms": 7, "message": ""}], "sandbox": None,
-        "worker": "w1", "files": [], **change})
+        "worker": "w1", "files": [], **change}
+    return json.dumps({name: value for name, value in said.items() if value is not ...})
 
 
 def start(d):
@@ -79,8 +80,17 @@ def test_a_failure_that_was_published_is_a_failure(d):
     assert (shown["fail_class"], shown["reason"], shown["partial"], shown["attempt"]) == ("tool", "bandit broke", True, 1)
 
 
+def test_what_an_older_worker_published_counts_too(d):
+    """Its results.json has no list of files: that is in a manifest beside it."""
+    run, lease = start(d)
+    publish(d, lease, manifest(lease), "manifest.json")
+    publish(d, lease, manifest(lease, files=...))
+    wait_for(lambda: d.run(run)["state"] == "completed")
+    assert d.run(run)["findings"]["total"] == 3
+
+
 @pytest.mark.parametrize("change", [
-    None, {"fence": "1-999"}, {"run": "echo-0000000000000000"}, {"outcome": "handed_back"}, {"outcome": "canceled"},
+    None, {"files": ...}, {"files": 1}, {"fence": "1-999"}, {"run": "echo-0000000000000000"}, {"outcome": "handed_back"}, {"outcome": "canceled"},
     {"outcome": "odd"}, {"fence": 7},
 ])
 def test_anything_else_is_done_again(d, change):
@@ -100,7 +110,7 @@ def test_a_restarted_dispatcher_finds_it_too(d):
     run, lease = start(d)
     path = publish(d, lease, manifest(lease), "aside")
     d.kill()
-    path.rename(path.with_name("manifest.json"))
+    path.rename(path.with_name("results.json"))
     d.start()
     wait_for(lambda: d.run(run)["state"] == "completed")
     assert d.run(run)["findings"]["total"] == 3

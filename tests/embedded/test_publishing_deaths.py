@@ -1,5 +1,8 @@
 """kill -9 of a worker at each step of publishing: the run has one outcome, its own findings, and they are whole."""
 
+import hashlib
+import json
+
 import pytest
 from rig import wait
 from rig.drover import FINAL, Drover
@@ -24,5 +27,11 @@ def test_worker_dies_while_it_publishes(embedded_rig, toolbox, step):
         assert ended["attempt"] == (2 if step in ("worker.publish", "worker.before_manifest") else 1)
         assert drover.findings(run["id"])["runs"][0]["results"][0]["ruleId"] == "planted"
         assert drover.artifact(run["id"], "artifacts/kept.txt") == b"kept\n"
+        listed = {a["name"]: a["sha256"] for a in drover.get(f"/v1/run/{run['id']}/artifacts")["artifacts"]}
+        assert sorted(listed) == ["artifacts/kept.txt", "results.json", "results.sarif", "run.log"]
+        for name, digest in listed.items():
+            assert hashlib.sha256(drover.artifact(run["id"], name)).hexdigest() == digest
+        results = json.loads(drover.artifact(run["id"], "results.json"))
+        assert (results["outcome"], results["attempt"], results["findings"]["total"]) == ("completed", ended["attempt"], 1)
     finally:
         drover.close()

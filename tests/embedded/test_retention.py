@@ -81,16 +81,16 @@ def test_results_expire_unless_their_run_goes_on(d):
     over, fresh, live = d.submit(), d.submit(), d.submit()
     d.register()
     for lease in d.lease(free=3).json["leases"]:
-        put(d, "results", f"{lease['run']}/1/manifest.json")
+        put(d, "results", f"{lease['run']}/1/results.json")
         if lease["run"] != live["id"]:
             d.report(lease)
-    put(d, "results", f"{over['id']}/2/manifest.json")
+    put(d, "results", f"{over['id']}/2/results.json")
     d.stop()
     alter(d, "UPDATE runs SET finished = ? WHERE id = ?", ms(-2.1), over["id"])
     for run in (fresh, live):
-        age(d, "results", f"{run['id']}/1/manifest.json", 100)
+        age(d, "results", f"{run['id']}/1/results.json", 100)
     d.start()
-    wait_for(lambda: files(d, "results") == {f"{fresh['id']}/1/manifest.json", f"{live['id']}/1/manifest.json"})
+    wait_for(lambda: files(d, "results") == {f"{fresh['id']}/1/results.json", f"{live['id']}/1/results.json"})
     wait_for(lambda: d.run(over["id"])["results_until"] is None)
     assert d.run(over["id"])["state"] == "completed" and d.run(fresh["id"])["results_until"] is not None
     error = d.call("GET", f"/v1/run/{over['id']}/artifacts").json["error"]

@@ -95,7 +95,7 @@ def finish(d, *runs):
     """Ends these runs, each with one object in its results."""
     d.register()
     for lease in d.lease(free=len(runs)).json["leases"]:
-        plant(d, "results", f"{lease['run']}/1/manifest.json")
+        plant(d, "results", f"{lease['run']}/1/results.json")
         assert d.report(lease).status == 200
 
 
@@ -108,9 +108,9 @@ def test_objects_without_a_row_go_and_others_stay(begin, kind):
     target, run = d.upload(b"kept"), None
     run = d.submit(target)
     finish(d, run)
-    kept = {"targets": {f"{target['id']}/target", "notes/of-somebody-else"}, "results": {f"{run['id']}/1/manifest.json", "notes"}}
+    kept = {"targets": {f"{target['id']}/target", "notes/of-somebody-else"}, "results": {f"{run['id']}/1/results.json", "notes"}}
     for bucket, key in (("targets", "notes/of-somebody-else"), ("targets", f"{NOBODY}/target"), ("targets", "staging/left"),
-                        ("targets", "drover/probe/left"), ("results", "notes"), ("results", f"{NO_RUN}/1/manifest.json"),
+                        ("targets", "drover/probe/left"), ("results", "notes"), ("results", f"{NO_RUN}/1/results.json"),
                         ("results", f"{NO_RUN}/2/a/b"), ("toolbox", f"bundles/{'a' * 64}.tar.zst")):
         plant(d, bucket, key)
     for bucket, keys in kept.items():
@@ -125,7 +125,7 @@ def test_objects_without_a_row_go_and_others_stay(begin, kind):
 def test_within_the_grace_nothing_goes(begin, kind):
     d = begin(kind, ORPHAN_GRACE="1h")
     plant(d, "targets", f"{NOBODY}/target")
-    plant(d, "results", f"{NO_RUN}/1/manifest.json")
+    plant(d, "results", f"{NO_RUN}/1/results.json")
     walks = metric(d, "drover_targets_missing")
     d.stop()
     d.start()
@@ -201,7 +201,7 @@ def test_who_does_not_lead_removes_nothing(begin):
         db.execute("UPDATE runs SET finished = ?", (ms(-31),))
         db.execute("UPDATE meta SET epoch = epoch + 1")
     assert d.process.wait(60) != 0, "it is told that it was deposed"
-    assert d.store.keys("results") == {f"{run['id']}/1/manifest.json"}
+    assert d.store.keys("results") == {f"{run['id']}/1/results.json"}
 
 
 # --- results ---
@@ -220,7 +220,7 @@ def test_results_are_kept_as_long_as_their_run_asks(begin, kind):
         d.start()
 
     def there(name):
-        return f"{runs[name]['id']}/1/manifest.json" in d.store.keys("results")
+        return f"{runs[name]['id']}/1/results.json" in d.store.keys("results")
 
     assert d.run(runs["long"]["id"])["retention_ms"] == 90 * DAY_S * 1000
     end("short", 0.05)
@@ -456,7 +456,7 @@ def test_killed_in_the_middle_of_a_sweep(begin, fault):
     over = [d.submit(kept, labels={"n": str(n)}) for n in range(3)]
     d.register()
     for lease in d.lease(free=4).json["leases"]:
-        plant(d, "results", f"{lease['run']}/1/manifest.json")
+        plant(d, "results", f"{lease['run']}/1/results.json")
         if lease["run"] != live["id"]:
             assert d.report(lease).status == 200
     for n in range(5):
@@ -471,7 +471,7 @@ def test_killed_in_the_middle_of_a_sweep(begin, fault):
     del d.env["DROVER_FAULT"]
     d.start()
     wait_for(lambda: d.store.keys("targets") == {f"{kept['id']}/target"})
-    wait_for(lambda: d.store.keys("results") == {f"{live['id']}/1/manifest.json"})
+    wait_for(lambda: d.store.keys("results") == {f"{live['id']}/1/results.json"})
     wait_for(lambda: [d.call("GET", f"/v1/run/{run['id']}").status for run in over] == [404] * 3)
     assert d.run(live["id"])["state"] == "running" and found(doctor(d)) == set()
 

@@ -71,7 +71,7 @@ def finish(d, run):
     files = [{"name": "artifacts/a", "size_bytes": 6, "sha256": sha256(b"secret")}]
     put(d, "results", f"{folder}/results.sarif", b'{"secret": 1}')
     put(d, "results", f"{folder}/artifacts/a", b"secret")
-    put(d, "results", f"{folder}/manifest.json", json.dumps({"files": files}).encode())
+    put(d, "results", f"{folder}/results.json", json.dumps({"files": files}).encode())
     assert d.report(lease).json == {"state": "completed"}
 
 
