@@ -123,8 +123,8 @@ for form, make in SPARSE.items():
     case(f"sparse_{form}_1TiB", "too_big", "allowed")(lambda make=make: make([(0, 1)], 1 << 40, b"x"))
     case(f"sparse_{form}_end_1TiB", "too_big")(lambda make=make: make([(1 << 40, 1)], (1 << 40) + 1, b"x"))
     case(f"sparse_{form}_ratio", "too_big", "times")(lambda make=make: make([(0, 1)], 1 << 30, b"x"))
-    case(f"sparse_{form}_backwards", "invalid")(lambda make=make: make([(10000, 1), (0, 1)], 20000, b"ab"))
-    case(f"sparse_{form}_overlap", "invalid")(lambda make=make: make([(0, 2), (1, 2)], 20000, b"abcd"))
+    case(f"sparse_{form}_backwards", "invalid", "overlap")(lambda make=make: make([(10000, 1), (0, 1)], 20000, b"ab"))
+    case(f"sparse_{form}_overlap", "invalid", "overlap")(lambda make=make: make([(0, 2), (1, 2)], 20000, b"abcd"))
     case(f"sparse_{form}_negative", "invalid")(lambda make=make: make([(-512, 1)], 20000, b"a"))
     case(f"sparse_{form}_negative_size", "invalid")(lambda make=make: make([(0, 1)], -1, b"a"))
     case(f"sparse_{form}_overflow", "invalid", "Malformed")(

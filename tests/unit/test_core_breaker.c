@@ -55,6 +55,10 @@ one_probe_at_a_time_decides(void **state)
 	breaker_try(&b, 9);
 	assert_true(breaker_ok(&b, 9));
 	assert_true(b.state == BREAKER_CLOSED && b.opened == 0);
+	b.state = BREAKER_HALF_OPEN;
+	b.probe = 1;
+	breaker_fail(&b, 1, 0, BREAKER_BASE_MS / 2 - 1, NULL, "again"); /* up to half is left to chance: those that broke together come back apart */
+	assert_int_equal(b.until_mono, BREAKER_BASE_MS / 2 + 1);
 	for (unsigned i = 0; i < 40; i++) { /* bounded, jitter included */
 		b.state = BREAKER_HALF_OPEN;
 		b.probe = 1;

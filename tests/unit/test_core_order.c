@@ -374,8 +374,12 @@ runs_are_weighed_beside_slots(void **state)
 	assert_int_equal(state_of(r, C), RUN_RUNNING); /* alone everything fits */
 	rig_submit(r, D, 0);
 	takes(r, "w", NULL);
-	sized(r, "v", 1, 0); /* of unknown size: slots alone count */
+	sized(r, "v", 2, 0); /* of unknown memory: slots and cpu alone count */
 	takes(r, "v", D);
+	rig_submit_as(r, "scan-000000000000000e", (struct run_needs){.memory_bytes = 5000, .cpu_millis = 4001}, 0, "");
+	takes(r, "v", NULL);
+	rig_report(r, D, RUN_COMPLETED, FAIL_NONE);
+	assert_int_equal(state_of(r, "scan-000000000000000e"), RUN_RUNNING);
 	rig_free(r);
 }
 
@@ -409,6 +413,26 @@ a_worker_that_has_the_target_is_preferred(void **state)
 	rig_free(r);
 }
 
+/* Holding something is no claim: what counts is this run's target, whoever asked first. */
+static void
+a_worker_that_has_another_target_is_not(void **state)
+{
+	struct rig *r = rig_new(false, 0);
+	const uint64_t other = 5, wanted = 7;
+	uint64_t poll_v, poll_w;
+
+	(void)state;
+	rig_register(r, "v", 1, "", 0);
+	rig_register(r, "w", 1, "", 0);
+	core_worker_holds(r->core, r->now, "v", &other, 1);
+	core_worker_holds(r->core, r->now, "w", &wanted, 1);
+	poll_v = rig_poll_held(r, "v", 1, "", NULL, 0);
+	poll_w = rig_poll_held(r, "w", 1, "", NULL, 0);
+	rig_submit_as(r, A, (struct run_needs){.target_key = wanted}, 0, "");
+	assert_true(rig_answer(r, poll_v) == NULL && rig_answer(r, poll_w)->n_leases == 1);
+	rig_free(r);
+}
+
 int
 main(void)
 {
@@ -420,7 +444,7 @@ main(void)
 		cmocka_unit_test(what_is_paused_gets_no_leases), cmocka_unit_test(a_dispatch_by_hand_waits_as_others_do),
 		cmocka_unit_test(what_may_take_hours_goes_to_a_one_shot),
 		cmocka_unit_test(out_of_memory_in_company_accuses_everybody), cmocka_unit_test(runs_are_weighed_beside_slots),
-		cmocka_unit_test(a_worker_that_has_the_target_is_preferred),
+		cmocka_unit_test(a_worker_that_has_the_target_is_preferred), cmocka_unit_test(a_worker_that_has_another_target_is_not),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -115,6 +115,26 @@ handmade(struct rig *r)
 }
 
 static void
+key_taken_by_another(struct rig *r)
+{
+	rig_register(r, "w", 2, "", 0);
+	rig_submit_as(r, B, (struct run_needs){.key = "repo", .key_limit = 1}, 0, "");
+	assert_non_null(rig_take(r, "w"));
+	rig_submit_as(r, A, (struct run_needs){.key = "repo", .key_limit = 1}, 0, "");
+}
+
+static void
+taken_away(struct rig *r)
+{
+	const char allocs[][CORE_ALLOC_MAX] = {"alloc-w"};
+	const struct core_drain d = {.owner = "test", .allocs = allocs, .n = 1, .ttl_ms = 60000, .vertical = RIG_VERTICAL};
+
+	rig_register(r, "w", 2, "", 0);
+	rig_submit_as(r, A, (struct run_needs){.execution = EXEC_WARM}, 0, "");
+	assert_int_equal(core_drain(r->core, r->now, &d, NULL, NULL), 0);
+}
+
+static void
 after_a_crash(struct rig *r)
 {
 	rig_register(r, "w", 1, "", 0);
@@ -150,6 +170,8 @@ each_reason_has_its_word(void **state)
 		{disk_full, "ledger", "cannot write"},
 		{delayed, "backoff", "not before"},
 		{after_a_crash, "alone", "runs nothing else"},
+		{key_taken_by_another, "key", "\"repo\" has 1 of 1 slots taken (by " B "), 0 runs of the key are before it"},
+		{taken_away, "drain", "are being taken away"},
 	};
 
 	(void)state;
@@ -283,6 +305,44 @@ what_is_ahead_is_told_apart_and_reckoned_up(void **state)
 	rig_free(r);
 }
 
+/* Only what may really serve a run is counted as what goes on at once. */
+static void
+capacity_is_what_may_serve_it(void **state)
+{
+	static const struct {
+		enum execution execution;
+		bool drained;
+		const char *basis;
+	} cases[] = {
+		{EXEC_ANY, false, "0 ahead, 0 running, 5 at once, 10.0 s per run"}, /* two slots, and three one-shots that the window allows */
+		{EXEC_WARM, false, "0 ahead, 0 running, 2 at once, 10.0 s per run"},
+		{EXEC_JOB, false, "0 ahead, 0 running, 3 at once, 10.0 s per run"},
+		{EXEC_ANY, true, "0 ahead, 0 running, 3 at once, 10.0 s per run"},
+		{EXEC_WARM, true, ""},
+	};
+	const char allocs[][CORE_ALLOC_MAX] = {"alloc-w"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct core_drain d = {.owner = "test", .allocs = allocs, .n = 1, .ttl_ms = 600000, .vertical = RIG_VERTICAL};
+		struct rig *r = rig_new(true, 3);
+		struct core_wait w;
+
+		rig_register(r, "w", 2, "", 0);
+		rig_submit_as(r, B, (struct run_needs){.execution = EXEC_WARM}, 0, "");
+		assert_non_null(rig_take(r, "w"));
+		rig_advance(r, 10000);
+		rig_report(r, B, RUN_COMPLETED, FAIL_NONE);
+		if (cases[i].drained)
+			assert_int_equal(core_drain(r->core, r->now, &d, NULL, NULL), 0);
+		rig_submit_as(r, A, (struct run_needs){.execution = cases[i].execution}, 0, "");
+		assert_true(core_why(r->core, r->now, A, &w));
+		assert_string_equal(w.basis, cases[i].basis);
+		assert_int_equal(w.estimate_ms, cases[i].basis[0] == '\0' ? -1 : 0);
+		rig_free(r);
+	}
+}
+
 /* --- depths and workers --- */
 
 static void
@@ -347,7 +407,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_reason_has_its_word),   cmocka_unit_test(one_shots_that_die_explain_themselves),
 		cmocka_unit_test(only_what_is_queued_waits),  cmocka_unit_test(what_is_ahead_is_told_apart_and_reckoned_up),
-		cmocka_unit_test(positions_follow_the_order), cmocka_unit_test(depths_count_what_is_there),
+		cmocka_unit_test(capacity_is_what_may_serve_it), cmocka_unit_test(positions_follow_the_order), cmocka_unit_test(depths_count_what_is_there),
 		cmocka_unit_test(workers_show_what_they_do),
 	};
 

@@ -1,5 +1,7 @@
 #include "extract_rig.h"
 
+#include <sys/statvfs.h>
+
 #include "storage/extract_parts.h"
 #include "storage/extract_settings.h"
 
@@ -255,6 +257,29 @@ limits_are_kept(void **state)
 	}
 }
 
+/* Too little left on the disk is the node's matter, whichever of both it is: elsewhere the same archive may do. */
+static void
+what_is_to_stay_free_stays_free(void **state)
+{
+	struct place *p = *state;
+	struct extract_limits space = extract_limits_default(), inodes = extract_limits_default();
+	struct extract_result r;
+	struct statvfs v;
+	struct err e;
+
+	tar_entry(p, "a", '0', NULL, "hello", 0644);
+	tar_end(p);
+	space.min_free_bytes = inodes.min_free_inodes = INT64_MAX / 2;
+	assert_int_equal(unpack(p, &space, NULL, &r, &e), ERR_RETRY);
+	assert_non_null(strstr(e.msg, "less free space"));
+	assert_int_equal(fstatvfs(p->dir_fd, &v), 0);
+	if (v.f_files > 0) { /* some file systems have no number of them */
+		assert_int_equal(unpack(p, &inodes, NULL, &r, &e), ERR_RETRY);
+		assert_non_null(strstr(e.msg, "less free inodes"));
+	}
+	assert_int_equal(faccessat(p->dir_fd, "a", F_OK, 0), -1);
+}
+
 static void
 a_cut_archive_is_refused(void **state)
 {
@@ -350,6 +375,7 @@ main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(refusals_name_entry_and_rule, place_setup, place_teardown),
 		cmocka_unit_test_setup_teardown(a_link_through_a_link_that_leaves_is_found, place_setup, place_teardown),
 		cmocka_unit_test_setup_teardown(limits_are_kept, place_setup, place_teardown),
+		cmocka_unit_test_setup_teardown(what_is_to_stay_free_stays_free, place_setup, place_teardown),
 		cmocka_unit_test_setup_teardown(a_cut_archive_is_refused, place_setup, place_teardown),
 		cmocka_unit_test_setup_teardown(a_cancel_ends_the_helper, place_setup, place_teardown),
 		cmocka_unit_test(kinds_are_told_by_content), cmocka_unit_test(settings_and_defaults_agree),
