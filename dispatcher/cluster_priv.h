@@ -118,9 +118,6 @@ const char *jobs_trouble(const struct cluster *c);
 void jobs_when_ready(struct cluster *c, const char *vertical, enum run_class class,
     void (*then)(void *arg, const char *id, bool permanent, const char *why), void *arg);
 
-/* The toolbox has been read: groups that it has no use for any more are laid to rest. */
-void jobs_toolbox_read(struct cluster *c);
-
 /* --- jobs_compare.c: pool threads --- */
 
 struct job_compare {

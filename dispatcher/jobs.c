@@ -371,7 +371,7 @@ retire(struct cluster *c, struct job *j, const char *why)
 }
 
 void
-jobs_toolbox_read(struct cluster *c)
+cluster_toolbox_read(struct cluster *c)
 {
 	size_t cursor = 0;
 	void *value;
@@ -577,10 +577,4 @@ cluster_set_vertical(struct cluster *c, const struct vertical *v)
 	}
 	if (v->capacity != CAPACITY_JOB)
 		set_group(c, v);
-}
-
-void
-cluster_toolbox_read(struct cluster *c)
-{
-	jobs_toolbox_read(c);
 }

@@ -436,7 +436,6 @@ highest_seq(const struct ledger_txn *t)
 
 	for (size_t i = 0; i < t->n_ops; i++) {
 		const struct op *o = t->ops[i].kind == LEDGER_CORE ? t->ops[i].core : NULL;
-
 		bool run = o != NULL && (o->kind == OP_RUN_INSERT || o->kind == OP_RUN_UPDATE);
 		bool request = o != NULL && (o->kind == OP_REQ_INSERT || o->kind == OP_REQ_UPDATE);
 		uint64_t seq = run ? o->run.fence.seq : request ? o->req.seq : 0;

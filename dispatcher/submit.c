@@ -91,9 +91,8 @@ submission_go(struct call *c, void (*answered)(struct call *c, const struct answ
 {
 	struct submission *s = c->data;
 	struct core_submission sub = {.not_before_real_ms = s->not_before_real_ms};
-	struct buf text = buf_make(SPEC_MAX_BYTES);
-
 	struct answer stopping = {.kind = ANS_SUBMIT};
+	struct buf text = buf_make(SPEC_MAX_BYTES);
 
 	if (c->d->stopping) { /* by the same way as every other end: it may hold gates, or be a part of something */
 		err_set(&stopping.err, ERR_RETRY, "the dispatcher is stopping");

@@ -154,7 +154,6 @@ index_slot_count(struct index_header *h, const struct index_slot *s, int sign)
 	h->filling += sign * ((s->flags & CACHE_FILLING) != 0);
 }
 
-/* Lays items (oldest first) out anew in a file of cap slots; the header's counts and limits stay. */
 int
 index_write_all(struct cache *c, struct index_header *h, const struct index_item *items, uint32_t n, uint32_t cap, struct err *e)
 {
@@ -197,7 +196,6 @@ index_write_all(struct cache *c, struct index_header *h, const struct index_item
 
 /* --- lists --- */
 
-/* ERR_NOTFOUND leaves f->slot with the key alone. */
 int
 index_slot_find(struct cache *c, const struct index_header *h, const char *name, struct index_found *f, struct err *e)
 {
@@ -254,7 +252,6 @@ index_use_unlink(struct cache *c, struct index_header *h, const struct index_slo
 	return 0;
 }
 
-/* At the young end, or at the old one. */
 int
 index_use_link(struct cache *c, struct index_header *h, uint32_t no, struct index_slot *s, bool young, struct err *e)
 {
@@ -282,7 +279,6 @@ index_slot_describe(struct index_item *item, uint32_t no, const struct index_slo
 	(void)cache_entry_name(hex_encode(s->sha, sizeof(s->sha), hex), s->tree, item->name);
 }
 
-/* Takes a slot off the free list into the name's chain. */
 int
 index_slot_take(struct cache *c, struct index_header *h, struct index_found *f, struct err *e)
 {
@@ -318,7 +314,6 @@ index_slot_free(struct cache *c, struct index_header *h, const struct index_foun
 	return index_slot_store(c, h, f->no, &unused, e);
 }
 
-/* All slots from the oldest on, as items. */
 int
 index_load_all(struct cache *c, const struct index_header *h, struct index_item *items, uint32_t *ret_n, struct err *e)
 {

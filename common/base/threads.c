@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 
-#define STACK_BYTES (256 * 1024)
+#define STACK_BYTES (256 * 1024) /* enough for libcurl and SQLite, and the stacks of many threads add up */
 
 int
 thread_try(pthread_t *ret, const char *name, void *(*fn)(void *), void *arg)

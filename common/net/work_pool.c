@@ -10,7 +10,6 @@
 #include "base/threads.h"
 #include "net/loop_priv.h"
 
-/* Blocking jobs need little stack (libcurl and SQLite included), and the stacks of many threads add up. */
 #define THREADS_MAX 256
 
 struct job {

@@ -26,7 +26,6 @@ scale_of(const struct core *c, struct now now, const struct vertical *v, struct 
 	const struct lane *lane = &v->lanes[CLASS_NORMAL];
 	const struct run *oldest = heap_peek(&lane->by_age);
 	unsigned warm = QUEUE_ALL & ~(vertical_one_shots(c, v) ? QUEUE_BIT(QUEUE_JOB) | QUEUE_BIT(QUEUE_JOB_SUSPECT) : 0);
-
 	size_t ready = queue_len(&lane->ready, warm), room = gate_room(c, now, v);
 
 	*s = (struct core_scale){
