@@ -151,7 +151,7 @@ keys_are_where_everyone_looks(void **state)
 	(void)state;
 	assert_string_equal(key_target("01234567-89ab-cdef-0123-456789abcdef", out, sizeof(out)),
 	    "01234567-89ab-cdef-0123-456789abcdef/target");
-	assert_string_equal(key_result("a-0123456789abcdef", 3, RESULT_MANIFEST, out, sizeof(out)), "a-0123456789abcdef/3/manifest.json");
+	assert_string_equal(key_result("a-0123456789abcdef", 3, RESULT_MANIFEST, out, sizeof(out)), "a-0123456789abcdef/3/results.json");
 	assert_string_equal(key_bundle("e3b0", out, sizeof(out)), "bundles/e3b0.tar.zst");
 }
 
