@@ -3,13 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "autoscale/announce.h"
 #include "autoscale/api.h"
 #include "autoscale/config.h"
 #include "autoscale/meters.h"
 #include "autoscale/scaler.h"
 #include "autoscale/simulate.h"
 #include "base/log.h"
+#include "cluster/consul_entry.h"
 
 static int
 complain(const struct err *e)
@@ -54,6 +54,27 @@ on_terminate(int signo, void *arg)
 	loop_stop(arg);
 }
 
+static void
+announced(const char *id, const struct err *e)
+{
+	if (e->code != 0)
+		log_warn("consul", "%s: %s", id, e->msg);
+	else
+		log_info("consul", "registered as %s", id);
+}
+
+/* In Consul, if the settings want it. */
+static struct consul_entry *
+announce(struct loop *l, const struct config *c, const char *bound)
+{
+	char id[160];
+	const struct consul_entry_config entry = {.consul = consul_settings_config(&c->consul), .service = "drover-autoscale", .id = id,
+		.bound = bound, .advertise = c->advertise, .told = announced};
+
+	snprintf(id, sizeof(id), "drover-autoscale-%.120s", c->advertise[0] != '\0' ? c->advertise : bound);
+	return c->consul_register ? consul_entry_new(l, &entry) : NULL;
+}
+
 /* The signals are taken over by the loop before there is any other thread. */
 static int
 serve(const struct config *c, struct err *e)
@@ -61,7 +82,7 @@ serve(const struct config *c, struct err *e)
 	struct loop *l = loop_new(e);
 	struct scaler *s = NULL;
 	struct scale_api *api = NULL;
-	struct announce *entry = NULL;
+	struct consul_entry *entry = NULL;
 	int rc = l == NULL ? e->code : 0;
 
 	if (rc == 0 && ((rc = loop_signal(l, SIGTERM, on_terminate, l, e)) != 0 || (rc = loop_signal(l, SIGINT, on_terminate, l, e)) != 0))
@@ -70,11 +91,11 @@ serve(const struct config *c, struct err *e)
 		rc = e->code;
 		goto out;
 	}
-	entry = announce_new(l, c, scale_api_address(api));
+	entry = announce(l, c, scale_api_address(api));
 	log_info("autoscale", "serving http://%s%s", scale_api_address(api), c->dry_run ? ", dry run" : "");
 	loop_run(l);
 out:
-	announce_free(entry);
+	consul_entry_free(entry);
 	scale_api_free(api);
 	scaler_free(s);
 	loop_free(l);

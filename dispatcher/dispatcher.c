@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "cluster/consul_entry.h"
 #include "dispatcher/buckets.h"
 #include "dispatcher/call.h"
 #include "dispatcher/events.h"
@@ -19,7 +20,6 @@
 #include "dispatcher/log_spool.h"
 #include "dispatcher/meters.h"
 #include "dispatcher/nomad_side.h"
-#include "dispatcher/registration.h"
 #include "dispatcher/routes.h"
 #include "dispatcher/targets.h"
 #include "dispatcher/toolbox.h"
@@ -249,6 +249,27 @@ write_address(struct dispatcher *d, struct err *e)
 	return rc;
 }
 
+static void
+announced(const char *id, const struct err *e)
+{
+	if (e->code != 0)
+		log_warn("consul", "%s: %s", id, e->msg);
+	else
+		log_info("consul", "registered as %s", id);
+}
+
+/* In Consul, if the settings want it. */
+static struct consul_entry *
+announce(const struct dispatcher *d)
+{
+	char id[80];
+	const struct consul_entry_config entry = {.consul = consul_settings_config(&d->config->consul), .service = "drover-dispatcher", .id = id,
+		.bound = http_server_address(d->http), .advertise = d->config->advertise, .told = announced};
+
+	snprintf(id, sizeof(id), "drover-dispatcher-%s", d->ledger->uuid);
+	return d->config->consul_register ? consul_entry_new(d->loop, &entry) : NULL;
+}
+
 int
 dispatcher_serve(struct dispatcher *d, struct err *e)
 {
@@ -268,7 +289,7 @@ dispatcher_serve(struct dispatcher *d, struct err *e)
 	dispatcher_pump(d);
 	d->janitor = janitor_new(d);
 	housekeeping(d);
-	registration_open(d);
+	d->entry = announce(d);
 	if ((rc = write_address(d, e)) != 0)
 		return rc;
 	log_info("dispatcher", "serving http://%s", http_server_address(d->http));
@@ -332,14 +353,13 @@ void
 dispatcher_close(struct dispatcher *d)
 {
 	remove_address(d);
-	registration_close(d);
+	consul_entry_free(d->entry);
 	http_server_free(d->http);
 	uploads_free(d->uploads);
 	toolbox_free(d->toolbox);
 	work_pool_free(d->reads);
 	work_pool_free(d->logs);
 	work_pool_free(d->stores);
-	registration_free(d);
 	ledger_queue_free(d->writes);
 	cluster_free(d->cluster);
 	drop_calls(d);

@@ -29,7 +29,6 @@ struct toolbox;
 struct fleet;
 struct buckets;
 struct janitor;
-struct registration;
 struct watchers;
 struct target_cache;
 
@@ -61,7 +60,7 @@ struct dispatcher {
 	struct toolbox *toolbox;
 	struct fleet *fleet;       /* what workers told about themselves and their runs */
 	struct janitor *janitor;
-	struct registration *registration; /* in Consul; NULL: none */
+	struct consul_entry *entry; /* in Consul; NULL: none */
 	struct map *submissions;   /* run id -> struct call, while its insert is being committed */
 	struct map *keys;          /* gate (submit.c) -> struct call that is submitting behind it */
 	struct target_cache *target_cache;

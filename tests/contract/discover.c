@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "cluster/consul_entry.h"
 #include "cluster/discover.h"
 #include "net/http_client.h"
 #include "nomad_agent.h" /* ports, private directory, waiting */
@@ -62,20 +63,28 @@ pause_between(void)
 	nanosleep(&t, NULL);
 }
 
-/* One call to Consul; its status, 0 without an answer. */
+/* One call to Consul; its status, 0 without an answer, and what it said in out. */
 static int
-put(const char *path, const char *body)
+call(const char *method, const char *path, const char *body, struct buf *out)
 {
 	struct http_client *h = http_client_new(NULL);
 	char *url = xasprintf("http://%s%s", consul.address, path);
-	struct buf out = buf_make(1 << 20);
-	struct http_call c = {.method = "PUT", .url = url, .body = body, .body_len = strlen(body), .out = &out, .timeout_ms = 5000};
+	struct http_call c = {.method = method, .url = url, .body = body, .body_len = strlen(body), .out = out, .timeout_ms = 5000};
 	int rc = http_perform(h, &c, NULL);
 
-	buf_release(&out);
 	free(url);
 	http_client_free(h);
 	return rc == 0 ? c.status : 0;
+}
+
+static int
+put(const char *path, const char *body)
+{
+	struct buf out = buf_make(1 << 20);
+	int status = call("PUT", path, body, &out);
+
+	buf_release(&out);
+	return status;
 }
 
 static void
@@ -191,6 +200,76 @@ our_own_registration_is_found_once_its_check_passes(void **state)
 	discover_free(d);
 }
 
+static struct loop *loop;
+static int told;
+
+static void
+announced(const char *id, const struct err *e)
+{
+	assert_string_equal(id, "program-1");
+	told = e->code;
+	loop_stop(loop);
+}
+
+/* Whether Consul has it, with that address and port. */
+static bool
+has_entry(const char *address, int port)
+{
+	char want[2][80];
+	struct buf out = buf_make(1 << 20);
+	bool there = call("GET", "/v1/agent/service/program-1", "", &out) == 200;
+
+	snprintf(want[0], sizeof(want[0]), "\"Address\": \"%s\"", address);
+	snprintf(want[1], sizeof(want[1]), "\"Port\": %d", port);
+	if (there && (strstr(buf_str(&out), want[0]) == NULL || strstr(buf_str(&out), want[1]) == NULL))
+		fail_msg("wanted %s and %s: %s", want[0], want[1], buf_str(&out));
+	buf_release(&out);
+	return there;
+}
+
+static void
+an_entry_is_where_others_reach_it_until_the_program_ends(void **state)
+{
+	static const struct {
+		const char *advertise, *bound, *address;
+		int port;
+	} cases[] = {
+		{"", "127.0.0.1:8700", "127.0.0.1", 8700},
+		{"10.0.0.7:1", "127.0.0.1:8700", "10.0.0.7", 1},
+		{"http://drover.example:443", "127.0.0.1:8700", "drover.example", 443},
+		{"https://[fe80::1]:65535", "127.0.0.1:8700", "fe80::1", 65535},
+		{"", "[::1]:8700", "::1", 8700},
+		{"https://drover.example", "127.0.0.1:8700", "127.0.0.1", 8700},
+		{"consul://drover", "127.0.0.1:8700", "127.0.0.1", 8700},
+		{"10.0.0.7:65536", "127.0.0.1:8700", "127.0.0.1", 8700},
+	};
+	struct consul_entry_config what = {.consul = config, .service = "program", .id = "program-1", .told = announced};
+
+	(void)state;
+	place("other", 1); /* Consul is there */
+	loop = loop_new(NULL);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct consul_entry *a;
+
+		what.advertise = cases[i].advertise;
+		what.bound = cases[i].bound;
+		a = consul_entry_new(loop, &what);
+		assert_non_null(a);
+		told = 1;
+		loop_run(loop);
+		assert_int_equal(told, 0);
+		assert_true(has_entry(cases[i].address, cases[i].port));
+		consul_entry_free(a);
+		assert_false(has_entry("", 0));
+	}
+	what.bound = "nowhere";
+	assert_null(consul_entry_new(loop, &what));
+	assert_int_equal(told, ERR_INVALID);
+	what.consul.addr = "";
+	assert_null(consul_entry_new(loop, &what));
+	loop_free(loop);
+}
+
 static void
 a_watcher_ends_quickly_in_the_middle_of_a_query(void **state)
 {
@@ -233,6 +312,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(our_own_registration_is_found_once_its_check_passes),
+		cmocka_unit_test(an_entry_is_where_others_reach_it_until_the_program_ends),
 		cmocka_unit_test(an_unknown_service_says_so_and_is_met_when_it_comes),
 		cmocka_unit_test(a_service_that_moves_is_followed_at_once),
 		cmocka_unit_test(a_watcher_ends_quickly_in_the_middle_of_a_query),
