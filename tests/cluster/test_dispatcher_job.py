@@ -140,7 +140,8 @@ def test_nomad_runs_the_dispatcher_and_starts_it_again(make_job, secure_rig, sec
     os.kill(victim, signal.SIGKILL)
     wait.until("another process in its place", lambda: drover.pid() != victim, 60)
     wait.until("the dispatcher to be ready", drover.is_ready, 60)
-    assert len(drover.allocs()) == 1 and drover.allocs()[0]["TaskStates"]["dispatcher"]["Restarts"] == 1
+    wait.until("Nomad to count its start", lambda: drover.allocs()[0]["TaskStates"]["dispatcher"]["Restarts"] == 1)
+    assert len(drover.allocs()) == 1
     assert drover.run(run["id"])["state"] == "running"
     go_on(drover, run["id"])
     after = drover.wait_run(run["id"], "completed")

@@ -114,8 +114,8 @@ def test_bad_dispatch_by_hand_fails_its_job(system, toolbox, meta, word):
     child = nomad.dispatch(PARENT, drover.namespace, **{"workflow": "finds", "target": target["id"], **meta})
     alloc = nomad.wait_alloc(child, "failed", "complete", namespace=drover.namespace, timeout_s=40)
     assert alloc["ClientStatus"] == "failed"
-    words = nomad.logs(alloc["ID"], list(alloc["TaskStates"])[0]) + nomad.logs(alloc["ID"], list(alloc["TaskStates"])[0], "stderr")
-    assert word in words, words
+    task = list(alloc["TaskStates"])[0]
+    wait.until("the task to say why", lambda: word in nomad.logs(alloc["ID"], task) + nomad.logs(alloc["ID"], task, "stderr"))
     assert drover.runs() == []
 
 
@@ -329,8 +329,7 @@ def test_status_says_that_the_window_is_full(rig, toolbox):
         first = drover.submit("slow")
         reached(drover, first["id"], timeout_s=60)
         second = drover.submit("slow", first["target"] | {"filename": "t.tar.gz"})
-        told = wait.until("the reason", lambda: waiting(drover, second["id"]))
-        assert "window" in told["code"] + told["text"], told
+        wait.until("the reason", lambda: (w := waiting(drover, second["id"])) and "window" in w["code"] + w["text"])
         go_on(drover, first["id"])
         reached(drover, second["id"], timeout_s=60)
         go_on(drover, second["id"])
@@ -375,7 +374,7 @@ def test_run_that_is_too_large_for_every_node_is_told_so(rig, toolbox):
     drover = Drover(rig, toolbox, QUICK).start()
     try:
         run = drover.submit("huge")["id"]
-        told = wait.until("the reason", lambda: waiting(drover, run, "unplaceable"), 15)
+        told = wait.until("the reason", lambda: waiting(drover, run, "unplaceable"), 30)
         assert told["text"] == f"no node has 102400 MB of memory; the largest has {MEMORY_MB}"
         assert told["text"] in drover.cli("explain", run).stdout
         drover.stop()
@@ -394,7 +393,7 @@ def test_run_that_waits_for_a_busy_node_is_not_given_up(rig, toolbox):
     try:
         first, second = drover.submit("slow")["id"], drover.submit("slow")["id"]
         reached(drover, first, timeout_s=60)
-        told = wait.until("the reason", lambda: waiting(drover, second, "placement"), 15)
+        told = wait.until("the reason", lambda: waiting(drover, second, "placement"), 30)
         assert "memory exhausted" in told["text"]
         # One that may wait for so long is gone, and it still waits.
         bounded = drover.submit("slow", max_wait_ms=3000)["id"]

@@ -259,7 +259,7 @@ def test_change_taken_back_before_the_last_run_has_ended(warm):
     warm.toolbox.vertical(capacity="job")
     wait.until("the workers to be drained", lambda: all(w["draining"] for w in warm.workers()), 30)
     warm.toolbox.vertical(capacity="warm")
-    wait.until("them to take work again", lambda: not any(w["draining"] for w in warm.workers()), 10)
+    wait.until("them to take work again", lambda: not any(w["draining"] for w in warm.workers()), 30)
     go_on(warm.drover, run)
     assert warm.drover.wait_run(run, "completed")["alloc_id"] == alloc
     group = warm.job()["TaskGroups"][0]
@@ -322,7 +322,7 @@ def test_stopped_allocation_may_end_its_run(warm):
     warm.nomad.stop_alloc(alloc)
     wait.until("the allocation to be stopped", lambda: alloc not in warm.live(), 20)
     go_on(warm.drover, run)
-    done = warm.drover.wait_run(run, "completed", timeout_s=20)
+    done = warm.drover.wait_run(run, "completed")
     assert (done["attempt"], done["alloc_id"]) == (1, alloc)
 
 
@@ -474,7 +474,7 @@ def test_group_without_room_says_so(make_warm):
     warm.scale(2, workers=1)
     run, _ = warm.held()
     later = warm.drover.submit("slow")["id"]
-    said = wait.until("the placement failure", lambda: "memory exhausted" in warm.waiting(later).get("text", "") and warm.waiting(later), 20)
+    said = wait.until("the placement failure", lambda: "memory exhausted" in warm.waiting(later).get("text", "") and warm.waiting(later), 40)
     assert said["code"] == "warm_start" and GROUP in said["text"], said
     # One that may wait for so long is gone, and it still waits.
     bounded = warm.drover.submit("slow", max_wait_ms=3000)["id"]
@@ -490,7 +490,7 @@ def test_group_that_fits_no_node_says_so(make_warm):
     warm.toolbox.add("finds", REPORT)
     run = warm.drover.submit("finds")
     warm.scale(1, workers=0)
-    said = wait.until("the run to say so", lambda: warm.waiting(run["id"]) if warm.waiting(run["id"])["code"] == "unplaceable" else None, 10)
+    said = wait.until("the run to say so", lambda: warm.waiting(run["id"]) if warm.waiting(run["id"])["code"] == "unplaceable" else None, 30)
     assert f"{GROUP}: no place for a worker: no node has 921600 MB of memory; the largest has {MEMORY_MB}" in said["text"], said
     warm.toolbox.vertical(warm={"max": 5, "cpu": "1000m", "memory": "1GiB"})
     warm.drover.wait_run(run["id"], "completed", timeout_s=60)

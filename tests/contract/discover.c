@@ -16,7 +16,7 @@
 #define CONSUL_VERSION "consul-1.22.7"
 #define WAIT_MS 40000
 #define ENDPOINT_LEN 256
-#define QUICK_MS 1500 /* a change that the blocking query waits for, not the next poll */
+#define QUICK_MS 8000 /* a query blocks for a minute: it was answered, or ended, before its time */
 
 static struct {
 	char dir[200], address[40];
@@ -282,7 +282,7 @@ a_watcher_ends_quickly_in_the_middle_of_a_query(void **state)
 	(void)wait_pick(d, "http://127.0.0.1:9001");
 	begun = clock_mono_ms();
 	discover_free(d);
-	assert_true(clock_mono_ms() - begun < 1000);
+	assert_true(clock_mono_ms() - begun < QUICK_MS);
 }
 
 static int

