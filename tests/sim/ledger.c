@@ -101,8 +101,8 @@ proc_of(const struct world *w, const char *worker)
 	sim_fail((struct world *)w, "there is no worker %s", worker);
 }
 
-static const struct mark_row *
-mark_find(const struct world *w, const char *alloc)
+const struct mark_row *
+ledger_mark(const struct world *w, const char *alloc)
 {
 	for (size_t i = 0; i < w->n_marks; i++) {
 		if (strcmp(w->marks[i].alloc, alloc) == 0)
@@ -119,7 +119,7 @@ check_scaled(struct world *w, const struct run_row *leased)
 
 	if (p->scaled_away && p->alive)
 		sim_fail(w, "%s leased to %s, which was scaled away", leased->id, leased->worker);
-	if (!p->once && mark_find(w, p->alloc) != NULL)
+	if (!p->once && ledger_mark(w, p->alloc) != NULL)
 		sim_fail(w, "%s leased to %s, which is condemned", leased->id, leased->worker);
 }
 

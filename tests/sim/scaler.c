@@ -251,15 +251,11 @@ scalers_end(struct world *w)
 void
 scaler_check_answer(struct world *w, uint64_t caller, const struct answer *a)
 {
-	for (int v = 0; v < w->verticals; v++) {
-		for (size_t i = 0; i < scalers[v].n_asked && scalers[v].caller == caller && a->err.code == 0; i++) {
-			size_t k = 0;
+	const struct scaler *s = &scalers[w->calls[caller - 1].who];
 
-			while (k < w->n_marks && strcmp(w->marks[k].alloc, scalers[v].asked[i]) != 0)
-				k++;
-			if (k == w->n_marks)
-				sim_fail(w, "%s is told to be condemned, and the ledger does not say so", scalers[v].asked[i]);
-		}
+	for (size_t i = 0; i < s->n_asked && s->caller == caller && a->err.code == 0; i++) {
+		if (ledger_mark(w, s->asked[i]) == NULL)
+			sim_fail(w, "%s is told to be condemned, and the ledger does not say so", s->asked[i]);
 	}
 }
 

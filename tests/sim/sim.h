@@ -208,6 +208,7 @@ void sim_run(struct world *w, uint64_t seed, uint64_t max_events);
 
 /* ledger.c */
 struct ledger_run *ledger_find(struct world *w, const char *id);
+const struct mark_row *ledger_mark(const struct world *w, const char *alloc);
 struct request_row *ledger_request(struct world *w, uint64_t seq);
 struct ledger_run *ledger_of_client(struct world *w, struct client_run *c); /* its run, NULL: not in the ledger */
 void ledger_commit(struct world *w, struct effect *e);

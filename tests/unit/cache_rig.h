@@ -29,6 +29,7 @@
 #include "storage/cache.h"
 #include "storage/cache_parts.h"
 #include "storage/lru.h"
+#include "tests/unit/tar_header.h"
 
 #define OBJECT_BYTES 100000
 #ifndef CACHE_BYTES /* a suite may want a larger one */
@@ -81,20 +82,9 @@ want(struct place *p, size_t i)
 static inline size_t
 small_tar(char out[2048])
 {
-	unsigned sum = 0;
-
 	memset(out, 0, 2048);
-	snprintf(out, 100, "hello");
-	snprintf(out + 100, 8, "%07o", 0644);
-	snprintf(out + 124, 12, "%011o", 2);
-	snprintf(out + 136, 12, "%011o", 1000000000);
-	memset(out + 148, ' ', 8);
-	out[156] = '0';
-	memcpy(out + 257, "ustar\00000", 8);
-	for (size_t i = 0; i < 512; i++)
-		sum += (unsigned char)out[i];
-	snprintf(out + 148, 8, "%06o", sum);
-	memcpy(out + 512, "hi", 2);
+	tar_header(out, "hello", '0', "", 0644, 2);
+	memcpy(out + TAR_BLOCK, "hi", 2);
 	return 2048;
 }
 

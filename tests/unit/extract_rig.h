@@ -21,6 +21,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "storage/extract.h"
+#include "tests/unit/tar_header.h"
 
 #define PLACE_UID 12345 /* of the helper, where we are root */
 
@@ -33,21 +34,10 @@ struct place {
 static inline void
 tar_entry(struct place *p, const char *name, char type, const char *link, const char *data, unsigned mode)
 {
-	char h[512] = {0};
-	unsigned sum = 0;
+	char h[TAR_BLOCK] = {0};
 	unsigned len = data != NULL ? (unsigned)strlen(data) & 0777 : 0;
 
-	snprintf(h, 100, "%s", name);
-	snprintf(h + 100, 8, "%07o", mode);
-	snprintf(h + 124, 12, "%011o", len);
-	snprintf(h + 136, 12, "%011o", 1000000000u);
-	memset(h + 148, ' ', 8);
-	h[156] = type;
-	snprintf(h + 157, 100, "%s", link != NULL ? link : "");
-	memcpy(h + 257, "ustar\00000", 8);
-	for (size_t i = 0; i < sizeof(h); i++)
-		sum += (unsigned char)h[i];
-	snprintf(h + 148, 8, "%06o", sum);
+	tar_header(h, name, type, link != NULL ? link : "", mode, len);
 	assert_int_equal(buf_add(&p->tar, h, sizeof(h)), 0);
 	if (len > 0) {
 		memset(h, 0, sizeof(h));

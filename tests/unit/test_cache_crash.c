@@ -137,24 +137,14 @@ a_tree_is_charged_while_it_grows(void **state)
 {
 	enum { BYTES = 88 << 20 }; /* more than is charged at first */
 	struct place *p = *state;
-	char head[2048], *tar = xcalloc(1, 512 + BYTES + 1024), name[CACHE_ENTRY_LEN];
+	char *tar = xcalloc(1, TAR_BLOCK + BYTES + 1024), name[CACHE_ENTRY_LEN];
 	struct index_item item;
 	struct index_sums sums;
 
-	(void)small_tar(head);
-	memcpy(tar, head, 512);
-	memcpy(tar + 124, "00540000000", 12);
-	memset(tar + 148, ' ', 8);
-	{
-		unsigned sum = 0;
-
-		for (size_t i = 0; i < 512; i++)
-			sum += (unsigned char)tar[i];
-		snprintf(tar + 148, 8, "%06o", sum);
-	}
+	tar_header(tar, "hello", '0', "", 0644, BYTES);
 	for (size_t i = 0; i < BYTES; i += 4096)
-		tar[512 + i] = 'x'; /* no holes */
-	put(p, 0, tar, 512 + BYTES + 1024);
+		tar[TAR_BLOCK + i] = 'x'; /* no holes */
+	put(p, 0, tar, TAR_BLOCK + BYTES + 1024);
 	free(tar);
 	assert_true(dies_at("cache.unpacked", FILL_FLAG, p, p->sha[0]));
 	assert_int_equal(index_find(p->cache, cache_entry_name(p->sha[0], true, name), &item, NULL), 0);

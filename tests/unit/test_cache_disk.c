@@ -40,24 +40,15 @@ command(const char *const argv[])
 static char *
 make_tar(size_t files, size_t bytes, size_t *ret_len)
 {
-	size_t each = 512 + (bytes + 511) / 512 * 512;
+	size_t each = TAR_BLOCK + (bytes + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
 	char *tar = xcalloc(1, files * each + 1024);
 
 	for (size_t i = 0; i < files; i++) {
-		char *h = tar + i * each;
-		unsigned sum = 0;
+		char *h = tar + i * each, name[24];
 
-		snprintf(h, 100, "f%zu", i);
-		snprintf(h + 100, 8, "%07o", 0644);
-		snprintf(h + 124, 12, "%011zo", bytes);
-		snprintf(h + 136, 12, "%011o", 1000000000);
-		memset(h + 148, ' ', 8);
-		h[156] = '0';
-		memcpy(h + 257, "ustar\00000", 8);
-		for (size_t k = 0; k < 512; k++)
-			sum += (unsigned char)h[k];
-		snprintf(h + 148, 8, "%06o", sum);
-		memset(h + 512, (int)('a' + i % 26), bytes);
+		snprintf(name, sizeof(name), "f%zu", i);
+		tar_header(h, name, '0', "", 0644, (unsigned)bytes);
+		memset(h + TAR_BLOCK, (int)('a' + i % 26), bytes);
 	}
 	*ret_len = files * each + 1024;
 	return tar;

@@ -30,6 +30,7 @@
 #include "base/proc.h"
 #include "storage/workspace.h"
 #include "storage/workspace_names.h"
+#include "tests/unit/tar_header.h"
 #include "tests/unit/tree_digest.h"
 
 #define RUN_UID 23456u
@@ -44,24 +45,6 @@ struct place {
 	struct workspaces *spaces;
 	char digest[SHA256_HEX_LEN]; /* of the cached tree, as it must stay */
 };
-
-static inline void
-tar_header(char *h, const char *name, char type, const char *link, unsigned size)
-{
-	unsigned sum = 0;
-
-	snprintf(h, 100, "%s", name);
-	snprintf(h + 100, 8, "%07o", 0755);
-	snprintf(h + 124, 12, "%011o", size & 0777);
-	snprintf(h + 136, 12, "%011o", 1000000000);
-	memset(h + 148, ' ', 8);
-	h[156] = type;
-	snprintf(h + 157, 100, "%s", link);
-	memcpy(h + 257, "ustar\00000", 8);
-	for (size_t i = 0; i < 512; i++)
-		sum += (unsigned char)h[i];
-	snprintf(h + 148, 8, "%06o", sum);
-}
 
 static inline int
 open_place(struct place *p, const char *dir, struct err *e)
@@ -82,9 +65,9 @@ open_place(struct place *p, const char *dir, struct err *e)
 		char tar[TAR_BYTES] = {0};
 		uint8_t digest[SHA256_LEN];
 
-		tar_header(tar, "d/hello", '0', "", 2);
+		tar_header(tar, "d/hello", '0', "", 0755, 2);
 		memcpy(tar + 512, "hi", 2);
-		tar_header(tar + 1024, "link", '2', "d/hello", 0);
+		tar_header(tar + 1024, "link", '2', "d/hello", 0755, 0);
 		sha256_of(tar, sizeof(tar), digest);
 		hex_encode(digest, sizeof(digest), p->sha);
 		if ((rc = store_ensure_bucket(p->store, "targets", e)) != 0 ||
