@@ -55,7 +55,7 @@ show_workers(struct cli *c, const json_t *answer)
 {
 	static const struct column columns[] = {{"WORKER", TABLE_SHRINK, NULL}, {"VERTICAL", 0, NULL}, {"CLASS", 0, NULL},
 		{"MODE", 0, NULL}, {"RUNS", TABLE_RIGHT, NULL}, {"NODE", TABLE_SHRINK, NULL}, {"SEEN", TABLE_RIGHT, NULL},
-		{"SANDBOX", 0, NULL}, {"WORKSPACES", 0, NULL}, {"CACHE", 0, NULL}, {"NOTES", TABLE_SHRINK | TABLE_OPTIONAL, NULL}};
+		{"SANDBOX", TABLE_DROP, NULL}, {"WORKSPACES", TABLE_DROP, NULL}, {"CACHE", 0, NULL}, {"NOTES", TABLE_SHRINK | TABLE_OPTIONAL, NULL}};
 	struct table *t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 	size_t i;
 	json_t *w;
@@ -90,7 +90,7 @@ print_depths(struct cli *c, const json_t *verticals)
 {
 	static const struct column columns[] = {{"VERTICAL", 0, NULL}, {"CLASS", 0, NULL}, {"QUEUED", TABLE_RIGHT, NULL},
 		{"READY", TABLE_RIGHT, NULL}, {"RUNNING", TABLE_RIGHT, NULL}, {"OLDEST", TABLE_RIGHT, NULL}, {"WORKERS", TABLE_RIGHT, NULL},
-		{"FREE", TABLE_RIGHT, NULL}, {"REQUESTS", TABLE_RIGHT, NULL}, {"WINDOW", TABLE_RIGHT, NULL}};
+		{"FREE", TABLE_RIGHT, NULL}, {"ASKED", TABLE_RIGHT, NULL}, {"WINDOW", TABLE_RIGHT, NULL}};
 	static const char *const numbers[] = {"queued", "ready", "running", NULL, "workers", "slots_free", "requests", "window"};
 	struct table *t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 	size_t i;

@@ -25,13 +25,14 @@ add_run(struct table *t, const json_t *run, int64_t now_real_ms)
 {
 	struct level_counts n;
 	char age[48], found[160] = "", took[32] = "";
-	int64_t started = 0, finished = now_real_ms;
+	int64_t started = 0, finished = now_real_ms, ms;
 
 	if (level_counts_read(json_object_get(run, "findings"), &n))
 		level_counts_text(&n, found, sizeof(found));
 	if (clock_parse(json_text(run, "started_at"), &started, NULL) == 0) {
 		(void)clock_parse(json_text(run, "finished_at"), &finished, NULL);
-		num_format_duration((finished - started) / 100 * 100, took, sizeof(took));
+		ms = finished - started;
+		num_format_duration(ms < 1000 ? ms : ms < 10000 ? ms / 100 * 100 : ms / 1000 * 1000, took, sizeof(took));
 	}
 	table_add(t, (const char *const[]){json_text(run, "id"), json_text(run, "state"),
 	    render_age(json_text(run, "created_at"), now_real_ms, age, sizeof(age)), took,
@@ -82,8 +83,8 @@ fetch_pages(struct cli *c, const char *first, int64_t limit, json_t *all, struct
 int
 cmd_runs(struct cli *c)
 {
-	static const struct column columns[] = {{"RUN", TABLE_SHRINK, NULL}, {"STATE", 0, state_style}, {"SUBMITTED", 0, NULL},
-		{"TOOK", TABLE_RIGHT, NULL}, {"TARGET", TABLE_SHRINK, NULL}, {"FOUND", TABLE_SHRINK, NULL}};
+	static const struct column columns[] = {{"RUN", TABLE_WHOLE, NULL}, {"STATE", 0, state_style}, {"SUBMITTED", 0, NULL},
+		{"TOOK", TABLE_RIGHT, NULL}, {"TARGET", TABLE_SHRINK | TABLE_DROP, NULL}, {"FOUND", TABLE_SHRINK, NULL}};
 	struct table *t;
 	struct buf path = buf_make(8192);
 	json_t *all = json_array(), *run, *whole;
@@ -166,7 +167,7 @@ print_place(struct cli *c, const json_t *run)
 	cli_print_field(c, "Allocation", json_text(run, "alloc_id"), NULL);
 	snprintf(text, sizeof(text), "rung %lld", (long long)json_number(sandbox, "rung"));
 	cli_print_field(c, "Sandbox", json_is_object(sandbox) ? text : "", NULL);
-	snprintf(text, sizeof(text), "%s by %s", json_text(json_object_get(sandbox, "workspace"), "mode"),
+	snprintf(text, sizeof(text), "%s, %s", json_text(json_object_get(sandbox, "workspace"), "mode"),
 	    json_text(json_object_get(sandbox, "workspace"), "method"));
 	cli_print_field(c, "Workspace", json_is_object(json_object_get(sandbox, "workspace")) ? text : "", NULL);
 }

@@ -15,7 +15,7 @@
 static int
 show_list(struct cli *c, const json_t *answer)
 {
-	static const struct column columns[] = {{"TARGET", 0, NULL}, {"NAME", TABLE_SHRINK, NULL}, {"SIZE", TABLE_RIGHT, NULL},
+	static const struct column columns[] = {{"TARGET", TABLE_WHOLE, NULL}, {"NAME", TABLE_SHRINK, NULL}, {"SIZE", TABLE_RIGHT, NULL},
 		{"STORED", 0, NULL}, {"EXPIRES", 0, NULL}};
 	struct table *t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 	int64_t now = clock_real_ms();

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "cli/text.h"
@@ -69,15 +70,15 @@ sum(const int *widths, size_t n)
 	return total;
 }
 
-/* Takes one column of width after the other from the widest that may still give, until the line fits. */
+/* Takes one column of width after the other from the widest that has flag `with` (0: any) and not `without`, until the line fits. */
 static void
-shrink(const struct table *t, int *widths, int width, bool all, int least)
+shrink(const struct table *t, int *widths, int width, unsigned with, unsigned without, int least)
 {
 	while (sum(widths, t->n) > width) {
 		size_t widest = t->n;
 
 		for (size_t i = 0; i < t->n; i++)
-			if ((all || (t->columns[i].flags & TABLE_SHRINK) != 0) && widths[i] > least &&
+			if ((t->columns[i].flags & (with | without)) == with && widths[i] > least &&
 			    (widest == t->n || widths[i] > widths[widest]))
 				widest = i;
 		if (widest == t->n)
@@ -86,8 +87,9 @@ shrink(const struct table *t, int *widths, int width, bool all, int least)
 	}
 }
 
+/* Widths that show every cell whole. */
 static void
-measure(const struct table *t, int width, int widths[TABLE_COLUMNS_MAX])
+natural(const struct table *t, int widths[TABLE_COLUMNS_MAX])
 {
 	for (size_t i = 0; i < t->n; i++) {
 		int widest = 0;
@@ -103,10 +105,25 @@ measure(const struct table *t, int width, int widths[TABLE_COLUMNS_MAX])
 		else if (widest == 0 && (t->columns[i].flags & TABLE_OPTIONAL) != 0)
 			widths[i] = LEFT_OUT;
 	}
+}
+
+static void
+measure(const struct table *t, int width, int widths[TABLE_COLUMNS_MAX])
+{
+	int full[TABLE_COLUMNS_MAX] = {0};
+
+	natural(t, full);
+	memcpy(widths, full, sizeof(full));
 	if (width <= 0)
 		return;
-	shrink(t, widths, width, false, SHRINK_MIN);
-	shrink(t, widths, width, true, HARD_MIN);
+	shrink(t, widths, width, TABLE_SHRINK, 0, SHRINK_MIN);
+	for (size_t i = t->n; i-- > 0 && sum(widths, t->n) > width;)
+		if ((t->columns[i].flags & TABLE_DROP) != 0) {
+			full[i] = LEFT_OUT;
+			memcpy(widths, full, sizeof(full)); /* the others get their share of its room */
+			shrink(t, widths, width, TABLE_SHRINK, 0, SHRINK_MIN);
+		}
+	shrink(t, widths, width, 0, TABLE_WHOLE, HARD_MIN);
 }
 
 static void

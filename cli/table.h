@@ -14,6 +14,8 @@ enum {
 	TABLE_SHRINK = 1 << 1,    /* gives way first where the width does not do */
 	TABLE_CLIP_LEFT = 1 << 2, /* where it is cut the end stays: paths */
 	TABLE_OPTIONAL = 1 << 3,  /* left out while all its cells are empty */
+	TABLE_DROP = 1 << 4,      /* left out, the last one first, where shrinking the others does not do */
+	TABLE_WHOLE = 1 << 5,     /* never cut, whatever the width: ids that are copied from here */
 };
 
 struct column {
@@ -34,7 +36,8 @@ void table_add(struct table *t, const char *const *cells);
 /* Number of rows. */
 size_t table_rows(const struct table *t);
 
-/* Appends the title line and the rows, each at most `width` columns wide (0: as wide as they are). */
+/* Appends the title line and the rows, each at most `width` columns wide (0: as wide as they are) unless a
+ * column that is never cut needs more. */
 void table_render(const struct table *t, int width, bool color, struct buf *b);
 
 #endif

@@ -176,6 +176,35 @@ a_column_that_says_nothing_is_left_out(void **state)
 }
 
 static void
+what_is_never_cut_is_whole_and_others_give_way(void **state)
+{
+	static const struct column some[] = {{"ID", TABLE_WHOLE, NULL}, {"STATE", 0, NULL}, {"ON", TABLE_DROP, NULL}, {"TEXT", TABLE_SHRINK | TABLE_DROP, NULL},
+		{"END", TABLE_SHRINK, NULL}};
+	static const struct {
+		int width;
+		const char *text;
+	} rows[] = {
+		{0, "ID           STATE   ON    TEXT           END\nsome-id-123  queued  node  one two three  four five six\n"},
+		{46, "ID           STATE   ON    TEXT      END\nsome-id-123  queued  node  one two…  four fiv…\n"},
+		{44, "ID           STATE   ON    END\nsome-id-123  queued  node  four five six\n"}, /* the last that may go is gone */
+		{30, "ID           STATE   END\nsome-id-123  queued  four fiv…\n"},
+		{19, "ID           ST…  END\nsome-id-123  qu…  fo…\n"}, /* it is never cut, also where the line gets too wide */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct table *t = table_new(some, 5);
+		struct buf b = buf_make(4096);
+
+		table_add(t, (const char *const[]){"some-id-123", "queued", "node", "one two three", "four five six"});
+		table_render(t, rows[i].width, false, &b);
+		assert_string_equal(buf_str(&b), rows[i].text);
+		buf_release(&b);
+		table_free(t);
+	}
+}
+
+static void
 names_come_out_of_uris(void **state)
 {
 	static const struct {
@@ -197,7 +226,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_acts_on_the_terminal),
-		cmocka_unit_test(a_column_that_says_nothing_is_left_out), cmocka_unit_test(names_come_out_of_uris),
+		cmocka_unit_test(a_column_that_says_nothing_is_left_out),
+		cmocka_unit_test(what_is_never_cut_is_whole_and_others_give_way), cmocka_unit_test(names_come_out_of_uris),
 		cmocka_unit_test(a_character_may_come_in_two_pieces),
 		cmocka_unit_test(texts_are_cut_at_either_end),
 		cmocka_unit_test(a_wide_table_is_whole),
