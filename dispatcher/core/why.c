@@ -151,6 +151,18 @@ lane_capacity(const struct core *c, const struct lane *lane, const struct run *r
 	return n;
 }
 
+/* Whether it waits for what is away or broken: when that is mended nobody knows. */
+static bool
+waits_for_repair(const struct core_wait *w)
+{
+	static const char *const words[] = {"ledger", "breaker", "nomad_away", "unplaceable", "warm_start"};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (strcmp(w->code, words[i]) == 0)
+			return true;
+	return false;
+}
+
 /* Fills the estimate, where there is anything to go by: no promise, but what its basis makes of it. */
 static void
 estimate(const struct core *c, struct now now, const struct run *run, struct core_wait *ret)
@@ -168,7 +180,7 @@ estimate(const struct core *c, struct now now, const struct run *run, struct cor
 	}
 	in.busy = lane->running;
 	in.capacity = lane_capacity(c, lane, run);
-	if (in.place == 0 || in.capacity == 0)
+	if (in.place == 0 || in.capacity == 0 || waits_for_repair(ret))
 		return;
 	if (in.service_ms == 0 && in.place + in.busy > in.capacity)
 		return; /* somebody has to end first, and nobody knows how long that takes */

@@ -154,6 +154,7 @@ static void
 nothing_is_leased_while_a_dependency_is_away(void **state)
 {
 	struct rig *r = rig_new(true, 4);
+	struct core_wait w;
 	uint64_t poll;
 
 	(void)state;
@@ -165,6 +166,8 @@ nothing_is_leased_while_a_dependency_is_away(void **state)
 	assert_null(rig_answer(r, poll));
 	assert_null(rig_effect(r, EFF_DISPATCH));
 	rig_waits(r, A, "breaker", "s3 cannot be reached: connection refused");
+	assert_true(core_why(r->core, r->now, A, &w));
+	assert_true(w.position == 1 && w.estimate_ms == -1 && w.basis[0] == '\0'); /* when it is back nobody knows */
 	assert_int_equal(breaker_of(r).state, BREAKER_OPEN);
 	core_dependency(r->core, r->now, "s3", true, "");
 	rig_pump(r);
