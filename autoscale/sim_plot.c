@@ -87,6 +87,22 @@ curve(struct buf *b, const struct sim_result *r, const char *color, double y, do
 	buf_adds(b, "\"/>\n");
 }
 
+/* A point of the time axis, in the unit that suits its length: a recorded history may be of minutes. */
+static const char *
+time_text(double at_ms, int64_t length_ms, char *out, size_t out_len)
+{
+	static const struct {
+		double least_ms, unit_ms;
+		const char *name;
+	} units[] = {{2 * 3600e3, 3600e3, "h"}, {2 * 60e3, 60e3, "min"}, {0, 1e3, "s"}};
+	size_t i = 0;
+
+	while ((double)length_ms < units[i].least_ms)
+		i++;
+	(void)snprintf(out, out_len, "%.3g %s", at_ms / units[i].unit_ms, units[i].name);
+	return out;
+}
+
 static void
 curves(struct buf *b, const struct sim_load *l, const struct sim_policy *p, size_t n, const struct sim_result *r, double y)
 {
@@ -102,8 +118,8 @@ curves(struct buf *b, const struct sim_load *l, const struct sim_policy *p, size
 
 		(void)snprintf(text, sizeof(text), "%g", top * i / TICKS);
 		label(b, CURVES_X - 6, at + 4, "left", text);
-		(void)snprintf(text, sizeof(text), "%.3g h", (double)l->length_ms * i / TICKS / 3600000);
-		label(b, CURVES_X + CURVES_W * (double)i / TICKS, y + PANEL_H + 16, "under", text);
+		label(b, CURVES_X + CURVES_W * (double)i / TICKS, y + PANEL_H + 16, "under",
+		    time_text((double)l->length_ms * i / TICKS, l->length_ms, text, sizeof(text)));
 		if (i > 0 && i < TICKS)
 			buf_addf(b, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n", CURVES_X, CURVES_X + CURVES_W, at, at);
 	}
@@ -164,7 +180,7 @@ legend(struct buf *b, const struct sim_policy *p, size_t n)
 {
 	double x = CURVES_X;
 
-	label(b, CURVES_X, 30, "title", "Policies on made-up loads: workers over time, and what waiting costs");
+	label(b, CURVES_X, 30, "title", "Scaling policies: workers over time, and what waiting costs");
 	label(b, CURVES_X, 50, "note",
 	    "Left: workers that are there. Right: worker-hours (across) and the wait of the 95th run of a hundred (up, logarithmic); a hollow dot killed runs.");
 	for (size_t i = 0; i < n; i++) {

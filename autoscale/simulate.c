@@ -56,7 +56,10 @@ make_loads(const struct wish *w, struct sim_load *loads, size_t *ret_n, struct e
 	for (size_t i = 0; i < sim_load_kinds() && *ret_n < LOADS_MAX; i++)
 		if (strcmp(w->load, "all") == 0 || strcmp(w->load, sim_load_kind(i)) == 0)
 			loads[(*ret_n)++] = sim_load_make(i, (uint64_t)w->seed);
-	return *ret_n > 0 ? 0 : err_set(e, ERR_INVALID, "-load: '%.40s' is no load", w->load);
+	if (*ret_n > 0)
+		return 0;
+	(void)err_set(e, ERR_INVALID, "-load: '%.40s' is no load", w->load);
+	return err_hint(e, "poisson, bursts, diurnal, heavy-tailed, trickle, or all");
 }
 
 static void
@@ -144,5 +147,7 @@ simulate_main(int argc, char **argv)
 	if (rc == 0)
 		return 0;
 	fprintf(stderr, "drover-autoscale simulate: %s\n", e.msg);
+	if (e.hint[0] != '\0')
+		fprintf(stderr, "  %s\n", e.hint);
 	return rc == ERR_INVALID ? 2 : 1;
 }

@@ -240,6 +240,28 @@ names_cannot_break_the_picture(void **state)
 	buf_release(&b);
 }
 
+static void
+the_time_axis_suits_the_length(void **state)
+{
+	static const struct {
+		int64_t length_ms;
+		const char *end;
+	} rows[] = {{500, ">0.5 s<"}, {119000, ">119 s<"}, {1800000, ">30 min<"}, {21600000, ">6 h<"}};
+	struct sim_run run = {0, 100};
+	const struct sim_policy *p = policy("drover");
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct sim_load l = {.n = 1, .length_ms = rows[i].length_ms, .runs = &run, .text = ""};
+		struct sim_result r = sim_play(&l, p, &cluster);
+		struct buf b = buf_make(SIM_PLOT_MAX_BYTES);
+
+		sim_plot(&b, &l, 1, p, 1, &r);
+		assert_non_null(strstr(buf_str(&b), rows[i].end));
+		buf_release(&b);
+	}
+}
+
 int
 main(void)
 {
@@ -253,6 +275,7 @@ main(void)
 		cmocka_unit_test(the_integrator_leaks),
 		cmocka_unit_test(histories_are_sorted_and_checked),
 		cmocka_unit_test(names_cannot_break_the_picture),
+		cmocka_unit_test(the_time_axis_suits_the_length),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
