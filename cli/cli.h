@@ -50,6 +50,9 @@ void cli_print_field(const struct cli *c, const char *name, const char *value, c
 /* Prints --help of the program (command NULL) or of one command on stdout. */
 void help_print(const struct command *command);
 
+/* The commands that begin with this word ("cache"); false, and nothing is printed, if there are none. */
+bool help_print_group(const char *first);
+
 /* The commands, one function each: see commands.c for what they do. They return the exit code. */
 int cmd_artifacts(struct cli *c);
 int cmd_cache_gc(struct cli *c);

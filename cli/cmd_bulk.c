@@ -109,7 +109,7 @@ static int
 confirm(struct cli *c, const struct deed *d, const json_t *body, struct err *e)
 {
 	json_t *look, *answer = NULL;
-	char line[16];
+	char question[128], yes;
 	int rc;
 
 	if (args_has(&c->args, "yes"))
@@ -123,9 +123,10 @@ confirm(struct cli *c, const struct deed *d, const json_t *body, struct err *e)
 	rc = ask_server(c, d, look, &answer, e);
 	json_decref(look);
 	if (rc == 0 && json_number(answer, "matched") > 0) {
-		fprintf(stderr, "%s %s%lld run%s? [y/N] ", d->name, json_text(answer, "next_token")[0] != '\0' ? "more than " : "",
+		(void)snprintf(question, sizeof(question), "%s %s%lld run%s? [y/N] ", d->name, json_text(answer, "next_token")[0] != '\0' ? "more than " : "",
 		    (long long)json_number(answer, "matched"), json_number(answer, "matched") == 1 ? "" : "s");
-		if (fgets(line, sizeof(line), stdin) == NULL || (line[0] != 'y' && line[0] != 'Y'))
+		yes = interrupt_ask(question);
+		if (yes != 'y' && yes != 'Y')
 			rc = err_set(e, ERR_CANCELED, "nothing was done");
 	}
 	json_decref(answer);
@@ -190,7 +191,7 @@ show_sum(struct cli *c, const struct deed *d, const json_t *sum, bool dry, bool 
 	else if (!failed && dry)
 		printf("It is about %lld run%s.\n", matched, matched == 1 ? "" : "s");
 	else if (!failed || done > 0)
-		printf("%lld of %lld runs are %s.\n", done, matched, d->did);
+		printf("%lld of %lld run%s %s.\n", done, matched, matched == 1 ? " is" : "s are", d->did);
 }
 
 static int

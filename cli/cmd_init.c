@@ -26,6 +26,7 @@ static const struct role {
 	{"admin", {"admin"}, "operators"},
 	{"analyst", {"read", "submit"}, "people and CI jobs that run workflows"},
 	{"worker", {"worker"}, "drover-worker"},
+	{"autoscale", {"manage"}, "drover-autoscale"},
 };
 #define N_ROLES (sizeof(roles) / sizeof(roles[0]))
 
@@ -111,9 +112,11 @@ print_tokens(const char *dir, const char *toolbox, char tokens[N_ROLES][TOKEN_MA
 {
 	printf("Tokens, shown this once (%s/%s keeps their digests only):\n\n", dir, FILE_NAME);
 	for (size_t i = 0; i < N_ROLES; i++)
-		printf("  %-8s %s  for %s\n", roles[i].name, tokens[i], roles[i].text);
+		printf("  %-9s  %s  for %s\n", roles[i].name, tokens[i], roles[i].text);
 	printf("\nFor the command line:\n\n  export DROVER_TOKEN=%s\n", tokens[0]);
 	print_variables(toolbox, tokens[2]);
+	printf("\nFor drover-autoscale as a Nomad job, with -var secrets=true:\n\n  nomad var put -force nomad/jobs/drover-autoscale \\\n"
+	       "      DROVER_TOKEN=%s\n", tokens[3]);
 	printf("\nA running dispatcher takes them up within seconds.\n");
 }
 

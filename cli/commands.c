@@ -106,7 +106,7 @@ const struct command cli_commands[] = {
 	{"purge", "[RUN...]", 0, -1, "forget runs that have ended, with their results", OPTIONS(bulk_options), cmd_purge},
 	{"queue", "", 0, 0, "show what waits, for what, and what was asked of Nomad", NULL, 0, cmd_queue},
 	{"requeue", "[RUN...]", 0, -1, "run again what failed: a new run with what the old one asked for", OPTIONS(bulk_options), cmd_requeue},
-	{"resume", "vertical|tenant NAME", 2, 2, "let them go on", NULL, 0, cmd_resume},
+	{"resume", "vertical|tenant NAME", 2, 2, "let go on what was paused", NULL, 0, cmd_resume},
 	{"run", "WORKFLOW TARGET", 2, 2, "run a workflow on a directory, file, archive or known target", OPTIONS(run_options), cmd_run},
 	{"runs", "", 0, 0, "list runs", OPTIONS(runs_options), cmd_runs},
 	{"status", "RUN", 1, 1, "show a run: state, why it waits, steps, history", OPTIONS(status_options), cmd_status},

@@ -30,13 +30,39 @@ print_shared(void)
 	}
 }
 
+/* Whether the command is one of group `first`: "cache ls" of "cache". */
+static bool
+is_of(const struct command *command, const char *first)
+{
+	size_t len = strlen(first);
+
+	return strncmp(command->name, first, len) == 0 && command->name[len] == ' ';
+}
+
+/* Those of a group, under a title if there are any; NULL: all. True if there were any. */
+static bool
+print_commands(const char *title, const char *group)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < cli_n_commands; i++) {
+		const struct command *c = &cli_commands[i];
+
+		if ((group != NULL && !is_of(c, group)) || strcmp(c->name, "targets list") == 0) /* the same as `targets` */
+			continue;
+		if (!any)
+			printf("%s:\n", title);
+		any = true;
+		printf("  %-20s %s\n", c->name, c->summary);
+	}
+	return any;
+}
+
 static void
 print_program(void)
 {
-	printf("Usage: drover COMMAND [options] [words]\n\nCommands:\n");
-	for (size_t i = 0; i < cli_n_commands; i++)
-		if (strcmp(cli_commands[i].name, "targets list") != 0) /* the same as `targets` */
-			printf("  %-20s %s\n", cli_commands[i].name, cli_commands[i].summary);
+	printf("Usage: drover COMMAND [options] [words]\n\n");
+	(void)print_commands("Commands", NULL);
 	print_shared();
 	printf("\nOptions take one dash or two. `drover COMMAND --help` says more.\n"
 	       "Exit codes: 0 fine, 1 a failed run or findings at or above -fail-on, 2 usage or connection, 130 Ctrl-C.\n");
@@ -58,5 +84,15 @@ help_print(const struct command *command)
 
 		print_option(o->name, o->alias, o->value, o->text);
 	}
+	(void)print_commands("\nMore of it", command->name);
 	print_shared();
+}
+
+bool
+help_print_group(const char *first)
+{
+	if (!print_commands("Commands", first))
+		return false;
+	printf("\n`drover %s COMMAND --help` says more.\n", first);
+	return true;
 }

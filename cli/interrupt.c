@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -68,6 +69,21 @@ interrupt_wait(int64_t ms, int fd)
 
 	(void)poll(fds, 2, ms > INT_MAX ? INT_MAX : (int)ms);
 	return (fds[1].revents & (POLLIN | POLLHUP)) != 0;
+}
+
+char
+interrupt_ask(const char *question)
+{
+	char answer[64] = "";
+	ssize_t n = 0;
+
+	fputs(question, stderr);
+	fflush(stderr);
+	if (interrupt_wait(-1, STDIN_FILENO) && !interrupted())
+		n = read(STDIN_FILENO, answer, sizeof(answer) - 1);
+	if (n <= 0)
+		fputc('\n', stderr);
+	return n > 0 && answer[0] != '\n' ? answer[0] : '\0';
 }
 
 int

@@ -19,6 +19,10 @@ void interrupt_clear(void);
 /* Waits ms milliseconds (-1: for ever), or until a signal comes or fd (-1: none) has something to read. True if fd has. */
 bool interrupt_wait(int64_t ms, int fd);
 
+/* Asks `question` on stderr and reads what a person answers on the terminal that is stdin; its first character, 0 for an empty line,
+ * the end of input and a signal (which ends the wait at once). */
+char interrupt_ask(const char *question);
+
 /* Readable once a signal came, for a poll of one's own. */
 int interrupt_fd(void);
 

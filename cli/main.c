@@ -32,6 +32,17 @@ help_of(int argc, char **argv)
 	return best;
 }
 
+/* --help anywhere, or `drover help` and the words of a command. */
+static void
+show_help(int argc, char **argv)
+{
+	bool by_word = argc > 1 && strcmp(argv[1], "help") == 0;
+	const struct command *command = help_of(argc - by_word, argv + by_word);
+
+	if (command != NULL || argc - by_word < 2 || !help_print_group(argv[1 + by_word]))
+		help_print(command);
+}
+
 static int
 run(struct cli *c, int argc, char **argv)
 {
@@ -61,8 +72,8 @@ main(int argc, char **argv)
 		settings_markdown(&cli_settings_table, stdout);
 	else if (asks(argc, argv, "version") || asks(argc, argv, "v"))
 		printf("Drover v%s\n", DROVER_VERSION);
-	else if (settings_wants_help(argc, argv))
-		help_print(help_of(argc, argv));
+	else if (settings_wants_help(argc, argv) || (argc > 1 && strcmp(argv[1], "help") == 0))
+		show_help(argc, argv);
 	else
 		code = run(&c, argc, argv);
 	api_free(c.api);

@@ -134,6 +134,8 @@ is_group(const struct command *commands, size_t n, const char *first)
 static int
 find_command(const struct command *commands, size_t n, int argc, char **argv, struct args *a, int at[2], struct err *e)
 {
+	bool group;
+
 	at[0] = next_word(argc, argv, 1);
 	at[1] = at[0] < argc ? next_word(argc, argv, at[0] + 1) : argc;
 	if (at[0] == argc)
@@ -144,13 +146,14 @@ find_command(const struct command *commands, size_t n, int argc, char **argv, st
 		at[1] = argc;
 		return 0;
 	}
-	if (is_group(commands, n, argv[at[0]]) && at[1] == argc)
+	group = is_group(commands, n, argv[at[0]]);
+	if (group && at[1] == argc)
 		(void)err_set(e, ERR_INVALID, "'%.40s' wants one more word", argv[at[0]]);
-	else if (is_group(commands, n, argv[at[0]]))
+	else if (group)
 		(void)err_set(e, ERR_INVALID, "'%.40s %.40s' is no command", argv[at[0]], argv[at[1]]);
 	else
 		(void)err_set(e, ERR_INVALID, "'%.40s' is no command", argv[at[0]]);
-	(void)err_hint(e, "drover --help lists the commands");
+	(void)err_hint(e, "drover %s%s--help lists the commands", group ? argv[at[0]] : "", group ? " " : "");
 	return ERR_INVALID;
 }
 

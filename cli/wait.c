@@ -155,16 +155,9 @@ wait_cancel(struct cli *c, const char *id, const char *reason, json_t **ret, str
 static bool
 asked_to_stop(void)
 {
-	char answer[64] = "";
-	ssize_t n = 0;
+	char answer = interrupt_ask("\nLet the run go on? [Y/n] ");
 
-	fputs("\nLet the run go on? [Y/n] ", stderr);
-	fflush(stderr);
-	if (interrupt_wait(-1, STDIN_FILENO) && !interrupted())
-		n = read(STDIN_FILENO, answer, sizeof(answer) - 1);
-	if (n <= 0)
-		fputc('\n', stderr);
-	return n > 0 && (answer[0] == 'n' || answer[0] == 'N');
+	return answer == 'n' || answer == 'N';
 }
 
 int

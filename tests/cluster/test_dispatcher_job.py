@@ -74,7 +74,7 @@ class Job(Drover):
         rig.nomad.put_variable(f"nomad/jobs/{JOB}", keys, self.namespace)
         rig.nomad.apply_policy(f"d-{self.unique}", policy("dispatcher", self.namespace), self.namespace, JOB)
         tokens, printed = init(self)
-        assert run_printed(rig, printed, self.namespace, **keys) == 3  # one-shots, large ones, the group
+        assert run_printed(rig, printed, self.namespace, **keys) == 4  # one-shots, large ones, the group, the autoscaler
         self.token = tokens["admin"]
 
     def start(self, ready=True):
@@ -220,7 +220,7 @@ def test_lines_of_init_work_as_they_are_printed(rig, toolbox):
         # One is there already, one is not.
         rig.nomad.call("DELETE", f"/v1/var/{path}-large?namespace={drover.namespace}").expect(204)
         tokens, printed = init(drover)
-        assert run_printed(rig, printed, drover.namespace, S3_ACCESS_KEY=rig.minio.access_key, S3_SECRET_KEY=rig.minio.secret_key) == 3
+        assert run_printed(rig, printed, drover.namespace, S3_ACCESS_KEY=rig.minio.access_key, S3_SECRET_KEY=rig.minio.secret_key) == 4
         for name in (path, path + "-large", path.replace("-run-", "-workers-")):
             items = rig.nomad.get(f"/v1/var/{name}", namespace=drover.namespace)["Items"]
             assert items["DROVER_TOKEN"] == tokens["worker"] and items["S3_SECRET_KEY"] == rig.minio.secret_key

@@ -204,6 +204,7 @@ def test_what_holds_a_run_back_is_explained(finds, tree):
     told = finds.cli("explain", run).stdout
     assert re.search(r"^Summary +It waits: .*new image", told, re.M) and re.search(r"^Given up +in (1h|59m)", told, re.M)
     assert "Nomad" not in told, "there is none here"
+    assert finds.cli("logs", run).stderr == "Nothing is logged.\n"
     assert re.search(r"vertical +story +\S+ .*new image", finds.cli("queue").stdout)
     finds.cli("resume", "vertical", "story")
     finds.wait_run(run, "completed")
@@ -219,6 +220,36 @@ def test_about_no_runs_nobody_is_asked(finds):
     os.close(ours)
     assert process.returncode == 0 and out == b"0 of 0 runs are forgotten.\n"
     assert "UTF-8" in finds.cli("cancel", "-label", "a=b", "-yes", "-reason", os.fsdecode(b"\xff"), check=2).stderr
+
+
+@pytest.mark.parametrize("answer, code", [(signal.SIGINT, 130), (b"\n", 2), (b"y\n", 0)], ids=["Ctrl-C", "Enter", "y"])
+def test_the_question_before_a_bulk_command_is_answered_at_once(finds, tree, answer, code):
+    run = finds.cli_json("run", "finds", tree, "-wait", "-label", "asked=yes")["run"]["id"]
+    ours, theirs = pty.openpty()
+    process = cli_process(finds, "purge", "-label", "asked=yes", env={"TERM": "xterm"}, stdin=theirs, stderr=theirs,
+                          stdout=subprocess.PIPE, start_new_session=True)
+    os.close(theirs)
+    seen = b""
+    while b"[y/N]" not in seen:
+        seen += os.read(ours, 4096)
+    if isinstance(answer, bytes):
+        os.write(ours, answer)
+    else:
+        process.send_signal(answer)
+    out, _ = process.communicate(timeout=20)
+    os.close(ours)
+    assert process.returncode == code and (out == b"1 of 1 run is forgotten.\n") == (code == 0)
+    assert finds.call("GET", f"/v1/run/{run}").status == (404 if code == 0 else 200)
+    finds.cli("purge", "-label", "asked=yes", "-yes")
+
+
+@pytest.mark.parametrize("words", [["help"], ["-h"], ["help", "cache"], ["cache", "--help"], ["help", "cache", "ls"], ["cache", "ls", "-help"]],
+                         ids=" ".join)
+def test_help_is_there_by_either_word(finds, words):
+    told = finds.cli(*words).stdout
+    assert ("cache gc" in told) == (words[-1] != "ls" and words[-2:-1] != ["ls"])
+    assert ("\n  runs " in told) == ("cache" not in words)
+    assert ("-limit N" in told) == ("ls" in words)
 
 
 def test_artifacts_are_fetched_whole(finds, tree, tmp_path):
@@ -430,8 +461,9 @@ def test_init_makes_tokens_that_work(embedded_rig, toolbox, finds, tmp_path):
     drover = Drover(embedded_rig, toolbox, {"DROVER_TOKENS_FILE": str(file)}).start()
     try:
         assert "token" in drover.cli("runs", check=2).stderr
-        for name, code in (("admin", 0), ("analyst", 0), ("worker", 2)):
+        for name, code, manages in (("admin", 0, 200), ("analyst", 0, 403), ("worker", 2, 403), ("autoscale", 2, 200)):
             drover.cli("runs", env={"DROVER_TOKEN": tokens[name]}, check=code)
+            assert drover.call("GET", "/v1/history", headers={"Authorization": f"Bearer {tokens[name]}"}).status == manages, name
         # The token as password of the address.
         drover.cli("runs", env={"DROVER_ADDR": drover.url.replace("//", f"//me:{tokens['analyst']}@")})
         fresh = finds.cli_json("init", "-data-dir", data, "-force")["tokens"]
@@ -445,6 +477,8 @@ def test_init_makes_tokens_that_work(embedded_rig, toolbox, finds, tmp_path):
 def test_init_prints_what_nomad_needs(finds, tmp_path):
     done = finds.cli("init", "-data-dir", tmp_path / "d")
     assert "nomad var put -force nomad/jobs/drover-run-VERTICAL " in done.stdout and "DROVER_TOKEN=drover_" in done.stdout
+    token = dict(re.findall(r"^  (\w+) +(drover_\w+)  for ", done.stdout, re.M))["autoscale"]
+    assert f"nomad var put -force nomad/jobs/drover-autoscale \\\n      DROVER_TOKEN={token}\n" in done.stdout
 
 
 # dev ----------------------------------------------------------------------------------------------------------------
