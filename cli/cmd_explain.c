@@ -27,8 +27,9 @@ print_lane(struct cli *c, const json_t *lane, bool nomad)
 	cli_print_field(c, "Queue", text, NULL);
 	(void)snprintf(more, sizeof(more), "; %lld of %lld one-shots in Nomad", (long long)json_number(lane, "requests"),
 	    (long long)json_number(lane, "window"));
-	(void)snprintf(text, sizeof(text), "%lld workers, %lld free slots%s", (long long)json_number(lane, "workers"),
-	    (long long)json_number(lane, "slots_free"), nomad ? more : "");
+	(void)snprintf(text, sizeof(text), "%lld worker%s, %lld free slot%s%s", (long long)json_number(lane, "workers"),
+	    json_number(lane, "workers") == 1 ? "" : "s", (long long)json_number(lane, "slots_free"),
+	    json_number(lane, "slots_free") == 1 ? "" : "s", nomad ? more : "");
 	cli_print_field(c, "Capacity", text, NULL);
 }
 

@@ -113,6 +113,8 @@ cmd_logs(struct cli *c)
 		(void)interrupt_wait(retry_next(&policy, failures, 0, random), -1);
 		rc = 0;
 	}
+	if (rc == 0 && o.offset == 0 && !interrupted())
+		fprintf(stderr, "Nothing is logged.\n");
 	buf_release(&o.joined);
 	buf_release(&o.safe);
 	return rc == 0 && !interrupted() ? EXIT_FINE : cli_fail(&e);

@@ -54,9 +54,9 @@ print_report(struct cli *c, const json_t *answer)
 			fprintf(stderr, "%s: %s\n", json_text(row, "check"), json_text(row, "hint"));
 	printf("\n%s%s", healthy ? "Healthy" : "Not healthy", complete ? "" : ", as far as the time allowed to look");
 	if (json_number(answer, "findings") > 0)
-		printf(": %lld findings", (long long)json_number(answer, "findings"));
+		printf(": %lld finding%s", (long long)json_number(answer, "findings"), json_number(answer, "findings") == 1 ? "" : "s");
 	if (json_number(answer, "repaired") > 0)
-		printf(", %lld repairs", (long long)json_number(answer, "repaired"));
+		printf(", %lld repair%s", (long long)json_number(answer, "repaired"), json_number(answer, "repaired") == 1 ? "" : "s");
 	printf("\n");
 	return 0;
 }

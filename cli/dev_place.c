@@ -167,8 +167,9 @@ dev_place_take(const struct cli *c, struct dev_place *p, struct err *e)
 	int rc;
 
 	*p = (struct dev_place){.lock = -1, .listen = xstrdup(told != NULL ? told : LISTEN)};
-	if ((rc = find_bin(p, e)) != 0 || (rc = find_toolbox(c, p, e)) != 0 || (rc = choose_port(&p->listen, e)) != 0 ||
-	    (rc = find_dir(c, p, e)) != 0 || (rc = make_folders(p, e)) != 0)
+	/* The port comes last: who starts it twice is told of the other one, and not to take another port. */
+	if ((rc = find_bin(p, e)) != 0 || (rc = find_toolbox(c, p, e)) != 0 || (rc = find_dir(c, p, e)) != 0 ||
+	    (rc = make_folders(p, e)) != 0 || (rc = choose_port(&p->listen, e)) != 0)
 		return rc;
 	p->url = xasprintf("http://%s", p->listen);
 	return 0;

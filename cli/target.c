@@ -150,7 +150,7 @@ pack_directory(struct source *s, const char *dir, struct err *e)
 	if (s->left_out > LEFT_OUT_SHOWN)
 		live_say(s->live, "left out: %lld more", (long long)(s->left_out - LEFT_OUT_SHOWN));
 	if (!s->c->settings.json)
-		live_say(s->live, "Packed %lld entries, %s in %s%s", (long long)r.entries, num_format_size(r.bytes, in, sizeof(in)),
+		live_say(s->live, "Packed %lld %s, %s in %s%s", (long long)r.entries, r.entries == 1 ? "entry" : "entries", num_format_size(r.bytes, in, sizeof(in)),
 		    num_format_size(s->size_bytes, out, sizeof(out)), r.ignored > 0 ? " (some left out by .droverignore)" : "");
 	return 0;
 }

@@ -211,7 +211,7 @@ auth_identify(const struct auth *a, const char *authorization, const char *x_tok
 	int rc = 0;
 
 	if (a->n == 0) {
-		*ret = (struct identity){.name = "anyone", .tenant = "default", .scopes = SCOPE_ALL};
+		*ret = (struct identity){.name = "anonymous", .tenant = "default", .scopes = SCOPE_ALL};
 		return 0;
 	}
 	if (token == NULL || token[0] == '\0' || strlen(token) > AUTH_TOKEN_MAX) {
@@ -224,10 +224,12 @@ auth_identify(const struct auth *a, const char *authorization, const char *x_tok
 	for (size_t i = 0; i < a->n; i++)
 		if (secret_equal(hash, a->tokens[i].hash, SHA256_LEN))
 			found = &a->tokens[i];
-	if (found == NULL)
-		rc = err_set(e, ERR_DENIED, "this token is not known");
-	else
+	if (found != NULL) {
 		*ret = found->who;
+	} else {
+		rc = err_set(e, ERR_DENIED, "this token is not known");
+		err_hint(e, "it is another dispatcher's, or was replaced; its operator makes new ones (drover init)");
+	}
 out:
 	mem_wipe(scratch, sizeof(scratch));
 	return rc;

@@ -340,6 +340,8 @@ cache_open_existing(const char *dir, struct err *e)
 		return c;
 	if (rc == ERR_DENIED && e != NULL && e->hint[0] == '\0')
 		err_hint(e, "run it as the user of the workers, or as root");
+	else if (rc == ERR_NOTFOUND && e != NULL && e->hint[0] == '\0')
+		err_hint(e, "-cache-dir or CACHE_DIR names the directory that the workers of this machine use");
 	cache_close(c);
 	return NULL;
 }

@@ -101,7 +101,7 @@ cache_remove(struct cache *c, const char *prefix, struct err *e)
 	long n;
 
 	if (len < PREFIX_MIN || len > CACHE_SHA_LEN - 1 || strspn(prefix, "0123456789abcdef") != len)
-		return err_set(e, ERR_INVALID, "'%.80s' is not the begin of a digest: %d to 64 hex digits", prefix, PREFIX_MIN);
+		return err_set(e, ERR_INVALID, "'%.80s' is not the beginning of a digest: %d to 64 hex digits", prefix, PREFIX_MIN);
 	n = all_items(c, &items, e);
 	if (n < 0)
 		rc = (int)n;

@@ -152,7 +152,7 @@ job_make_workspace(struct job *j, struct err *e)
 
 	if (rc == 0) {
 		j->has_ws = true;
-		run_log_say(j->log, "workspace: %s by %s in %s", workspace_mode_word(j->ws.mode), workspace_method_word(j->ws.method),
+		run_log_say(j->log, "workspace: %s, %s, in %s", workspace_mode_word(j->ws.mode), workspace_method_word(j->ws.method),
 		    num_format_duration(clock_mono_ms() - began_mono_ms, took, sizeof(took)));
 		rc = write_params(j, e);
 	}

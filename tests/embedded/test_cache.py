@@ -94,7 +94,8 @@ def test_operator_verifies(place):
 def test_no_cache_is_told(place, tmp_path):
     drover, _ = place
     for folder in (tmp_path, tmp_path / "nowhere"):
-        assert "Error:" in drover.cli("cache", "stat", "-cache-dir", folder, check=2).stderr
+        told = drover.cli("cache", "stat", "-cache-dir", folder, check=2).stderr
+        assert "Error:" in told and "Hint:  -cache-dir or CACHE_DIR" in told
     assert "is no cache" in drover.cli("cache", "ls", check=2, env={"CACHE_DIR": str(tmp_path)}).stderr
 
 

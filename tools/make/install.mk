@@ -1,4 +1,4 @@
-# Installation: programs, toolbox, job files, completion, man-like docs, systemd unit.
+# Installation: programs, toolbox, job files, completion, systemd units.
 
 SHARE := $(DESTDIR)$(PREFIX)/share/drover
 UNITS := drover-dispatcher.service drover-autoscale.service
