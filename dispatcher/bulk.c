@@ -113,7 +113,6 @@ cancel_begin(struct item *i, const struct ledger_run *run)
 
 	cancel_words(c, i->bulk->reason, who);
 	core_cancel(c->d->core, clock_now(), call_core(c, canceled), run->row.id, who);
-	dispatcher_pump(c->d);
 }
 
 static void

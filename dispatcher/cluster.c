@@ -62,7 +62,6 @@ task_done(void *arg, bool began)
 		if (way_trouble(t->rc))
 			reconcile_suspect(c);
 		t->done(t);
-		cluster_changed(c);
 	}
 	if (t->release != NULL)
 		t->release(t);
@@ -74,13 +73,6 @@ task_submit(struct cluster *c, struct task *t)
 {
 	t->c = c;
 	work_submit(c->calls, task_run, task_done, t);
-}
-
-void
-cluster_changed(struct cluster *c)
-{
-	if (!atomic_load(&c->stop))
-		c->cfg.changed(c->cfg.arg);
 }
 
 /* --- life --- */

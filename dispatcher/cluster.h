@@ -2,8 +2,7 @@
  * Nomad says (event stream, and full listings at start, after every reconnect, and on a timer).
  *
  * Everything here is called in the loop thread; the Nomad calls themselves run in threads of the cluster's own pool, at most
- * `connections` at a time, plus one for the event stream. After it has told the core something, it calls `changed`, and the
- * shell takes the core's effects.
+ * `connections` at a time, plus one for the event stream. The core is told in the loop; its effects are the shell's to take.
  */
 #ifndef DISPATCHER_CLUSTER_H
 #define DISPATCHER_CLUSTER_H
@@ -38,7 +37,6 @@ struct cluster_config { /* texts are kept by reference for the cluster's life */
 	unsigned connections;      /* 1..16 */
 	int64_t reconcile_ms;      /* between listings on a timer */
 	bool take_over;            /* jobs of another ledger become this one's; else they are left alone and said to be broken */
-	void (*changed)(void *arg);
 	/* The workers of that job, those in allocs among them, get no more runs for a while (repeated until it is done with); allocs NULL:
 	 * they do again. last: they are about to be taken away, and none may be given anything in between. Returns how many runs they
 	 * have, or 1 while that is not known; 0 only when they hold nothing. */

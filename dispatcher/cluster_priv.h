@@ -95,9 +95,6 @@ struct cluster {
 /* Hands t (from xcalloc; run and done set) to the pool. */
 void task_submit(struct cluster *c, struct task *t);
 
-/* The core has been told something. */
-void cluster_changed(struct cluster *c);
-
 /* --- jobs.c --- */
 
 /* Clears the timer; frees jobs, whose waiters are answered. The pools are gone by then. */

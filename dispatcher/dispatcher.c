@@ -139,7 +139,7 @@ restore_request(void *arg, const struct request_row *row)
 static int
 open_ledger(struct dispatcher *d, struct err *e)
 {
-	struct ledger_queue_config q = {.loop = d->loop, .settled = effects_settled, .health = effects_health,
+	struct ledger_queue_config q = {.loop = d->loop, .health = effects_health,
 		.deposed = effects_deposed, .arg = d};
 	int64_t began_ms = clock_mono_ms();
 	int rc;
@@ -286,7 +286,7 @@ dispatcher_serve(struct dispatcher *d, struct err *e)
 	if ((d->http = http_server_new(d->loop, &h, e)) == NULL)
 		return e->code;
 	core_start(d->core, clock_now());
-	dispatcher_pump(d);
+	loop_each_turn(d->loop, effects_perform, d);
 	d->janitor = janitor_new(d);
 	housekeeping(d);
 	d->entry = announce(d);

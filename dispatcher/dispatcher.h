@@ -1,7 +1,6 @@
 /* dispatcher.h - the shell around the core: what its modules share, and how the core's effects are performed. Loop thread.
  *
- * A module never calls the core and forgets: after each event that it gives to the core it calls dispatcher_pump, which performs
- * every effect that came of it.
+ * A module tells the core of an event and goes on: what came of all of them is performed at the end of the loop's turn.
  */
 #ifndef DISPATCHER_DISPATCHER_H
 #define DISPATCHER_DISPATCHER_H
@@ -66,7 +65,7 @@ struct dispatcher {
 	struct target_cache *target_cache;
 	struct loop_timer wake;    /* of the core */
 	struct loop_timer tokens_timer, stop_timer;
-	bool pumping, stopping, ledger_writable, failed, doctor_busy;
+	bool stopping, ledger_writable, failed, doctor_busy;
 	int64_t stop_began_mono_ms;
 	bool store_up;
 	char ledger_why[256], store_why[256];
@@ -84,11 +83,10 @@ void dispatcher_stop(struct dispatcher *d);
 /* Frees all of it, half-opened too. */
 void dispatcher_close(struct dispatcher *d);
 
-/* Performs the core's effects until there are none, and sets its timer. */
-void dispatcher_pump(struct dispatcher *d);
+/* At the end of each turn of the loop: performs the core's effects until there are none, and sets its timer. */
+void effects_perform(void *dispatcher);
 
-/* Callbacks of the ledger's queue: results of a commit were told; it cannot write or can again; another process leads. */
-void effects_settled(void *arg);
+/* Callbacks of the ledger's queue: it cannot write or can again; another process leads. */
 void effects_health(void *arg, bool writable, const char *why);
 void effects_deposed(void *arg);
 

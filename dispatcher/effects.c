@@ -180,34 +180,24 @@ wake(void *arg)
 	struct dispatcher *d = arg;
 
 	core_tick(d->core, clock_now());
-	dispatcher_pump(d);
 }
 
 void
-dispatcher_pump(struct dispatcher *d)
+effects_perform(void *dispatcher)
 {
+	struct dispatcher *d = dispatcher;
 	struct effect e;
 	int64_t next;
 
-	if (d->pumping) /* the outer one goes on */
-		return;
-	d->pumping = true;
 	while (core_take(d->core, &e)) {
 		performers[e.kind](d, &e);
 		core_effect_release(&e);
 	}
-	d->pumping = false;
 	next = core_next_wake(d->core);
 	if (next == INT64_MAX)
 		loop_timer_clear(d->loop, &d->wake);
 	else
 		loop_timer_set(d->loop, &d->wake, next, wake, d);
-}
-
-void
-effects_settled(void *arg)
-{
-	dispatcher_pump(arg);
 }
 
 void
@@ -223,7 +213,6 @@ effects_health(void *arg, bool writable, const char *why)
 	snprintf(d->ledger_why, sizeof(d->ledger_why), "%s", why);
 	metrics_set(METER_LEDGER_WRITABLE, NULL, writable);
 	core_ledger_health(d->core, clock_now(), writable);
-	dispatcher_pump(d);
 }
 
 void

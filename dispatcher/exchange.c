@@ -82,13 +82,11 @@ static void
 one_less(struct call *c)
 {
 	struct exchange *x = c->data;
-	struct dispatcher *d = c->d;
 
 	if (--x->open > 0)
 		return;
 	c->held = false;
 	poll_now(c);
-	dispatcher_pump(d);
 }
 
 static void
@@ -145,7 +143,6 @@ worker_exchange(struct http_req *r, void *ctx)
 {
 	struct call *c = call_new(ctx, r, sizeof(struct exchange), exchange_release);
 	struct exchange *x = c->data;
-	struct dispatcher *d = c->d;
 	struct err e = {0};
 	size_t i;
 	json_t *report;
@@ -163,5 +160,4 @@ worker_exchange(struct http_req *r, void *ctx)
 	json_array_foreach(x->reports_in, i, report)
 		report_part(c, report, reported, c);
 	one_less(c);
-	dispatcher_pump(d);
 }

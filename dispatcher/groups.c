@@ -143,10 +143,7 @@ groups_look(struct cluster *c)
 static void
 on_timer(void *arg)
 {
-	struct cluster *c = arg;
-
-	groups_look(c);
-	cluster_changed(c);
+	groups_look(arg);
 }
 
 /* --- what Nomad says --- */

@@ -530,7 +530,6 @@ check_done(void *arg, bool began)
 	d->store_up = j->store_rc == 0;
 	snprintf(d->store_why, sizeof(d->store_why), "%.255s", j->store_rc == 0 ? "" : j->store_err.msg);
 	metrics_set(METER_STORE_UP, NULL, d->store_up);
-	dispatcher_pump(d);
 	loop_timer_set(d->loop, &j->check_timer, clock_mono_ms() + (d->store_up ? CHECK_MS : CHECK_DOWN_MS), janitor_check, j);
 }
 

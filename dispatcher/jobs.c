@@ -351,7 +351,6 @@ on_timer(void *arg)
 			roll_on(c, j, now);
 	}
 	set_timer(c);
-	cluster_changed(c);
 }
 
 /* --- what others say about jobs --- */

@@ -54,8 +54,6 @@ tell(void *arg)
 		q->pending--;
 		w->done(w, w->arg);
 	}
-	if (n->first != NULL)
-		q->c.settled(q->c.arg);
 out:
 	free(n);
 }

@@ -21,7 +21,6 @@ struct ledger_write { /* one transaction on its way; the memory is the caller's 
 struct ledger_queue_config {
 	struct loop *loop;
 	struct ledger *ledger;
-	void (*settled)(void *arg);                     /* after the results of one commit were told */
 	void (*health)(void *arg, bool writable, const char *why); /* the ledger cannot write, or can again */
 	void (*deposed)(void *arg);                     /* another process leads: stop */
 	void *arg;

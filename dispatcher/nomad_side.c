@@ -88,12 +88,6 @@ nomad_worker_env(const struct config *c, json_t **ret, struct err *e)
 	return rc;
 }
 
-static void
-changed(void *arg)
-{
-	dispatcher_pump(arg);
-}
-
 static bool
 worker_in(void *arg, const char *alloc, int64_t began_real_ms, char why[CORE_CAUSE_MAX])
 {
@@ -241,7 +235,7 @@ nomad_side_open(struct dispatcher *d, struct err *e)
 		.datacenters = c->datacenters, .driver = c->driver, .worker_command = c->worker_command,
 		.cache_volume = c->cache_volume, .docker_network = c->docker_network, .job_prefix = c->job_prefix, .worker_service = worker_service(c),
 		.start_limit_ms = c->start_limit_ms, .roll_limit_ms = c->roll_limit_ms, .worker_in = worker_in, .drain = drain_group, .no_group = no_group, .connections = (unsigned)c->nomad_connections,
-		.reconcile_ms = c->reconcile_ms, .take_over = strcmp(c->new_ledger, "yes") == 0, .changed = changed, .arg = d,
+		.reconcile_ms = c->reconcile_ms, .take_over = strcmp(c->new_ledger, "yes") == 0, .arg = d,
 	};
 	int rc;
 

@@ -113,7 +113,6 @@ change(struct http_req *r, void *ctx, bool pause)
 	snprintf(p->row.reason, sizeof(p->row.reason), "%s", p->reason != NULL ? p->reason : "");
 	p->row.since_real_ms = clock_real_ms();
 	core_pause(c->d->core, clock_now(), call_core(c, paused), &p->row, pause);
-	dispatcher_pump(c->d);
 }
 
 void

@@ -130,7 +130,6 @@ dispatch_to(void *arg, const char *id, bool permanent, const char *why)
 	if (id == NULL) {
 		if (!atomic_load(&c->stop))
 			core_dispatched(c->cfg.core, clock_now(), k->req.seq, permanent ? DISPATCH_REFUSED : DISPATCH_RETRY, "", why);
-		cluster_changed(c);
 		free(k);
 		return;
 	}

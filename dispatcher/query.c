@@ -309,7 +309,6 @@ cancel_found(struct call *c)
 
 	cancel_words(c, k->reason, who);
 	core_cancel(c->d->core, clock_now(), call_core(c, cancel_answered), k->lookup.run.row.id, who);
-	dispatcher_pump(c->d);
 }
 
 void

@@ -512,10 +512,8 @@ note_take(void *arg)
 	};
 	struct note *note = arg;
 
-	if (!atomic_load(&note->c->stop)) {
+	if (!atomic_load(&note->c->stop))
 		table[note->kind](note->c, note);
-		cluster_changed(note->c);
-	}
 	free(note);
 }
 
@@ -583,7 +581,6 @@ stream_done(void *arg, bool began)
 			log_debug(NULL, "event stream: %s", s->task.err.msg);
 		if (!c->stream_denied)
 			reconcile_suspect(c);
-		cluster_changed(c);
 	}
 	free(s);
 }

@@ -214,12 +214,9 @@ void
 worker_report(struct http_req *r, void *ctx)
 {
 	struct call *c = call_new(ctx, r, sizeof(struct reporting), reporting_release);
-	struct dispatcher *d = c->d;
 
-	if (!worker_call_take(c, report_fields, COUNT(report_fields)))
-		return;
-	report_go(c);
-	dispatcher_pump(d);
+	if (worker_call_take(c, report_fields, COUNT(report_fields)))
+		report_go(c);
 }
 
 /* --- a report that never came: what the attempt had published says the same --- */
@@ -282,7 +279,6 @@ salvage_done(void *arg, bool began)
 		log_warn(s->row.id, "cannot look for the results of a lost attempt: %s", s->err.msg);
 	memcpy(attempt.run, s->row.id, sizeof(attempt.run));
 	core_manifest(d->core, clock_now(), &attempt, found ? &p.report : NULL);
-	dispatcher_pump(d);
 	json_decref(s->manifest);
 	buf_release(&s->text);
 	free(s);

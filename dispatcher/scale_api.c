@@ -239,7 +239,6 @@ scale_drain(struct http_req *r, void *ctx)
 		call_reply_err(c, &e);
 	else
 		reply_states(c, q);
-	dispatcher_pump(d);
 }
 
 /* --- history: what a simulator replays --- */

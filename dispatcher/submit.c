@@ -123,7 +123,6 @@ submission_go(struct call *c, void (*answered)(struct call *c, const struct answ
 		map_put(c->d->submissions, s->id, c);
 	c->held = true; /* a client that leaves now does not take its submission back */
 	core_submit(c->d->core, clock_now(), call_core(c, answered), &sub);
-	dispatcher_pump(c->d);
 }
 
 /* --- the route: body → target and key from the ledger → runs that are alike → core → answer --- */

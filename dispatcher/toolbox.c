@@ -256,7 +256,6 @@ declare_verticals(struct toolbox *t)
 	}
 	if (t->d->cluster != NULL)
 		cluster_toolbox_read(t->d->cluster);
-	dispatcher_pump(t->d);
 }
 
 /* The bundles of the folder are rows, so that those that no run refers to any more can be removed one day. */

@@ -174,7 +174,6 @@ worker_register(struct http_req *r, void *ctx)
 		return;
 	}
 	core_register(c->d->core, clock_now(), call_core(c, register_answered), &g->worker);
-	dispatcher_pump(c->d);
 }
 
 /* --- what a worker says it holds --- */
@@ -312,7 +311,6 @@ worker_lease(struct http_req *r, void *ctx)
 	}
 	core_lease(c->d->core, clock_now(), call_core(c, lease_answered), l->base.worker, (unsigned)l->free,
 	    l->only == NULL ? "" : l->only, l->held.held, l->held.n, c->d->stopping ? 0 : l->wait_ms);
-	dispatcher_pump(c->d);
 }
 
 /* --- beat --- */
@@ -400,7 +398,6 @@ worker_beat(struct http_req *r, void *ctx)
 		note_progress(c->d, &b->held.held[i], b->base.worker, json_array_get(b->held_in, i));
 	core_beat(c->d->core, clock_now(), call_core(c, beat_answered), b->base.worker, b->held.held, b->held.n,
 	    c->d->stopping ? 0 : b->wait_ms);
-	dispatcher_pump(c->d);
 }
 
 /* --- leave --- */
@@ -418,6 +415,5 @@ worker_leave(struct http_req *r, void *ctx)
 	core_leave(c->d->core, clock_now(), w->worker);
 	fleet_forget_worker(c->d->fleet, w->worker);
 	workers_changed(c->d);
-	dispatcher_pump(c->d);
 	call_reply(c, 200, json_object());
 }

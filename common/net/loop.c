@@ -44,6 +44,8 @@ struct loop {
 	bool stopping;
 	struct heap timers;
 	struct loop_fd *event_handle, *signal_handle;
+	void (*each_turn)(void *arg);
+	void *each_turn_arg;
 	struct loop_fd *removed; /* parked until the turn ends: epoll may still report them in it */
 	sigset_t signals;
 	struct signal_handler handlers[SIGNALS_MAX];
@@ -353,11 +355,26 @@ loop_stop(struct loop *l)
 }
 
 void
+loop_each_turn(struct loop *l, void (*fn)(void *arg), void *arg)
+{
+	l->each_turn = fn;
+	l->each_turn_arg = arg;
+}
+
+static void
+end_turn(struct loop *l)
+{
+	if (l->each_turn != NULL)
+		l->each_turn(l->each_turn_arg);
+}
+
+void
 loop_run(struct loop *l)
 {
 	struct epoll_event ev[EVENTS_PER_TURN];
 
 	l->stopping = false;
+	end_turn(l);
 	while (!l->stopping) {
 		int n = epoll_wait(l->epoll, ev, EVENTS_PER_TURN, wait_ms(l));
 
@@ -370,5 +387,6 @@ loop_run(struct loop *l)
 		}
 		run_timers(l);
 		free_removed(l);
+		end_turn(l);
 	}
 }

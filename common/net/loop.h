@@ -32,6 +32,9 @@ void loop_free(struct loop *l);
 void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 
+/* Has fn called at the end of each turn, before the loop may sleep, and once before the first. One per loop. */
+void loop_each_turn(struct loop *l, void (*fn)(void *arg), void *arg);
+
 /* Calls fn with the ready events (EPOLLIN, EPOLLOUT, …) whenever fd is ready for one of `events`; level-triggered.
  * The handle is valid until loop_fd_remove, which may be called from any callback, its own too; fd is not closed. */
 struct loop_fd *loop_fd_add(struct loop *l, int fd, uint32_t events, void (*fn)(uint32_t ready, void *arg), void *arg);

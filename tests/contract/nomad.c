@@ -111,7 +111,7 @@ core_warm(struct core *c, struct now now, const struct core_warm *w)
 }
 
 static void
-changed(void *arg)
+turned(void *arg)
 {
 	(void)arg;
 	if (heard.until != NULL && heard.until()) {
@@ -200,9 +200,10 @@ bed_open(struct bed *b, const char *ledger)
 	memset(&heard, 0, sizeof(heard));
 	heard.loop = loop_new(&e);
 	assert_non_null(heard.loop);
+	loop_each_turn(heard.loop, turned, NULL);
 	b->cfg = (struct cluster_config){.loop = heard.loop, .nomad = {.addr = agent.url}, .jobs_dir = "nomad-jobs", .ledger_uuid = ledger,
 	    .datacenters = "*", .driver = "", .worker_command = b->command, .cache_volume = "", .worker_env = b->env,
-	    .job_prefix = b->prefix, .connections = 2, .reconcile_ms = 600000, .changed = changed};
+	    .job_prefix = b->prefix, .connections = 2, .reconcile_ms = 600000};
 	b->cluster = cluster_new(&b->cfg, &e);
 	if (b->cluster == NULL)
 		fail_msg("%s", e.msg);
@@ -650,6 +651,7 @@ listings_come_on_a_timer(void **state)
 	b->cfg.reconcile_ms = 1000;
 	memset(&heard, 0, sizeof(heard));
 	heard.loop = loop_new(NULL);
+	loop_each_turn(heard.loop, turned, NULL);
 	b->cfg.loop = heard.loop;
 	b->cluster = cluster_new(&b->cfg, NULL);
 	assert_non_null(b->cluster);

@@ -59,12 +59,6 @@ on_done(struct ledger_write *w, void *arg)
 }
 
 static void
-on_settled(void *arg)
-{
-	(void)arg;
-}
-
-static void
 on_health(void *arg, bool writable, const char *why)
 {
 	struct heard *h = arg;
@@ -99,8 +93,7 @@ an_unknown_commit_is_read_back(void **state)
 		struct broken ledger = {.base.ops = &ops, .last = cases[i].last};
 		struct ledger_write write = {.done = on_done};
 		struct heard h = {.n = 0};
-		struct ledger_queue_config c = {.ledger = &ledger.base, .settled = on_settled, .health = on_health,
-			.deposed = on_deposed, .arg = &h};
+		struct ledger_queue_config c = {.ledger = &ledger.base, .health = on_health, .deposed = on_deposed, .arg = &h};
 		struct ledger_queue *q;
 		struct err e = {0};
 

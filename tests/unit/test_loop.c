@@ -418,6 +418,51 @@ a_freed_pool_drops_what_has_not_begun(void **state)
 	loop_free(f.l);
 }
 
+struct turns {
+	struct fixture f;
+	size_t turns, due, last;
+	struct loop_timer t;
+};
+
+static void
+on_turn(void *arg)
+{
+	struct turns *s = arg;
+
+	s->turns++;
+	if (s->due < 3)
+		return;
+	s->last = s->due;
+	loop_stop(s->f.l);
+}
+
+static void
+on_due(void *arg)
+{
+	struct turns *s = arg;
+
+	if (++s->due == 1)
+		loop_post(s->f.l, on_due, s);
+	else if (s->due == 2)
+		loop_timer_set(s->f.l, &s->t, 0, on_due, s);
+}
+
+/* What a callback leaves behind is seen before the loop sleeps again, by whichever way it was called. */
+static void
+each_turn_ends_with_its_function(void **state)
+{
+	struct turns s = {.turns = 0};
+
+	(void)state;
+	set_up(&s.f);
+	loop_each_turn(s.f.l, on_turn, &s);
+	loop_timer_set(s.f.l, &s.t, 0, on_due, &s);
+	loop_run(s.f.l); /* sleeps for ever when the last one is not seen */
+	assert_int_equal(s.last, 3);
+	assert_in_range(s.turns, 3, 5);
+	loop_free(s.f.l);
+}
+
 static void
 an_idle_loop_sleeps(void **state)
 {
@@ -448,6 +493,7 @@ main(void)
 	    cmocka_unit_test(messages_left_behind_are_run_by_free),
 	    cmocka_unit_test(work_runs_and_is_told_after_its_own_messages),
 	    cmocka_unit_test(a_freed_pool_drops_what_has_not_begun),
+	    cmocka_unit_test(each_turn_ends_with_its_function),
 	    cmocka_unit_test(an_idle_loop_sleeps),
 	};
 
