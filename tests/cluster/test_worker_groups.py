@@ -43,6 +43,9 @@ class Warm:
     def workers(self):
         return [w for w in self.drover.get("/v1/workers")["workers"] if w["mode"] == "loop"]
 
+    def wait_draining(self, count):
+        wait.until(f"{count} workers to be draining", lambda: [w["draining"] for w in self.workers()] == [True] * count, 30)
+
     def allocs(self):
         return self.nomad.allocs(GROUP, self.drover.namespace)
 
@@ -173,7 +176,7 @@ def test_changed_group_is_rolled_without_killing_work(warm):
     run, alloc = warm.held()
     before = set(warm.live())
     warm.toolbox.vertical(warm={"max": 5, "cpu": "1200m", "memory": "1GiB"})
-    wait.until("the workers to be drained", lambda: all(w["draining"] for w in warm.workers()), 30)
+    warm.wait_draining(2)
     assert warm.job()["TaskGroups"][0]["Tasks"][0]["Resources"]["CPU"] == 1000 and set(warm.live()) == before
     later = warm.drover.submit("slow")
     go_on(warm.drover, run)
@@ -201,7 +204,7 @@ def test_bound_below_the_count_waits_for_the_workers(warm):
     warm.scale(2)
     run, alloc = warm.held()
     warm.toolbox.vertical(warm={"max": 1, "cpu": "1000m", "memory": "1GiB"})
-    wait.until("the workers to be drained", lambda: all(w["draining"] for w in warm.workers()), 30)
+    warm.wait_draining(2)
     assert len(warm.live()) == 2
     go_on(warm.drover, run)
     done = warm.drover.wait_run(run, "completed")
@@ -224,7 +227,7 @@ def test_group_of_a_vertical_that_wants_none_any_more(warm):
     run, alloc = warm.held()
     before = set(warm.live())
     warm.toolbox.vertical(capacity="job")
-    wait.until("the workers to be drained", lambda: all(w["draining"] for w in warm.workers()), 30)
+    warm.wait_draining(2)
     assert warm.drover.cli("workers").stdout.count("draining") == 2
     shown = warm.drover.get(f"/v1/run/{run}/explain")["explain"]["workers"]
     assert [w["state"] for w in shown] == ["draining"] * 2
@@ -257,7 +260,7 @@ def test_change_taken_back_before_the_last_run_has_ended(warm):
     run, alloc = warm.held()
     before = sorted(warm.live())
     warm.toolbox.vertical(capacity="job")
-    wait.until("the workers to be drained", lambda: all(w["draining"] for w in warm.workers()), 30)
+    warm.wait_draining(2)
     warm.toolbox.vertical(capacity="warm")
     wait.until("them to take work again", lambda: not any(w["draining"] for w in warm.workers()), 30)
     go_on(warm.drover, run)
@@ -275,7 +278,7 @@ def test_vertical_that_goes_while_no_dispatcher_runs(warm):
     os.rename(folder, kept)
     warm.drover.start()
     wait.until("the group to be given up", lambda: not warm.job()["TaskGroups"][0]["Scaling"]["Enabled"], 30)
-    wait.until("the workers to be drained", lambda: len(warm.workers()) == 2 and all(w["draining"] for w in warm.workers()), 30)
+    warm.wait_draining(2)
     go_on(warm.drover, run)
     done = warm.drover.wait_run(run, "completed")
     assert (done["attempt"], done["alloc_id"]) == (1, alloc)
