@@ -51,14 +51,14 @@ struct drain_state { /* of one allocation, after marks were set */
 	bool busy; /* holds a lease or is being given one */
 };
 
-/* Replaces our draining marks of a vertical by one on each of these allocations (none: takes them back) for ttl_s. states (n entries,
- * may be NULL) tells who is busy; allocations without a worker are not. */
+/* Replaces our draining marks of a vertical by one on each of these allocations (none: takes them back) for ttl_s. states (n
+ * entries, may be NULL) tells who is busy; allocations without a worker are not. */
 int backlog_drain(struct backlog *q, const char *vertical, char (*allocs)[40], size_t n, int64_t ttl_s, struct drain_state *states,
     struct err *e);
 
-/* Marks these for good beside that, durably, with whoever comes to their indexes in the group: only if none of them is busy, else
- * ERR_CONFLICT. version: the job's modify index, on which the scale call is conditional. None: the job is beyond that version, and who
- * comes to the indexes of marks up to it is another matter. */
+/* Marks these for good beside that, durably, with whoever comes to their indexes in the group: only if none of them is busy,
+ * else ERR_CONFLICT. version: the job's modify index, on which the scale call is conditional. None: the job is beyond that
+ * version, and who comes to the indexes of marks up to it is another matter. */
 int backlog_condemn(struct backlog *q, const char *vertical, char (*allocs)[40], const int64_t *indexes, size_t n, uint64_t version,
     int64_t ttl_s, struct err *e);
 

@@ -10,13 +10,14 @@
 #include "base/mem.h"
 #include "cluster/nomad_scale.h"
 
-#define CONDEMNED_MS INT64_C(120000) /* victims stay condemned: longer than a scale call takes that left in time. It is given up after 30 s,
-                                * and Nomad then holds it for a leader (5 s) and for its log (30 s) at most */
+/* Victims stay condemned: longer than a scale call takes that left in time. It is given up after 30 s, and Nomad then holds it for
+ * a leader (5 s) and for its log (30 s) at most. */
+#define CONDEMNED_MS INT64_C(120000)
 #define CONDEMNED_FRESH_MS 10000 /* a scale call leaves this soon after its victims were condemned, or not at all */
-#define CONDEMN_MAX 64          /* at once: the dispatcher takes no more */
-#define START_MS INT64_C(120000)           /* an allocation that fails later than this had started */
+#define CONDEMN_MAX 64           /* at once: the dispatcher takes no more */
+#define START_MS INT64_C(120000) /* an allocation that fails later than this had started */
 #define FAILURES_KEPT_MS INT64_C(3600000)
-#define CHECK_MS 10000          /* after a scale-in, stops are looked at for so long */
+#define CHECK_MS 10000           /* after a scale-in, stops are looked at for so long */
 
 static const char *const result_words[] = {[ROUND_QUIET] = "hold", [ROUND_SCALED] = "scaled", [ROUND_PROPOSED] = "dry_run",
 	[ROUND_WAITING] = "draining", [ROUND_MISSED] = "missed", [ROUND_FAILED] = "failed", [ROUND_BROKEN] = "broken_policy",
@@ -116,8 +117,8 @@ round_facts(const struct view *v, const struct backlog_vertical *q, bool queue_k
 {
 	struct policy_facts f = {.queue_known = queue_known, .queue_age_ms = age_ms, .ready = q->ready, .running = q->running,
 		.one_shots = q->one_shots, .oldest_ms = q->oldest_ms, .arrivals_total = q->arrivals_total, .service_ms = q->service_ms,
-		.workers = (int64_t)q->n_workers, .slots = q->slots, .idle = q->idle_slots, .count = v->stanza.count, .stopped = v->stopped,
-		.deployment = v->deployment, .failed_starts = failed_starts(v, q, now_real_ms)};
+		.workers = (int64_t)q->n_workers, .slots = q->slots, .idle = q->idle_slots, .count = v->stanza.count,
+		.stopped = v->stopped, .deployment = v->deployment, .failed_starts = failed_starts(v, q, now_real_ms)};
 
 	for (size_t i = 0; i < q->n_workers; i++) {
 		f.taking += !q->workers[i].drained;
@@ -257,8 +258,8 @@ has_failed(const struct view *v)
 	return false;
 }
 
-/* While some are not placed, they may be until the count is changed, and Nomad stops whoever is highest then: one of those that have
- * an index from `to` on, or come to one. What is not there yet has a name of its own. */
+/* While some are not placed, they may be until the count is changed, and Nomad stops whoever is highest then: one of those that
+ * have an index from `to` on, or come to one. What is not there yet has a name of its own. */
 static void
 all_from(const struct view *v, int64_t to, struct alloc_list *ret)
 {
@@ -280,8 +281,8 @@ all_from(const struct view *v, int64_t to, struct alloc_list *ret)
 	}
 }
 
-/* The allocations that Nomad will stop for `to`, highest index first; false (and why) when they cannot be told. Where only some can be
- * told, these, and why. */
+/* The allocations that Nomad will stop for `to`, highest index first; false (and why) when they cannot be told. Where only some
+ * can be told, these, and why. */
 static bool
 predict(const struct view *v, int64_t to, struct alloc_list *ret, char why[VICTIMS_WHY_MAX])
 {
@@ -343,8 +344,8 @@ remember_stops(struct group *g, const struct view *v, struct alloc_list *going)
 	g->scaled_mono_ms = clock_mono_ms();
 }
 
-/* The last step: condemned, read again, scaled. victims: exactly those that go for `to`. An allocation that takes the place of one of
- * them before the call has its effect is condemned by its index; one that did so before is seen in the second reading. */
+/* The last step: condemned, read again, scaled. victims: exactly those that go for `to`. An allocation that takes the place of
+ * one of them before the call has its effect is condemned by its index; one that did so before is seen in the second reading. */
 static void
 commit_in(struct round *r, const struct view *v, int64_t to, struct alloc_list *victims)
 {
@@ -382,8 +383,8 @@ commit_in(struct round *r, const struct view *v, int64_t to, struct alloc_list *
 	view_release(&fresh);
 }
 
-/* Drains them and takes those that are idle: all together, or, when they have had their time, those at the top. partly: who goes after
- * them for `to` cannot be told yet. */
+/* Drains them and takes those that are idle: all together, or, when they have had their time, those at the top. partly: who goes
+ * after them for `to` cannot be told yet. */
 static void
 take_down(struct round *r, const struct view *v, int64_t to, struct alloc_list *victims, bool partly)
 {

@@ -1,5 +1,5 @@
-/* sim_policies.c - the policies that the simulator compares: others' as their documents and sources describe them, and ours, which is
- * the very code of the agent (policy.c). */
+/* sim_policies.c - the policies that the simulator compares: others' as their documents and sources describe them, and ours,
+ * which is the very code of the agent (policy.c). */
 #include <math.h>
 #include <string.h>
 

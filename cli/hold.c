@@ -29,8 +29,8 @@ hold_print_pauses(struct cli *c, const json_t *pauses)
 void
 hold_print_breakers(struct cli *c, const json_t *breakers)
 {
-	static const struct column columns[] = {{"BREAKER", 0, NULL}, {"NAME", 0, NULL}, {"STATE", 0, NULL}, {"FAILURES", TABLE_RIGHT, NULL},
-		{"TRIED AGAIN", TABLE_RIGHT, NULL}, {"WHY", TABLE_SHRINK, NULL}};
+	static const struct column columns[] = {{"BREAKER", 0, NULL}, {"NAME", 0, NULL}, {"STATE", 0, NULL},
+		{"FAILURES", TABLE_RIGHT, NULL}, {"TRIED AGAIN", TABLE_RIGHT, NULL}, {"WHY", TABLE_SHRINK, NULL}};
 	struct table *t;
 	char failures[24], in[32];
 	size_t i;
@@ -53,8 +53,8 @@ hold_print_breakers(struct cli *c, const json_t *breakers)
 void
 hold_print_requests(struct cli *c, const json_t *requests)
 {
-	static const struct column columns[] = {{"REQUEST", TABLE_RIGHT, NULL}, {"VERTICAL", 0, NULL}, {"CLASS", 0, NULL}, {"STATE", 0, NULL},
-		{"AGE", TABLE_RIGHT, NULL}, {"JOB", TABLE_SHRINK, NULL}};
+	static const struct column columns[] = {{"REQUEST", TABLE_RIGHT, NULL}, {"VERTICAL", 0, NULL}, {"CLASS", 0, NULL},
+		{"STATE", 0, NULL}, {"AGE", TABLE_RIGHT, NULL}, {"JOB", TABLE_SHRINK, NULL}};
 	struct table *t;
 	size_t i;
 	json_t *r;

@@ -4,8 +4,8 @@
  * the old one's, so that asking again gives the same run; its spec says "requeued_from", and the old run is not dead-lettered
  * any more. Purge forgets an ended run; its results go when the janitor finds objects without a run.
  *
- * A filter works on at most BULK_MAX runs in one request, newest first (fewer where their specs are large); next_token of the answer
- * goes on where it stopped.
+ * A filter works on at most BULK_MAX runs in one request, newest first (fewer where their specs are large); next_token of the
+ * answer goes on where it stopped.
  */
 #ifndef DISPATCHER_BULK_H
 #define DISPATCHER_BULK_H

@@ -218,7 +218,8 @@ lacks_room(const json_t *metric)
 {
 	const json_t *dimensions = json_object_get(metric, "DimensionExhausted");
 
-	return json_object_get(dimensions, "cpu") != NULL || json_object_get(dimensions, "memory") != NULL || json_object_get(dimensions, "disk") != NULL;
+	return json_object_get(dimensions, "cpu") != NULL || json_object_get(dimensions, "memory") != NULL ||
+	    json_object_get(dimensions, "disk") != NULL;
 }
 
 bool

@@ -36,7 +36,8 @@ struct alloc_fact {
 	char why[CORE_CAUSE_MAX];
 };
 
-/* Reads a job or an allocation, whole or as an entry of a listing. False when it lacks what it must have, or is too long to be ours. */
+/* Reads a job or an allocation, whole or as an entry of a listing. False when it lacks what it must have, or is too long to be
+ * ours. */
 bool job_fact_read(const json_t *job, struct job_fact *ret);
 bool alloc_fact_read(const json_t *alloc, struct alloc_fact *ret);
 

@@ -211,7 +211,8 @@ int look_placement(struct cluster *c, struct nomad *n, const char *job, struct p
 /* What of a node's cpu (MHz), memory and disk (MB) is not reserved for others, and where it is. False if it cannot be told. */
 bool node_size_read(const json_t *node, struct node_size *ret);
 
-/* Whether none of the nodes on which the job (one group, one task) may run could take it if it were empty, and in why, what it lacks. */
+/* Whether none of the nodes on which the job (one group, one task) may run could take it if it were empty, and in why, what it
+ * lacks. */
 bool size_judge(const json_t *job, const struct node_size *nodes, size_t n, char why[CORE_CAUSE_MAX]);
 
 /* Of a placement that lacks room: `never` and `why` are set if no node is large enough. Blocks. */

@@ -263,8 +263,8 @@ static struct consul_entry *
 announce(const struct dispatcher *d)
 {
 	char id[80];
-	const struct consul_entry_config entry = {.consul = consul_settings_config(&d->config->consul), .service = "drover-dispatcher", .id = id,
-		.bound = http_server_address(d->http), .advertise = d->config->advertise, .told = announced};
+	const struct consul_entry_config entry = {.consul = consul_settings_config(&d->config->consul), .service = "drover-dispatcher",
+		.id = id, .bound = http_server_address(d->http), .advertise = d->config->advertise, .told = announced};
 
 	snprintf(id, sizeof(id), "drover-dispatcher-%s", d->ledger->uuid);
 	return d->config->consul_register ? consul_entry_new(d->loop, &entry) : NULL;

@@ -131,8 +131,8 @@ found(struct call *c)
 	else
 		say_running(&row, &l->run, summary, sizeof(summary));
 	o = json_pack("{s:s, s:s, s:o, s:o, s:o, s:O}", "run", row.id, "state", run_state_word(row.state), "summary", json_text(summary),
-	    "waiting", row.state == RUN_QUEUED ? wait_json(&wait) : json_null(), "not_before", json_time(row.not_before_real_ms), "history",
-	    l->history);
+	    "waiting", row.state == RUN_QUEUED ? wait_json(&wait) : json_null(), "not_before", json_time(row.not_before_real_ms),
+	    "history", l->history);
 	if (!run_state_final(row.state)) {
 		json_object_set_new(o, "lane", lane_json(d, &row));
 		json_object_set_new(o, "workers", workers_json(d, &row));

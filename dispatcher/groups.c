@@ -233,7 +233,7 @@ group_job(struct cluster *c, const char *id, int64_t count, const char *trouble)
 	if (count > g->count)
 		g->raised_mono = clock_mono_ms();
 	if (count < g->count)
-		g->placement = (struct placement){.never = false}; /* what is still without a place is said again by the evaluation of the scaling */
+		g->placement = (struct placement){.never = false}; /* what still has no place is said again by the scaling's evaluation */
 	g->count = count;
 	snprintf(g->trouble, sizeof(g->trouble), "%.*s", (int)sizeof(g->trouble) - 1, trouble);
 	groups_look(c);

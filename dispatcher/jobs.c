@@ -308,8 +308,9 @@ job_check(struct cluster *c, struct job *j, bool drained)
 	k->task.run = check_run;
 	k->task.done = check_done;
 	k->task.release = check_release;
-	k->compare = (struct job_compare){.cfg = &c->cfg, .hcl = j->group ? c->group_hcl : c->hcl, .group = j->group, .max = j->max, .retire = j->retired,
-	    .drained = drained, .ours = j->ours, .variables = j->variables != NULL ? xstrdup(j->variables) : NULL};
+	k->compare = (struct job_compare){.cfg = &c->cfg, .hcl = j->group ? c->group_hcl : c->hcl, .group = j->group, .max = j->max,
+	    .retire = j->retired, .drained = drained, .ours = j->ours,
+	    .variables = j->variables != NULL ? xstrdup(j->variables) : NULL};
 	snprintf(k->compare.id, sizeof(k->compare.id), "%s", j->id);
 	memcpy(k->compare.digest, j->digest, sizeof(k->compare.digest));
 	memcpy(k->compare.spec, j->spec, sizeof(k->compare.spec));
@@ -410,7 +411,8 @@ listed(struct cluster *c, const json_t *entry, struct job *j)
 	uint64_t index = (uint64_t)json_integer_value(json_object_get(entry, "JobModifyIndex"));
 	bool stopped = !j->group && json_is_true(json_object_get(entry, "Stop"));
 	bool fine = j->group ? j->modify_index != 0 && j->modify_index == index :
-	    strcmp(job_meta(entry, "drover_digest"), j->digest) == 0 && strcmp(job_meta(entry, "drover_ledger"), c->cfg.ledger_uuid) == 0;
+	    strcmp(job_meta(entry, "drover_digest"), j->digest) == 0 &&
+	    strcmp(job_meta(entry, "drover_ledger"), c->cfg.ledger_uuid) == 0;
 
 	j->seen = true;
 	if (stopped && !j->busy)

@@ -2,7 +2,8 @@
  * rolled first or laid to rest. Pool threads.
  *
  * A group at rest is one that its vertical does not want any more: count 0, its scaling switched off, and in its policy how many
- * workers there were. It is not stopped: Nomad forgets stopped jobs after some hours, and an operator's own stop stays an operator's.
+ * workers there were. It is not stopped: Nomad forgets stopped jobs after some hours, and an operator's own stop stays an
+ * operator's.
  */
 #include <string.h>
 

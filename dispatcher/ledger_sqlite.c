@@ -216,8 +216,8 @@ sqlite_free(struct ledger *base)
 }
 
 static const struct ledger_ops sqlite_ops = {
-	.commit = sqlite_commit, .last_number = sqlite_last_number, .restore = sqlite_restore, .pauses = sqlite_pauses, .marks = sqlite_marks, .run_find = sqlite_run_find,
-	.run_by_key = sqlite_run_by_key, .runs = sqlite_runs, .history = sqlite_history, .target_find = sqlite_target_find,
+	.commit = sqlite_commit, .last_number = sqlite_last_number, .restore = sqlite_restore, .pauses = sqlite_pauses,
+	.marks = sqlite_marks, .run_find = sqlite_run_find, .run_by_key = sqlite_run_by_key, .runs = sqlite_runs, .history = sqlite_history, .target_find = sqlite_target_find,
 	.targets = sqlite_targets, .targets_due = sqlite_targets_due, .runs_due = sqlite_runs_due, .promises = sqlite_promises,
 	.usage = sqlite_usage, .bundles = sqlite_bundles, .free = sqlite_free,
 };

@@ -248,7 +248,8 @@ sqlite_marks(struct ledger *l, void (*each)(void *arg, const struct mark_row *ro
 {
 	struct each_mark w = {each, arg};
 
-	return query(l, "SELECT owner, alloc, vertical, alloc_index, version, ttl_ms FROM marks ORDER BY owner, alloc", NULL, 0, each_mark_row, &w, e);
+	return query(l, "SELECT owner, alloc, vertical, alloc_index, version, ttl_ms FROM marks ORDER BY owner, alloc", NULL, 0,
+	    each_mark_row, &w, e);
 }
 
 /* --- one by prefix --- */
@@ -498,8 +499,8 @@ take_moment(const char *text, struct ledger_moment *ret)
 {
 	int64_t state, attempt, len;
 
-	if ((text = take_number(text, INT64_MAX, &ret->at_real_ms)) == NULL || (text = take_number(text, RUN_STATES - 1, &state)) == NULL ||
-	    (text = take_number(text, UINT_MAX, &attempt)) == NULL || (text = take_number(text, REASON_MAX - 1, &len)) == NULL ||
+	if ((text = take_number(text, INT64_MAX, &ret->at_real_ms)) == NULL ||
+	    (text = take_number(text, RUN_STATES - 1, &state)) == NULL || (text = take_number(text, UINT_MAX, &attempt)) == NULL || (text = take_number(text, REASON_MAX - 1, &len)) == NULL ||
 	    strnlen(text, (size_t)len) < (size_t)len)
 		return NULL;
 	ret->state = (enum run_state)state;

@@ -7,8 +7,8 @@
 
 #include "base/mem.h"
 
-/* Characters of a run's history after which only its end is noted: a run that is handed back again and again would make its row, which
- * every move writes, larger and larger. */
+/* Characters of a run's history after which only its end is noted: a run that is handed back again and again would make its row,
+ * which every move writes, larger and larger. */
 #define MOMENTS_MAX "32768"
 
 static const char *const sql[STATEMENTS] = {
@@ -145,8 +145,8 @@ bind_moment(sqlite3_stmt *s, int at, const struct op *o, char text[MOMENT_MAX])
 
 	text[0] = '\0';
 	if (o->moment)
-		snprintf(text, MOMENT_MAX, MOMENT_HEAD "%s", (long long)clock_real_ms(), (unsigned)r->state, r->attempt, strlen(r->reason),
-		    r->reason);
+		snprintf(text, MOMENT_MAX, MOMENT_HEAD "%s", (long long)clock_real_ms(), (unsigned)r->state, r->attempt,
+		    strlen(r->reason), r->reason);
 	bind_text(s, at, text);
 }
 

@@ -17,8 +17,8 @@ void run_findings(struct http_req *r, void *ctx);
 void run_artifacts(struct http_req *r, void *ctx);
 void run_artifact(struct http_req *r, void *ctx);
 
-/* Streams an object from offset on as the answer of the call, which is over with it. Status 200 once the object is known to be there; a
- * missing object answers 404 with the text. */
+/* Streams an object from offset on as the answer of the call, which is over with it. Status 200 once the object is known to be
+ * there; a missing object answers 404 with the text. */
 void results_stream(struct call *c, const char *bucket, const char *key, const char *content_type, int64_t offset,
     const char *missing);
 

@@ -1,8 +1,8 @@
 /* reuse.h - a run that does what a submission asks for: under way, or done with its results still kept. Reading threads.
  *
- * Two runs are alike when tenant, workflow, bundle (thus its scripts), target, its kind, parameters with defaults filled in and, of a
- * single file, its name are the same. Priority, time-out and labels are the first one's. Only completed runs are given for done:
- * what failed is worth another try.
+ * Two runs are alike when tenant, workflow, bundle (thus its scripts), target, its kind, parameters with defaults filled in and,
+ * of a single file, its name are the same. Priority, time-out and labels are the first one's. Only completed runs are given for
+ * done: what failed is worth another try.
  */
 #ifndef DISPATCHER_REUSE_H
 #define DISPATCHER_REUSE_H

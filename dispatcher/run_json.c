@@ -11,8 +11,8 @@
 json_t *
 wait_json(const struct core_wait *w)
 {
-	json_t *o = json_pack("{s:s, s:o, s:I, s:I, s:I, s:f, s:s}", "code", w->code, "text", json_text(w->text), "position", (json_int_t)w->position,
-	    "ahead_own", (json_int_t)w->ahead_own, "ahead_others", (json_int_t)w->ahead_others, "share", w->share, "basis", w->basis);
+	json_t *o = json_pack("{s:s, s:o, s:I, s:I, s:I, s:f, s:s}", "code", w->code, "text", json_text(w->text),
+	    "position", (json_int_t)w->position, "ahead_own", (json_int_t)w->ahead_own, "ahead_others", (json_int_t)w->ahead_others, "share", w->share, "basis", w->basis);
 
 	json_object_set_new(o, "estimate_ms", w->estimate_ms >= 0 ? json_integer(w->estimate_ms) : json_null());
 	json_object_set_new(o, "expires_ms", w->expires_ms >= 0 ? json_integer(w->expires_ms) : json_null());

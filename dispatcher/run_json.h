@@ -18,7 +18,8 @@ enum run_shape {
 };
 
 /* Writes a run; history, where it is not NULL, as one of its members. */
-void run_out(struct buf *b, const char *key, struct dispatcher *d, const struct ledger_run *r, enum run_shape shape, const json_t *history);
+void run_out(struct buf *b, const char *key, struct dispatcher *d, const struct ledger_run *r, enum run_shape shape,
+    const json_t *history);
 
 /* Answers with {"run": …} and X-Drover-Index; the call ends. */
 void call_reply_run(struct call *c, int status, const struct ledger_run *r, enum run_shape shape, const json_t *history);

@@ -1,8 +1,8 @@
-/* sizes.c - whether a job that has no room would have it on an empty node: Nomad says "exhausted" of nodes that are busy and of nodes that
- * are too small alike.
+/* sizes.c - whether a job that has no room would have it on an empty node: Nomad says "exhausted" of nodes that are busy and of
+ * nodes that are too small alike.
  *
- * Asked only when something has no place. The nodes are read once for all that ask within a while. Every node that Nomad remembers counts,
- * also one that is down or not eligible: it may come back, and then the job runs.
+ * Asked only when something has no place. The nodes are read once for all that ask within a while. Every node that Nomad
+ * remembers counts, also one that is down or not eligible: it may come back, and then the job runs.
  */
 #include <fnmatch.h>
 #include <stdio.h>
@@ -26,7 +26,8 @@ bool
 node_size_read(const json_t *node, struct node_size *ret)
 {
 	const json_t *all = json_object_get(node, "NodeResources"), *kept = json_object_get(node, "ReservedResources");
-	const char *dc = json_string_value(json_object_get(node, "Datacenter")), *pool = json_string_value(json_object_get(node, "NodePool"));
+	const char *dc = json_string_value(json_object_get(node, "Datacenter"));
+	const char *pool = json_string_value(json_object_get(node, "NodePool"));
 	const char *driver;
 	json_t *d;
 	size_t len = 1;
@@ -54,7 +55,8 @@ node_size_read(const json_t *node, struct node_size *ret)
 static bool
 eligible(const json_t *job, const json_t *task, const struct node_size *node)
 {
-	const char *pool = json_string_value(json_object_get(job, "NodePool")), *driver = json_string_value(json_object_get(task, "Driver"));
+	const char *pool = json_string_value(json_object_get(job, "NodePool"));
+	const char *driver = json_string_value(json_object_get(task, "Driver"));
 	const json_t *dcs = json_object_get(job, "Datacenters");
 	char word[80];
 	bool in = false;
@@ -74,7 +76,8 @@ bool
 size_judge(const json_t *job, const struct node_size *nodes, size_t n, char why[CORE_CAUSE_MAX])
 {
 	static const char *const units[SIZES] = {[SIZE_CPU] = "MHz of cpu", [SIZE_MEMORY] = "MB of memory", [SIZE_DISK] = "MB of disk"};
-	const json_t *group = json_array_get(json_object_get(job, "TaskGroups"), 0), *task = json_array_get(json_object_get(group, "Tasks"), 0);
+	const json_t *group = json_array_get(json_object_get(job, "TaskGroups"), 0);
+	const json_t *task = json_array_get(json_object_get(group, "Tasks"), 0);
 	const json_t *r = json_object_get(task, "Resources");
 	const int64_t want[SIZES] = {
 		[SIZE_CPU] = json_integer_value(json_object_get(r, "CPU")),
@@ -101,7 +104,8 @@ size_judge(const json_t *job, const struct node_size *nodes, size_t n, char why[
 		return false; /* that has another reason, and Nomad says it */
 	for (size_t k = 0; k < SIZES; k++) {
 		if (largest[k] < want[k]) {
-			snprintf(why, CORE_CAUSE_MAX, "no node has %lld %s; the largest has %lld", (long long)want[k], units[k], (long long)largest[k]);
+			snprintf(why, CORE_CAUSE_MAX, "no node has %lld %s; the largest has %lld", (long long)want[k], units[k],
+			    (long long)largest[k]);
 			return true;
 		}
 	}
@@ -141,7 +145,8 @@ refresh(struct sizes *s, struct nomad *n)
 	s->rc = nomad_nodes(n, add_node, s, &e);
 	s->read_mono = clock_mono_ms();
 	if (s->rc == ERR_DENIED && before != ERR_DENIED)
-		log_warn("nomad", "nodes cannot be read (node:read is missing): what is too large for all of them is not told from what has to wait");
+		log_warn("nomad",
+		    "nodes cannot be read (node:read is missing): what is too large for all of them is not told from what has to wait");
 	return s->rc;
 }
 

@@ -54,7 +54,8 @@ int submission_check(struct dispatcher *d, struct submission *s, struct err *e);
 /* The core has answered: nobody looks for it under its run's id any more. */
 void submission_over(struct call *c);
 
-/* Adds the target to the spec and gives the submission to the core; answered gets what it says, or at once that the dispatcher stops. */
+/* Adds the target to the spec and gives the submission to the core; answered gets what it says, or at once that the dispatcher
+ * stops. */
 void submission_go(struct call *c, void (*answered)(struct call *c, const struct answer *a));
 
 /* Frees what a submission owns. */

@@ -52,8 +52,8 @@ struct toolbox {
 	struct map *pushed;      /* name -> struct toolbox_workflow */
 	struct map *by_name;     /* name -> struct toolbox_workflow: pushed, else the folder's */
 	struct map *verticals;   /* name -> struct vertical */
-	/* The thread's: bundles of the folder that its last reading has seen to be in the store, and those of this reading. What is in
-	 * the folder no longer may be removed from the store, and comes back one day. */
+	/* The thread's: bundles of the folder that its last reading has seen to be in the store, and those of this reading. What
+	 * is in the folder no longer may be removed from the store, and comes back one day. */
 	struct map *published, *seen;
 	int inotify;
 	struct loop_fd *watch;

@@ -27,8 +27,8 @@ void toolbox_free(struct toolbox *t);
 const struct toolbox_workflow *toolbox_find(const struct toolbox *t, const char *name);
 const struct vertical *toolbox_vertical(const struct toolbox *t, const char *name);
 
-/* Why the vertical shall have no group of warm workers, as far as the folder says so: NULL while it could not be read, and for a vertical
- * whose file is broken. Static text; t may be NULL. */
+/* Why the vertical shall have no group of warm workers, as far as the folder says so: NULL while it could not be read, and for a
+ * vertical whose file is broken. Static text; t may be NULL. */
 const char *toolbox_no_group(const struct toolbox *t, const char *vertical);
 
 /* "ok", or why nothing can be run; valid until the next turn. */

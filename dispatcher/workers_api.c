@@ -248,8 +248,8 @@ lease_target_out(struct buf *b, const char *target, size_t len)
 static void
 lease_out(struct buf *b, struct dispatcher *d, const struct lease *l)
 {
-	struct json_part parts[] = {{.key = "target"}, {.key = "workflow_version"}, {.key = "bundle"}, {.key = "params"}, {.key = "network"},
-		{.key = "isolation"}, {.key = "resources"}};
+	struct json_part parts[] = {{.key = "target"}, {.key = "workflow_version"}, {.key = "bundle"}, {.key = "params"},
+		{.key = "network"}, {.key = "isolation"}, {.key = "resources"}};
 	const struct run_row *row = core_find(d->core, l->run);
 	char fence[FENCE_TEXT_MAX];
 

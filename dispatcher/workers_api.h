@@ -28,8 +28,8 @@ int worker_held_list(const json_t *list, struct held_list *ret, struct err *e);
 /* Writes what an ANS_LEASE tells the worker, refused or not: members `leases`, `exit` and `drain`. */
 void worker_leases_out(struct buf *b, struct dispatcher *d, const struct answer *a);
 
-/* Takes a report (body: borrowed) that came with others in one request: over is called once, at once or later, with e->code 0 and the
- * run's state once it is durable, or with why it was not taken. run is valid during the call. */
+/* Takes a report (body: borrowed) that came with others in one request: over is called once, at once or later, with e->code 0
+ * and the run's state once it is durable, or with why it was not taken. run is valid during the call. */
 void report_part(const struct call *whole, json_t *body, void (*over)(void *arg, const char *run, const struct err *e, enum run_state state),
     void *arg);
 

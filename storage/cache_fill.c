@@ -239,7 +239,9 @@ cache_fill_blob(struct cache *c, const char *name, const struct cache_want *w, c
 		return rc;
 	if (rc == 1) {
 		rc = cache_complete(c, name, w->size_bytes, e);
-		return rc != ERR_NOTFOUND ? rc : err_set(e, ERR_INVALID, "the object has another size than the %lld bytes that were promised",
+		if (rc != ERR_NOTFOUND)
+			return rc;
+		return err_set(e, ERR_INVALID, "the object has another size than the %lld bytes that were promised",
 		    (long long)w->size_bytes);
 	}
 	*ret_miss = true;

@@ -70,8 +70,9 @@ int cache_lock(struct cache *c, const char *name, int how, bool wait, const atom
 /* The same, waiting; on a full disk one emergency eviction makes room for the lock's file. */
 int cache_lock_entry(struct cache *c, const char *name, int how, const atomic_bool *stop, struct err *e);
 
-/* 0 if the entry may be served as it is: a mark of this boot, and data of the right kind (and size, if >= 0); ERR_NOTFOUND if not (*e
- * untouched). Where that cannot be told, what cache_read_mark returns: others may be using it, so it must not be made anew. */
+/* 0 if the entry may be served as it is: a mark of this boot, and data of the right kind (and size, if >= 0); ERR_NOTFOUND if
+ * not (*e untouched). Where that cannot be told, what cache_read_mark returns: others may be using it, so it must not be made
+ * anew. */
 int cache_complete(struct cache *c, const char *name, int64_t size_bytes, struct err *e);
 
 /* Reads and writes the mark. ERR_NOTFOUND (*e untouched): there is none, or none that makes sense. Writing is not durable: a mark

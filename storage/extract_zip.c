@@ -209,7 +209,8 @@ names_agree(const unsigned char *name, size_t len, const struct member *central,
 		return u.len > UNICODE_NAME_AT && same_bytes(u, local->unicode_path) &&
 		    memchr(u.p + UNICODE_NAME_AT, '\0', u.len - UNICODE_NAME_AT) == NULL;
 	for (int i = 0; i < 2; i++, u = local->unicode_path)
-		if (u.p != NULL && (u.len < UNICODE_NAME_AT || u.len - UNICODE_NAME_AT != len || memcmp(u.p + UNICODE_NAME_AT, name, len) != 0))
+		if (u.p != NULL && (u.len < UNICODE_NAME_AT || u.len - UNICODE_NAME_AT != len ||
+		    memcmp(u.p + UNICODE_NAME_AT, name, len) != 0))
 			return false;
 	return true;
 }

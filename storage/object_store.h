@@ -177,7 +177,7 @@ struct store_s3_config { /* texts are copied */
 	const char *ca_cert;     /* may be NULL */
 	bool skip_verify;
 	int64_t retry_budget_ms; /* how long a request is tried again after its first failure, or since its last progress; 0: 30 s */
-	int64_t stall_ms;         /* a transfer that moves less than min_speed on average for so long is broken off; 0: half of the
+	int64_t stall_ms;         /* a transfer that moves less than min_speed_bytes on average for so long is broken off; 0: half of the
 	                           * budget, at most 30 s */
 	int64_t min_speed_bytes;  /* per second; 0: 1 KiB */
 	bool no_md5;              /* over https: leave out the Content-MD5 by which the server checks what it stores */

@@ -184,10 +184,10 @@ mend(struct workspaces *w, const struct workspace_want *want, struct err *e)
 	return n < 0 ? n : 0;
 }
 
-/* Runs are trees of their own, which come and go at the same time: ext4 then lays each into another part of the disk, as it does with
- * home directories, instead of all into the part of their common parent. Else they look for free inodes in one and the same bitmap; without
- * a journal, ext4 passes over all that became free there in the last minutes, which made this the dearest thing in a short run. Other
- * file systems refuse, and need no such hint. */
+/* Runs are trees of their own, which come and go at the same time: ext4 then lays each into another part of the disk, as it does
+ * with home directories, instead of all into the part of their common parent. Else they look for free inodes in one and the same
+ * bitmap; without a journal, ext4 passes over all that became free there in the last minutes, which made this the dearest thing
+ * in a short run. Other file systems refuse, and need no such hint. */
 static void
 spread_runs(const char *target_dir)
 {
@@ -270,7 +270,8 @@ fill_by_overlay(struct workspaces *w, struct workspace *ws, const struct workspa
 {
 	int rc;
 
-	if ((rc = make_dir(ws->upper, 0755, want->uid, want->gid, e)) != 0 || (rc = make_dir(ws->work, 0700, want->uid, want->gid, e)) != 0)
+	if ((rc = make_dir(ws->upper, 0755, want->uid, want->gid, e)) != 0 ||
+	    (rc = make_dir(ws->work, 0700, want->uid, want->gid, e)) != 0)
 		return rc;
 	if (ws->method == WORKSPACE_OVERLAY_USERNS)
 		return 0;

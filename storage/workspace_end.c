@@ -1,7 +1,7 @@
-/* The end of runs. What a run has left is renamed to CACHE_DIR/ended/<uuid>, which takes no longer for a large tree than for a small
- * one, and the run is over; a thread unmounts and deletes it from there. Who does that holds a lock on the directory itself, so that
- * several workers do not hinder each other and one that dies leaves its part to the next; and as long as an overlay is mounted, the
- * pin of the cache's tree under it. */
+/* The end of runs. What a run has left is renamed to CACHE_DIR/ended/<uuid>, which takes no longer for a large tree than for a
+ * small one, and the run is over; a thread unmounts and deletes it from there. Who does that holds a lock on the directory
+ * itself, so that several workers do not hinder each other and one that dies leaves its part to the next; and as long as an
+ * overlay is mounted, the pin of the cache's tree under it. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
-/* Where a tool is the worker's own user and there are no mounts, Landlock keeps it from the cache's bytes and names, but not from the modes of
- * files: it could shut a part of the tree, and later runs would find less to look at and call it clean. So what is shut is opened again
- * before a run, and a run that was using it is told. */
+/* Where a tool is the worker's own user and there are no mounts, Landlock keeps it from the cache's bytes and names, but not
+ * from the modes of files: it could shut a part of the tree, and later runs would find less to look at and call it clean. So
+ * what is shut is opened again before a run, and a run that was using it is told. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -146,8 +146,8 @@ plain_path(const char *s)
 	return strpbrk(s, ",:\\") == NULL;
 }
 
-/* volatile: nothing of a workspace outlives its run, so nothing is written to the disk for its sake: else every unmount would wait until
- * the whole file system is written back. The other options keep layers from leading anywhere but to themselves. */
+/* volatile: nothing of a workspace outlives its run, so nothing is written to the disk for its sake: else every unmount would
+ * wait until the whole file system is written back. The other options keep layers from leading anywhere but to themselves. */
 static int
 mount_layers(const char *lower, const char *upper, const char *work, const char *tree, const char *more)
 {
@@ -181,7 +181,8 @@ overlay_mount(struct mappings *m, const char *lower, const char *upper, const ch
 	if (stat(lower, &st) != 0)
 		return err_set(e, ERR_IO, "stat %s: %s", lower, strerror(errno));
 	mapped = st.st_uid != uid || st.st_gid != gid;
-	/* At the very place that the overlay covers next: it needs no directory of its own, which a run would have to make and delete. */
+	/* At the very place that the overlay covers next: it needs no directory of its own, which a run would have to make and
+	 * delete. */
 	if (mapped && idmap_mount(m, lower, tree, &st, uid, gid) != 0)
 		return err_set(e, ERR_IO, "map %s to uid %u: %s", lower, uid, strerror(errno));
 	fault_point("workspace.mapped");
@@ -248,8 +249,8 @@ overlay_userns_works(struct mappings *m, const char *dir)
 	(void)m;
 	if (!make_parts(dir, p))
 		return false;
-	/* Dumpable for its moment, or its maps would belong to root. Who could look into it (a tool that is our user, in our pid namespace)
-	 * is only there where user namespaces are not. */
+	/* Dumpable for its moment, or its maps would belong to root. Who could look into it (a tool that is our user, in our pid
+	 * namespace) is only there where user namespaces are not. */
 	pid = fork();
 	if (pid == 0) {
 		bool ok = unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && prctl(PR_SET_DUMPABLE, 1) == 0;

@@ -16,7 +16,8 @@
 
 struct ending; /* workspace_end.c */
 
-/* User namespaces that map the owner of the cache's trees to a slot's user. Making one takes a fork of the whole process: they are kept. */
+/* User namespaces that map the owner of the cache's trees to a slot's user. Making one takes a fork of the whole process: they
+ * are kept. */
 struct mappings {
 	pthread_mutex_t mutex;
 	unsigned n;
@@ -46,8 +47,8 @@ struct ending *ending_new(const char *cache_dir, struct err *e);
 /* As workspaces_close. NULL is allowed. */
 void ending_free(struct ending *n, int64_t deadline_mono_ms);
 
-/* Takes away run_dir, which may be gone already; it is unmounted, and pin_fd (-1: none) closed after that, in the background. The caller
- * holds the run's lock. Returns 0 or ERR_IO. */
+/* Takes away run_dir, which may be gone already; it is unmounted, and pin_fd (-1: none) closed after that, in the background.
+ * The caller holds the run's lock. Returns 0 or ERR_IO. */
 int ending_take(struct ending *n, const char *run_dir, int pin_fd, struct err *e);
 
 /* The same in the foreground, without the rename. Closes pin_fd. */
@@ -79,22 +80,22 @@ bool copy_reflink_works(int dir_fd);
 
 /* --- mending (workspace_mend.c) --- */
 
-/* Makes the tree or file at path, which lies in the cache directory, readable for its owner again. Returns how many modes it changed, or
- * ERR_IO. */
+/* Makes the tree or file at path, which lies in the cache directory, readable for its owner again. Returns how many modes it
+ * changed, or ERR_IO. */
 int workspace_mend(const char *cache_dir, const char *path, struct err *e);
 
 /* --- mounting (workspace_mount.c) --- */
 
-/* Mounts lower and upper at tree. Files of lower appear as uid's where they belong to someone else: by an idmapped mount, also at tree,
- * which the overlay then covers; unmount_all takes both. ERR_IO when the kernel cannot. */
-int overlay_mount(struct mappings *m, const char *lower, const char *upper, const char *work, const char *tree, uint32_t uid, uint32_t gid,
-    struct err *e);
+/* Mounts lower and upper at tree. Files of lower appear as uid's where they belong to someone else: by an idmapped mount, also
+ * at tree, which the overlay then covers; unmount_all takes both. ERR_IO when the kernel cannot. */
+int overlay_mount(struct mappings *m, const char *lower, const char *upper, const char *work, const char *tree, uint32_t uid,
+    uint32_t gid, struct err *e);
 
 /* Unmounts whatever is mounted at path, as often as something is. False if it is still in the way. */
 bool unmount_all(const char *path);
 
-/* Whether overlays can be mounted in the empty directory dir of a run: by us (as root; the caller unmounts), or in a user namespace of our
- * own (tried in a child). */
+/* Whether overlays can be mounted in the empty directory dir of a run: by us (as root; the caller unmounts), or in a user
+ * namespace of our own (tried in a child). */
 bool overlay_works(struct mappings *m, const char *dir);
 bool overlay_userns_works(struct mappings *m, const char *dir);
 

@@ -14,7 +14,8 @@
 #define GOODBYE_MS 800 /* a program that ends waits no longer; what stays registered becomes critical by its check */
 #define ANSWER_MAX (8 * 1024 * 1024)
 #define LOOK_MS 10000 /* a query that does not block */
-/* One that does; Consul adds up to a sixteenth. Also how long a catalogue that was restored to an older state behind our back goes unseen. */
+/* One that does; Consul adds up to a sixteenth. Also how long a catalogue that was restored to an older state behind our back
+ * goes unseen. */
 #define BLOCK_S 60
 
 struct consul {

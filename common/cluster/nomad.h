@@ -35,8 +35,8 @@ int nomad_parse(struct nomad *n, const char *hcl, const char *variables, json_t 
 /* The job as Nomad has it (new reference), or ERR_NOTFOUND. */
 int nomad_job(struct nomad *n, const char *id, json_t **ret_job, struct err *e);
 
-/* Registers with EnforceIndex (0: must not exist); preserve_counts: with the counts that Nomad has, not the job's. ERR_CONFLICT when
- * the index moved. */
+/* Registers with EnforceIndex (0: must not exist); preserve_counts: with the counts that Nomad has, not the job's. ERR_CONFLICT
+ * when the index moved. */
 int nomad_register(struct nomad *n, json_t *job, uint64_t enforce_index, bool preserve_counts, struct err *e);
 
 /* Dispatches one child with an idempotency token. meta: object of strings. payload may be NULL. Returns 0 and the child's id in

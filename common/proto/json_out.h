@@ -1,9 +1,9 @@
 /* json_out.h - JSON as text, written straight into a buffer: for answers and rows that are made thousands of times a second, where
  * a tree of values in between costs more than all the rest.
  *
- * Everything comes out compact and in ASCII (\uXXXX beyond it). A comma is put where one is needed: the buffer must hold nothing but
- * this JSON from the first opening bracket on. Key NULL: an element of an array, or the outermost value. What would pass the buffer's
- * maximum sets its `overflow`. Any thread.
+ * Everything comes out compact and in ASCII (\uXXXX beyond it). A comma is put where one is needed: the buffer must hold nothing
+ * but this JSON from the first opening bracket on. Key NULL: an element of an array, or the outermost value. What would pass the
+ * buffer's maximum sets its `overflow`. Any thread.
  */
 #ifndef PROTO_JSON_OUT_H
 #define PROTO_JSON_OUT_H

@@ -277,10 +277,10 @@ struct core_submission {
 	char adopted_child[CORE_CHILD_MAX]; /* "" or the hand-made child that this run is for */
 	bool again;                /* the same id is the same submission, as of an adopted run: it may come more than once */
 };
-/* Takes a run in: ANS_SUBMIT once it is durable; ERR_RETRY (queue full, ledger cannot write, commit failed), ERR_CONFLICT (the id
- * is taken, or its concurrency key is and its mode is KEY_FAIL). The same adopted run, or with `again` any, may be submitted again and
- * is answered with what it is; whether it has ended already, the shell asks the ledger, since the core forgets ended runs. Other
- * fields were validated by the shell. */
+/* Takes a run in: ANS_SUBMIT once it is durable; ERR_RETRY (queue full, ledger cannot write, commit failed), ERR_CONFLICT (the
+ * id is taken, or its concurrency key is and its mode is KEY_FAIL). The same adopted run, or with `again` any, may be submitted
+ * again and is answered with what it is; whether it has ended already, the shell asks the ledger, since the core forgets ended
+ * runs. Other fields were validated by the shell. */
 void core_submit(struct core *c, struct now now, uint64_t caller, struct core_submission *s);
 
 /* Cancels a run for `who` (a name for people): ANS_CANCEL with the state after, canceled or, while its worker still runs it,
@@ -435,13 +435,13 @@ struct core_drain_state {      /* of one allocation */
  * marks. out (n entries, may be NULL) is filled in each case. */
 int core_drain(struct core *c, struct now now, const struct core_drain *d, struct core_drain_state *out, struct err *e);
 
-/* Condemns these allocations beside what is marked, if none of them holds a lease or is being given one: ANS_CONDEMN once that is
- * durable. From then on until ttl_ms later nobody in there is given a lease, by this dispatcher or by one that comes after it; nor
- * anybody in an allocation that is started at one of their indexes, since whoever lowers the group's count meanwhile would hit that
- * one. An empty list says that the group is beyond that version, so that no call on that condition has an effect any more: the owner's
- * marks up to it are for their own allocations alone from here on (until a restart). ERR_CONFLICT: someone is busy; ERR_RETRY: the
- * ledger could not write, or, after a start, a worker that holds leases has not said yet where it runs; ERR_TOOBIG: more than
- * CORE_CONDEMN_MAX at once, or CORE_DRAINS_MAX marks. */
+/* Condemns these allocations beside what is marked, if none of them holds a lease or is being given one: ANS_CONDEMN once that
+ * is durable. From then on until ttl_ms later nobody in there is given a lease, by this dispatcher or by one that comes after
+ * it; nor anybody in an allocation that is started at one of their indexes, since whoever lowers the group's count meanwhile
+ * would hit that one. An empty list says that the group is beyond that version, so that no call on that condition has an effect
+ * any more: the owner's marks up to it are for their own allocations alone from here on (until a restart). ERR_CONFLICT: someone
+ * is busy; ERR_RETRY: the ledger could not write, or, after a start, a worker that holds leases has not said yet where it runs;
+ * ERR_TOOBIG: more than CORE_CONDEMN_MAX at once, or CORE_DRAINS_MAX marks. */
 void core_condemn(struct core *c, struct now now, uint64_t caller, const struct core_drain *d);
 
 /* How these allocations stand: fills out, n entries. */

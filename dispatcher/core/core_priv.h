@@ -51,7 +51,7 @@ struct share { /* a tenant in a vertical */
 	struct link all;
 	const char *tenant;      /* interned */
 	bool paused;             /* its tenant is, everywhere */
-	double use;              /* weighed slot-seconds; changed by share_add only */
+	double use;              /* weighed slot-seconds; changed by what is at the end of shares.c only */
 	size_t running;
 	struct queue_tenant ready[RUN_CLASSES];
 };

@@ -30,7 +30,8 @@ stands_on(const struct drain *d, const struct core_worker *who)
 {
 	if (strcmp(d->row.alloc, who->alloc) == 0)
 		return true;
-	return d->mark == DRAIN_CONDEMNED && d->row.index >= 0 && d->row.index == who->alloc_index && strcmp(d->row.vertical, who->vertical) == 0;
+	return d->mark == DRAIN_CONDEMNED && d->row.index >= 0 && d->row.index == who->alloc_index &&
+	    strcmp(d->row.vertical, who->vertical) == 0;
 }
 
 enum drain_mark
@@ -268,7 +269,9 @@ listed(const struct core_drain *d, const char *alloc)
 static int
 room_for(const struct core *c, const struct core_drain *wanted, struct err *e)
 {
-	return c->n_drains + wanted->n > CORE_DRAINS_MAX ? err_set(e, ERR_TOOBIG, "at most %d drain marks at a time", CORE_DRAINS_MAX) : 0;
+	if (c->n_drains + wanted->n <= CORE_DRAINS_MAX)
+		return 0;
+	return err_set(e, ERR_TOOBIG, "at most %d drain marks at a time", CORE_DRAINS_MAX);
 }
 
 int

@@ -87,7 +87,8 @@ judge_workers(struct core *c, struct now now, const struct core_child *ch, struc
 	}
 }
 
-/* Hand-backs that waited for this word are decided. What a listing says that began before they asked is no answer, unless it is yes. */
+/* Hand-backs that waited for this word are decided. What a listing says that began before they asked is no answer, unless it is
+ * yes. */
 static void
 decide_asked(struct core *c, struct now now, const struct core_child *ch, struct request *r)
 {
@@ -121,8 +122,8 @@ stray_new(struct core *c, const struct core_child *ch)
 	return request_new(c, &row);
 }
 
-/* Why the child is where it is. A fact that says nothing (a listing between two evaluations) leaves what was said of the same state:
- * Nomad's words, and whether they mean that no node could take it, change together. */
+/* Why the child is where it is. A fact that says nothing (a listing between two evaluations) leaves what was said of the same
+ * state: Nomad's words, and whether they mean that no node could take it, change together. */
 static void
 take_reason(struct request *r, struct now now, const struct core_child *ch)
 {

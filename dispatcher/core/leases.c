@@ -227,8 +227,8 @@ choose(struct core *c, struct now now, const struct worker *w, unsigned mask, co
 	return container_of(e, struct run, entry);
 }
 
-/* Takes the best runs while the worker has slots. A run that does not fit is not passed over, or it would never be taken: the worker
- * takes nothing until it has room, or another one has taken that run. here_only: only runs whose target is there. */
+/* Takes the best runs while the worker has slots. A run that does not fit is not passed over, or it would never be taken: the
+ * worker takes nothing until it has room, or another one has taken that run. here_only: only runs whose target is there. */
 static void
 take_ready(struct core *c, struct now now, struct txn *t, struct worker *w, bool here_only)
 {
@@ -254,8 +254,8 @@ take_ready(struct core *c, struct now now, struct txn *t, struct worker *w, bool
 	}
 }
 
-/* The one run that the worker asks for: a dispatch by hand goes before others, and not through what holds all back. Returns false if
- * it will never be this worker's. */
+/* The one run that the worker asks for: a dispatch by hand goes before others, and not through what holds all back. Returns
+ * false if it will never be this worker's. */
 static bool
 take_only(struct core *c, struct now now, struct txn *t, struct worker *w)
 {
@@ -265,7 +265,8 @@ take_only(struct core *c, struct now now, struct txn *t, struct worker *w)
 		return false;
 	if (run->state != RUN_QUEUED)
 		return run->grant != NULL && run->grant->worker == w;
-	if (run_busy(run) || slots_free(w, w->poll.free) == 0 || run->vertical->paused || run->share->paused || !gate_open(c, now, run->vertical))
+	if (run_busy(run) || slots_free(w, w->poll.free) == 0 || run->vertical->paused || run->share->paused ||
+	    !gate_open(c, now, run->vertical))
 		return true;
 	if (run->reserved != NULL || (run->entry.pos != HEAP_NOWHERE && worker_takes(w)))
 		lease(c, now, t, w, run);

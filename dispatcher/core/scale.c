@@ -73,8 +73,8 @@ core_scale_workers(const struct core *c, const char *vertical, struct core_scale
 		if (!w->known || w->who.once || w->over || strcmp(w->who.vertical, vertical) != 0)
 			continue;
 		if (count < n) {
-			out[count] = (struct core_scale_worker){.alloc_index = w->who.alloc_index, .slots = w->who.slots, .leases = w->n_grants,
-			    .committing = w->committing, .mark = w->mark};
+			out[count] = (struct core_scale_worker){.alloc_index = w->who.alloc_index, .slots = w->who.slots,
+			    .leases = w->n_grants, .committing = w->committing, .mark = w->mark};
 			snprintf(out[count].worker, sizeof(out[count].worker), "%s", w->who.id);
 			snprintf(out[count].alloc, sizeof(out[count].alloc), "%s", w->who.alloc);
 		}

@@ -224,8 +224,8 @@ static bool
 say_drained(const struct vertical *v, struct core_wait *ret)
 {
 	say(ret, "drain", "");
-	snprintf(ret->text, sizeof(ret->text), "all looping workers of its vertical are being taken away%s%.200s", v->warm_why[0] != '\0' ? ": " : "",
-	    v->warm_why);
+	snprintf(ret->text, sizeof(ret->text), "all looping workers of its vertical are being taken away%s%.200s",
+	    v->warm_why[0] != '\0' ? ": " : "", v->warm_why);
 	return true;
 }
 

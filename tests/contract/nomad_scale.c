@@ -1,5 +1,5 @@
-/* nomad_scale.c - counts, scaling events, deployments, draining nodes and locks against a real Nomad: what the autoscaler's calls do,
- * and how each refusal is told. */
+/* nomad_scale.c - counts, scaling events, deployments, draining nodes and locks against a real Nomad: what the autoscaler's
+ * calls do, and how each refusal is told. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -285,7 +285,8 @@ a_clock_that_is_off_is_corrected(void **state)
 		{.status = 403, .headers = date, .body = "<Error><Code>RequestTimeTooSkewed</Code></Error>"},
 		{.status = 403, .headers = date, .body = "<Error><Code>RequestTimeTooSkewed</Code></Error>"},
 	};
-	/* The answer to a HEAD has no body that could say so, and one about a right that is missing comes with the same clock as ours. */
+	/* The answer to a HEAD has no body that could say so, and one about a right that is missing comes with the same clock as
+	 * ours. */
 	static struct peer_step silent[] = {
 		{.expect = "HEAD ", .status = 403, .headers = date}, {.expect = day, .status = 200, .headers = "ETag: \"e\"\r\n", .length = 5},
 		{.expect = "HEAD ", .status = 403, .headers = date},

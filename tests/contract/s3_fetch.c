@@ -195,7 +195,8 @@ only_what_broke_comes_again(void **state)
 		assert_fetches(4);
 		object_peer_end(&peer);
 		assert_true(rule.times < 2);
-		/* What was sent is the object once, plus what was on its way when a connection was given up (buffers of the kernel). */
+		/* What was sent is the object once, plus what was on its way when a connection was given up (buffers of the
+		 * kernel). */
 		for (size_t k = 0; k < peer.n_log; k++)
 			came += peer.log[k].sent;
 		assert_in_range(came, peer.size, peer.size + (cases[i].fault == PEER_STATUS ? 0 : 2 * 65536));

@@ -1,9 +1,10 @@
-/* scaler.c - the autoscaler: the product's own rounds (autoscale/round.c and all that decides below it: policy, strategies, facts, the
- * prediction of victims, the steps of a scale-in) in virtual time.
+/* scaler.c - the autoscaler: the product's own rounds (autoscale/round.c and all that decides below it: policy, strategies,
+ * facts, the prediction of victims, the steps of a scale-in) in virtual time.
  *
- * A round blocks where it asks others. So the rounds of each group run on a stack of their own, which is left while an answer is on
- * its way. What a round calls to reach Nomad, the dispatcher, the lock and the clock is bound by the linker (--wrap, see Makefile) to
- * the functions at the end of this file: their messages are slow, get lost, and arrive after the round has given up on them.
+ * A round blocks where it asks others. So the rounds of each group run on a stack of their own, which is left while an answer is
+ * on its way. What a round calls to reach Nomad, the dispatcher, the lock and the clock is bound by the linker (--wrap, see
+ * Makefile) to the functions at the end of this file: their messages are slow, get lost, and arrive after the round has given up
+ * on them.
  */
 #include "sim.h"
 

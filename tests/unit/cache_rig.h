@@ -1,4 +1,5 @@
-/* cache_rig.h - a cache and a store in a private place, with a few objects in it: what the tests of the cache share. Include it first. */
+/* cache_rig.h - a cache and a store in a private place, with a few objects in it: what the tests of the cache share. Include it
+ * first. */
 #ifndef TESTS_UNIT_CACHE_RIG_H
 #define TESTS_UNIT_CACHE_RIG_H
 

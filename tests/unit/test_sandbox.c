@@ -39,7 +39,7 @@ inside(const char *place, const char *name)
 	return sandbox_inside(&caps, place, at(name));
 }
 
-/* Runs a shell line in the sandbox; stop_after_mono_ms: sandbox_stop then (0: never). */
+/* Runs a shell line in the sandbox; stop_after_ms: sandbox_stop then (0: never). */
 static struct outcome
 run(const char *line, bool read_only, int64_t memory, int64_t stop_after_ms)
 {

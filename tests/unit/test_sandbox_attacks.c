@@ -1,5 +1,5 @@
-/* A hostile tool on every rung: each attack of sandbox_attacks.h is run in the sandbox, and what it did is looked at from outside. This
- * program puts itself where the sandbox shows a toolchain. */
+/* A hostile tool on every rung: each attack of sandbox_attacks.h is run in the sandbox, and what it did is looked at from
+ * outside. This program puts itself where the sandbox shows a toolchain. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>

@@ -1,6 +1,6 @@
-/* A hostile tool in a run's workspace, by every method and on every rung: it tries all it knows to change the cache's tree or to reach
- * another run's, then leaves what is hard to delete. Nothing of the cached tree may have changed, not even a time, and nothing of the run
- * may stay. This program puts itself where the sandbox shows a toolchain. */
+/* A hostile tool in a run's workspace, by every method and on every rung: it tries all it knows to change the cache's tree or to
+ * reach another run's, then leaves what is hard to delete. Nothing of the cached tree may have changed, not even a time, and
+ * nothing of the run may stay. This program puts itself where the sandbox shows a toolchain. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -107,8 +107,8 @@ refused(const struct workspace *ws, const char *name, const char *victim)
 		fail_msg("%s, %s: %d: %s", workspace_mode_word(ws->mode), name, code, said);
 }
 
-/* What may never change. Without mounts of its own (rung 2) a tool is the owner of the cache's files: Landlock has no rule for modes,
- * times and attributes, so there it is the names and bytes. */
+/* What may never change. Without mounts of its own (rung 2) a tool is the owner of the cache's files: Landlock has no rule for
+ * modes, times and attributes, so there it is the names and bytes. */
 static const char *
 state_of_cache(char out[SHA256_HEX_LEN])
 {
