@@ -93,7 +93,7 @@ def test_tasks_survive_the_agent_and_can_be_stopped_soon_after(rig, nomad, sleep
     assert [alloc["ClientStatus"] for alloc in nomad.allocs("sleeper")] == ["running"]
     assert sleeps(nomad, sleeper) == before
     nomad.stop_job("sleeper")
-    nomad.wait_alloc("sleeper", "complete", timeout_s=10)
+    nomad.wait_alloc("sleeper", "complete")
     assert sleeps(nomad, sleeper) == []
 
 

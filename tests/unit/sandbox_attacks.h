@@ -36,6 +36,7 @@
 
 #define MiB (1024ll * 1024)
 #define PROCESSES 48 /* the limit that the attacks run under */
+#define TO_BE_ENDED_S 60 /* until somebody has noticed what an attack did: nobody waits for the end of it */
 
 static int holes; /* what was not refused */
 
@@ -388,7 +389,7 @@ fork_bomb(void)
 		hole("%d processes", n);
 	fflush(stdout);
 	if (n == 2000)
-		sleep(5);
+		sleep(TO_BE_ENDED_S);
 }
 
 /* 256 MiB in files that no process has mapped. */
@@ -407,7 +408,7 @@ file_memory(const char *dir)
 		for (int k = 0; fd >= 0 && k < 8; k++)
 			(void)!write(fd, block, sizeof(block));
 	}
-	sleep(2);
+	sleep(TO_BE_ENDED_S);
 	printf("survived");
 }
 
@@ -445,7 +446,7 @@ memory_segments(void)
 		memset(at, 1, 8 * MiB);
 		shmdt(at);
 	}
-	sleep(2);
+	sleep(TO_BE_ENDED_S);
 	printf("survived");
 }
 
@@ -471,14 +472,14 @@ static void
 disk_out(void)
 {
 	write_files(getenv("OUT"));
-	sleep(5);
+	sleep(TO_BE_ENDED_S);
 }
 
 static void
 disk_target(void)
 {
 	write_files(getenv("TARGET_DIR"));
-	sleep(5);
+	sleep(TO_BE_ENDED_S);
 }
 
 static void
@@ -488,7 +489,7 @@ disk_hidden(void)
 	mkdir(place("SCRATCH", "a/b"), 0755);
 	write_files(place("SCRATCH", "a/b"));
 	chmod(place("SCRATCH", "a/b"), 0000);
-	sleep(5);
+	sleep(TO_BE_ENDED_S);
 }
 
 /* 40 MiB that have no name in any folder. */
@@ -500,7 +501,7 @@ disk_nameless(void)
 	memset(block, 1, sizeof(block));
 	for (int i = 0; i < 40; i++)
 		(void)!write(open(getenv("SCRATCH"), O_TMPFILE | O_RDWR, 0600), block, sizeof(block));
-	sleep(5);
+	sleep(TO_BE_ENDED_S);
 }
 
 static void
@@ -512,7 +513,7 @@ disk_names(void)
 		snprintf(path, sizeof(path), "%s/n%d", getenv("SCRATCH"), i);
 		close(open(path, O_WRONLY | O_CREAT, 0600));
 	}
-	sleep(5);
+	sleep(TO_BE_ENDED_S);
 }
 
 static void
@@ -522,7 +523,7 @@ disk_deep(void)
 		return;
 	for (int i = 0; i < 300; i++)
 		(void)!(mkdir("d", 0755) == 0 && chdir("d") == 0);
-	sleep(5);
+	sleep(TO_BE_ENDED_S);
 }
 
 /* A process that has left its session and its parents and takes no signal that can be ignored. MARK names it in /proc. */

@@ -50,7 +50,7 @@ static pid_t stock_owner;
 static inline struct sandbox_stock *
 stocked(void)
 {
-	int64_t deadline_mono_ms = clock_mono_ms() + 10000;
+	int64_t deadline_mono_ms = clock_mono_ms() + 30000;
 
 	if (stock == NULL || getpid() != stock_owner)
 		return NULL;

@@ -117,7 +117,7 @@ a_program_that_is_not_there_is_told(void **state)
 
 	(void)state;
 	assert_int_equal(sandbox_start(&spec, &s, &e), 0);
-	assert_int_equal(sandbox_wait(s, clock_mono_ms() + 10000, &end, &e), ERR_NOTFOUND);
+	assert_int_equal(sandbox_wait(s, clock_mono_ms() + 30000, &end, &e), ERR_NOTFOUND);
 	assert_non_null(strstr(e.msg, "no-such-tool"));
 	sandbox_free(s);
 }
@@ -311,7 +311,7 @@ a_killed_stock_is_made_again(void **state)
 	if (stocked() == NULL)
 		return;
 	for (int i = 0; i < 3; i++) {
-		int64_t deadline_mono_ms = clock_mono_ms() + 10000;
+		int64_t deadline_mono_ms = clock_mono_ms() + 30000;
 		bool served = false;
 
 		assert_true(signal_stock(SIGKILL) >= 2);

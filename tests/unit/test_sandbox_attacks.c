@@ -309,7 +309,7 @@ living(const char *mark)
 static void
 await_living(const char *mark, bool any)
 {
-	int64_t deadline_mono_ms = clock_mono_ms() + 8000;
+	int64_t deadline_mono_ms = clock_mono_ms() + 30000;
 
 	while ((living(mark) > 0) != any) {
 		if (clock_mono_ms() > deadline_mono_ms)
