@@ -37,14 +37,15 @@ struct cluster_config { /* texts are kept by reference for the cluster's life */
 	unsigned connections;      /* 1..16 */
 	int64_t reconcile_ms;      /* between listings on a timer */
 	bool take_over;            /* jobs of another ledger become this one's; else they are left alone and said to be broken */
-	/* The workers of that job, those in allocs among them, get no more runs for a while (repeated until it is done with); allocs NULL:
-	 * they do again. last: they are about to be taken away, and none may be given anything in between. Returns how many runs they
-	 * have, or 1 while that is not known; 0 only when they hold nothing. */
+	/* The workers of that job, those in allocs among them, get no more runs for a while (repeated until it is done with);
+	 * allocs NULL: they do again. last: they are about to be taken away, and none may be given anything in between. Returns
+	 * how many runs they have, or 1 while that is not known; 0 only when they hold nothing. */
 	size_t (*drain)(void *arg, const char *job, const char (*allocs)[CORE_ALLOC_MAX], size_t n, bool last);
-	/* Why the vertical shall have no warm workers; NULL: it shall, or that is not known (as long as the toolbox cannot be read). */
+	/* Why the vertical shall have no warm workers; NULL: it shall, or that is not known (as long as the toolbox cannot be
+	 * read). */
 	const char *(*no_group)(void *arg, const char *vertical);
-	/* Whether a worker of that allocation is registered that began after began_real_ms (0: at any time; the node's clock), and in
-	 * why, why it takes no runs ("": it does). */
+	/* Whether a worker of that allocation is registered that began after began_real_ms (0: at any time; the node's clock),
+	 * and in why, why it takes no runs ("": it does). */
 	bool (*worker_in)(void *arg, const char *alloc, int64_t began_real_ms, char why[CORE_CAUSE_MAX]);
 	void *arg;
 };

@@ -121,8 +121,8 @@ add_worker(void *arg, const struct fleet_worker *w)
 	add_alloc(arg, w->alloc_id);
 }
 
-/* Those who hold nothing any more are condemned: a dispatcher that comes after this one knows it, too, should the group be registered
- * by then. How many of them are not, yet. */
+/* Those who hold nothing any more are condemned: a dispatcher that comes after this one knows it, too, should the group be
+ * registered by then. How many of them are not, yet. */
 static size_t
 condemn_group(struct dispatcher *d, const char *owner, const struct allocs *a, const struct core_drain_state *states)
 {
@@ -234,7 +234,8 @@ nomad_side_open(struct dispatcher *d, struct err *e)
 		.loop = d->loop, .core = d->core, .nomad = nomad_settings_config(&c->nomad), .jobs_dir = c->jobs_dir, .ledger_uuid = d->ledger->uuid,
 		.datacenters = c->datacenters, .driver = c->driver, .worker_command = c->worker_command,
 		.cache_volume = c->cache_volume, .docker_network = c->docker_network, .job_prefix = c->job_prefix, .worker_service = worker_service(c),
-		.start_limit_ms = c->start_limit_ms, .roll_limit_ms = c->roll_limit_ms, .worker_in = worker_in, .drain = drain_group, .no_group = no_group, .connections = (unsigned)c->nomad_connections,
+		.start_limit_ms = c->start_limit_ms, .roll_limit_ms = c->roll_limit_ms, .worker_in = worker_in, .drain = drain_group,
+		.no_group = no_group, .connections = (unsigned)c->nomad_connections,
 		.reconcile_ms = c->reconcile_ms, .take_over = strcmp(c->new_ledger, "yes") == 0, .arg = d,
 	};
 	int rc;
