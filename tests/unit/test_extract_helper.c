@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <grp.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/landlock.h>
@@ -148,6 +149,15 @@ try_code(void)
 	return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0;
 }
 
+/* Written first, made code later. */
+static int
+try_code_later(void)
+{
+	void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return page == MAP_FAILED ? -1 : mprotect(page, 4096, PROT_READ | PROT_EXEC);
+}
+
 static int
 try_attribute(void)
 {
@@ -178,7 +188,8 @@ static const struct {
 	{"another program", try_exec, false}, {"a child", try_fork, false}, {"tracing", try_ptrace, false}, {"kill", try_kill, false},
 	{"tgkill", try_signal, false}, {"a mount", try_mount, false}, {"a device", try_device, false}, {"a fifo", try_fifo, false},
 	{"a mode", try_mode, false}, {"an owner", try_owner, false}, {"another user", try_user, false},
-	{"a namespace", try_namespace, false}, {"memory with code", try_code, false}, {"an attribute", try_attribute, false},
+	{"a namespace", try_namespace, false}, {"memory with code", try_code, false}, {"memory that becomes code", try_code_later, false},
+	{"an attribute", try_attribute, false},
 	{"an ioctl", try_ioctl, false}, {"reading what it made", try_read_own, true},
 };
 
@@ -411,7 +422,7 @@ static void
 look_at(pid_t pid)
 {
 	static const char *const status[] = {"NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapBnd:", "Groups:\t \n",
-	    "Uid:\t12345\t12345\t12345\t12345"};
+	    "Uid:\t12345\t12345\t12345\t12345", "Gid:\t12345\t12345\t12345\t12345"};
 	static const char *const limits[] = {"Max core file size        0 ", "Max processes             0 ",
 	    "Max file size             8589934592 ", "Max cpu time              1200 ", "Max open files            128 "};
 	struct buf b = buf_make(16384);
@@ -477,12 +488,17 @@ it_holds_four_descriptors_and_no_right(void **state)
 	struct extract_watch watch = {grew, &s};
 	struct extract_result r;
 	struct err e;
+	const gid_t more[] = {4, 12};
+	gid_t ours[64];
+	int n = getgroups(64, ours);
 
 	/* Others may not look into it, nor may we. */
 	if (geteuid() != 0)
 		skip();
 	many_entries(p);
+	assert_true(n >= 0 && setgroups(2, more) == 0); /* that it could have had from us */
 	assert_int_equal(unpack_watched(p, NULL, &watch, NULL, &r, &e), 0);
+	assert_int_equal(setgroups((size_t)n, ours), 0);
 	assert_in_range(s.calls, MANY / 1000 - 1, MANY / 1000 + 1);
 	assert_int_equal(r.entries, MANY + 1);
 	assert_int_equal(r.disk_bytes, (MANY + 2) * 4096LL);

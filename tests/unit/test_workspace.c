@@ -1,6 +1,11 @@
 #include "tests/unit/workspace_rig.h"
 
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #define MANY_RUNS 1000
@@ -36,6 +41,128 @@ a_private_tree_is_the_runs_own(void **state)
 		assert_int_not_equal(access(under(p->cache_dir, "target"), F_OK), 0);
 		assert_true(is_tidy(p));
 		assert_true(cache_is_clean(p));
+	}
+}
+
+/* The options of what is mounted last at the path, "" if nothing is. */
+static void
+mount_options(const char *path, char *out, size_t len)
+{
+	struct buf b = buf_make(1 << 20);
+	size_t n = strlen(path);
+
+	out[0] = '\0';
+	assert_int_equal(file_read(AT_FDCWD, "/proc/self/mountinfo", &b, NULL), 0);
+	for (const char *line = buf_str(&b); line[0] != '\0'; line += strcspn(line, "\n") + 1) {
+		const char *at = strstr(line, path);
+
+		if (at != NULL && at[n] == ' ' && at < line + strcspn(line, "\n"))
+			snprintf(out, len, "%.*s", (int)strcspn(at + n, "\n"), at + n);
+	}
+	buf_release(&b);
+}
+
+/* No program in a tree gives its user more, and no layer leads anywhere else. */
+static void
+an_overlay_is_harmless(void **state)
+{
+	static const char *const wanted[] = {"nosuid", "nodev", "redirect_dir=nofollow"};
+	static const char *const unwanted[] = {"metacopy=on", "index=on", "redirect_dir=on"};
+	struct place *p = *state;
+	char options[4096];
+	struct workspace ws;
+	struct err e = {0};
+
+	if (!possible(p, WORKSPACE_OVERLAY))
+		skip();
+	assert_int_equal(open_run(p, "run", NULL, WORKSPACE_ISOLATED, WORKSPACE_OVERLAY, &ws, &e), 0);
+	mount_options(ws.tree, options, sizeof(options));
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
+		if (strstr(options, wanted[i]) == NULL)
+			fail_msg("%s is not in %s", wanted[i], options);
+	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++)
+		assert_null(strstr(options, unwanted[i]));
+	assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
+}
+
+static bool
+forbid_mounts(void)
+{
+	struct sock_filter rules[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mount, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = {sizeof(rules) / sizeof(rules[0]), rules};
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0;
+}
+
+/* In a child: what worked when it was tried does not work any more. 0 if a run has its tree all the same, by another way. */
+static int
+go_on_without_mounts(struct place *p)
+{
+	struct workspace_want want = {.target_id = "target", .run_id = "run", .pin = p->tree, .mode = WORKSPACE_ISOLATED, .uid = RUN_UID,
+	    .gid = RUN_UID};
+	struct err e = {0};
+	struct workspaces *w = workspaces_open(p->cache_dir, WORKSPACE_OVERLAY, &e);
+	struct workspace ws;
+
+	if (w == NULL || workspaces_method(w) != WORKSPACE_OVERLAY || !forbid_mounts())
+		return 1;
+	if (workspace_open(w, &want, &ws, &e) != 0)
+		return 2;
+	if (ws.method < WORKSPACE_REFLINK || !holds(under(ws.tree, "d/hello"), "hi") || use_as_run(&ws) != 0 || !cache_is_clean(p))
+		return 3;
+	if (workspace_close(w, &ws, &e) != 0)
+		return 4;
+	workspaces_close(w, clock_mono_ms() + WAIT_MS);
+	return is_unmounted(p->cache_dir) ? 0 : 5; /* nor has the first half of the overlay stayed */
+}
+
+static void
+an_overlay_that_fails_is_made_up_for(void **state)
+{
+	struct place *p = *state;
+	int status;
+	pid_t pid;
+
+	if (!possible(p, WORKSPACE_OVERLAY))
+		skip();
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(go_on_without_mounts(p));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static unsigned
+mode_of(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) == 0 ? st.st_mode & 07777 : 0;
+}
+
+/* Other users of the machine, other runs' tools among them, come neither to a run's directory nor into what is in it. */
+static void
+a_runs_directories_are_its_own(void **state)
+{
+	struct place *p = *state;
+	struct workspace ws;
+	struct err e = {0};
+
+	for (enum workspace_mode mode = WORKSPACE_ISOLATED; mode <= WORKSPACE_COPY_ON_WRITE; mode++) {
+		assert_int_equal(open_run(p, "run", NULL, mode, WORKSPACE_COPY, &ws, &e), 0);
+		assert_int_equal(mode_of(p->cache_dir), 0700);
+		assert_int_equal(mode_of(under(p->cache_dir, "target")), 0700);
+		assert_int_equal(mode_of(under(p->cache_dir, "target/run")), 0700);
+		assert_int_equal(mode_of(ws.out), 0700);
+		assert_int_equal(mode_of(ws.scratch), 0700);
+		assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
 	}
 }
 
@@ -499,6 +626,7 @@ main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		IN_PLACE(a_private_tree_is_the_runs_own), IN_PLACE(a_shared_tree_is_the_caches_own),
+		IN_PLACE(a_runs_directories_are_its_own), IN_PLACE(an_overlay_is_harmless), IN_PLACE(an_overlay_that_fails_is_made_up_for),
 		IN_PLACE(names_stay_until_the_entry_goes), IN_PLACE(eviction_takes_the_names_with_it),
 		IN_PLACE(a_sweep_that_has_the_lock_is_waited_for), IN_PLACE(a_single_file_gets_its_name),
 		IN_PLACE(bad_ids_are_refused_and_a_run_is_unique), IN_PLACE(copies_keep_holes),
