@@ -69,7 +69,8 @@ def test_parents_are_registered_once_and_left_alone(system, toolbox):
     toolbox.add("finds", REPORT)
     drover, nomad = system.drover, system.rig.nomad
     job = wait.until("the parent", lambda: nomad.job(PARENT, drover.namespace))
-    assert job["ParameterizedJob"] and nomad.job(PARENT + "-large", drover.namespace)["ParameterizedJob"]
+    large = wait.until("the parent of large ones", lambda: nomad.job(PARENT + "-large", drover.namespace))
+    assert job["ParameterizedJob"] and large["ParameterizedJob"]
     group = job["TaskGroups"][0]
     assert group["RestartPolicy"]["Attempts"] == 0 and group["ReschedulePolicy"]["Attempts"] == 0
     drover.restart()
