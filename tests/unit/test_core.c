@@ -55,6 +55,16 @@ takes(struct rig *r, const char *worker, const char *run)
 	assert_string_equal(l->run, run);
 }
 
+/* Run A is at work on worker w, the only one; its lease. */
+static struct fence
+begun(struct rig *r)
+{
+	rig_submit(r, A, 0);
+	rig_register(r, "w", 1, "", 0);
+	takes(r, "w", A);
+	return rig_run(r, A)->fence;
+}
+
 /* --- the queue --- */
 
 static void
@@ -199,10 +209,7 @@ a_silent_worker_loses_its_lease_and_the_stale_report_is_refused(void **state)
 	struct rig *r = *state;
 	struct fence old;
 
-	rig_submit(r, A, 0);
-	rig_register(r, "w", 1, "", 0);
-	takes(r, "w", A);
-	old = rig_run(r, A)->fence;
+	old = begun(r);
 	rig_advance(r, RIG_TTL_MS - 1);
 	assert_int_equal(state_of(r, A), RUN_RUNNING);
 	rig_advance(r, 1);
@@ -219,10 +226,7 @@ a_stale_report_does_not_end_another_attempt(void **state)
 	struct rig *r = *state;
 	struct fence old;
 
-	rig_submit(r, A, 0);
-	rig_register(r, "w", 1, "", 0);
-	takes(r, "w", A);
-	old = rig_run(r, A)->fence;
+	old = begun(r);
 	rig_advance(r, RIG_TTL_MS);
 	rig_register(r, "v", 1, "", 0);
 	rig_advance(r, r->config.backoff_cap_ms);
@@ -241,10 +245,7 @@ a_cancel_reaches_the_worker_by_its_beat(void **state)
 	struct held held = {.run = A};
 	uint64_t beat;
 
-	rig_submit(r, A, 0);
-	rig_register(r, "w", 1, "", 0);
-	takes(r, "w", A);
-	held.fence = rig_run(r, A)->fence;
+	held.fence = begun(r);
 	core_beat(r->core, r->now, ++r->caller, "w", &held, 1, RIG_WAIT_MS);
 	rig_pump(r);
 	beat = r->caller;
@@ -266,10 +267,7 @@ a_repeated_report_is_accepted_even_after_a_restart(void **state)
 	struct rig *r = *state;
 	struct fence first, second;
 
-	rig_submit(r, A, 0);
-	rig_register(r, "w", 1, "", 0);
-	takes(r, "w", A);
-	first = rig_run(r, A)->fence;
+	first = begun(r);
 	rig_report(r, A, RUN_QUEUED, FAIL_HANDED_BACK);
 	for (int restarts = 0; restarts < 2; restarts++) {
 		assert_int_equal(rig_code(r, rig_report_as(r, "w", A, first, RUN_QUEUED, FAIL_HANDED_BACK)), 0);
@@ -291,10 +289,7 @@ an_attempt_that_was_lost_was_not_accepted(void **state)
 	struct rig *r = *state;
 	struct fence lost;
 
-	rig_submit(r, A, 0);
-	rig_register(r, "w", 1, "", 0);
-	takes(r, "w", A);
-	lost = rig_run(r, A)->fence;
+	lost = begun(r);
 	rig_advance(r, RIG_TTL_MS);
 	rig_restart(r);
 	assert_int_equal(rig_code(r, rig_report_as(r, "w", A, lost, RUN_COMPLETED, FAIL_NONE)), ERR_CONFLICT);

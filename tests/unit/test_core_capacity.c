@@ -15,6 +15,7 @@
 #define MINUTE_MS 60000
 
 static const char allocs[3][CORE_ALLOC_MAX] = {"alloc-w0", "alloc-w1", "alloc-w2"};
+static const struct core_drain w0 = {.owner = "scaler", .allocs = allocs, .n = 1, .ttl_ms = MINUTE_MS, .vertical = RIG_VERTICAL};
 
 /* Marks the first n of w0, w1, w2, counted from the one that is named first. */
 static int
@@ -194,7 +195,6 @@ a_condemned_worker_stays_so_over_a_restart(void **state)
 static void
 nobody_is_condemned_before_it_is_durable(void **state)
 {
-	const struct core_drain d = {.owner = "scaler", .allocs = allocs, .n = 1, .ttl_ms = MINUTE_MS, .vertical = RIG_VERTICAL};
 	struct rig *r = rig_new(false, 0);
 	struct core_drain_state s;
 	uint64_t poll, asked;
@@ -202,7 +202,7 @@ nobody_is_condemned_before_it_is_durable(void **state)
 	(void)state;
 	warm(r, 0, 1);
 	r->ledger = RIG_HOLDS;
-	core_condemn(r->core, r->now, asked = ++r->caller, &d);
+	core_condemn(r->core, r->now, asked = ++r->caller, &w0);
 	rig_pump(r);
 	assert_null(rig_answer(r, asked));
 	/* Nothing is given away while it is being written, however long that takes. */
@@ -229,7 +229,6 @@ nobody_is_condemned_before_it_is_durable(void **state)
 static void
 condemning_again_while_the_mark_is_forgotten(void **state)
 {
-	const struct core_drain d = {.owner = "scaler", .allocs = allocs, .n = 1, .ttl_ms = MINUTE_MS, .vertical = RIG_VERTICAL};
 	struct rig *r = rig_new(false, 0);
 	struct core_drain_state s;
 
@@ -242,7 +241,7 @@ condemning_again_while_the_mark_is_forgotten(void **state)
 	r->ledger = RIG_WRITES;
 	r->n_marks = 0; /* it was removed, and nobody knows yet */
 	core_ledger_health(r->core, r->now, true);
-	core_condemn(r->core, r->now, ++r->caller, &d);
+	core_condemn(r->core, r->now, ++r->caller, &w0);
 	rig_pump(r);
 	assert_int_equal(rig_code(r, r->caller), 0);
 	assert_int_equal(r->n_marks, 1);
