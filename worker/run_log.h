@@ -14,8 +14,9 @@
 
 struct run_log;
 
-/* An empty log; once it is longer than 64 KiB it lies in a file of dir's file system (dir is kept). echo_fd (-1: none) also gets every line, "OWNER NAME | text", as far as its
- * reader keeps up: a full pipe there never holds a run up. owner (may be "") is kept. Returns NULL with *e (ERR_IO). NULL-safe free. */
+/* An empty log; once it is longer than 64 KiB it lies in a file of dir's file system (dir is kept). echo_fd (-1: none) also gets
+ * every line, "OWNER NAME | text", as far as its reader keeps up: a full pipe there never holds a run up. owner (may be "") is
+ * kept. Returns NULL with *e (ERR_IO). NULL-safe free. */
 struct run_log *run_log_new(const char *dir, int64_t max_bytes, int echo_fd, const char *owner, struct err *e);
 void run_log_free(struct run_log *l);
 

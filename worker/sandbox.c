@@ -34,7 +34,7 @@ plain_name(const char *name, char out[160])
 }
 
 /* The small program beside ours starts faster than ours; where it is not installed, ours does the same. */
-void
+static void
 helper_path(char out[PATH_MAX])
 {
 	ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - sizeof(HELPER));
@@ -51,12 +51,12 @@ helper_path(char out[PATH_MAX])
 }
 
 /* The environment of the helper itself holds nothing that the tool could find in /proc. */
-static int
-exec_helper(int link, struct proc *ret, struct err *e)
+int
+helper_exec(const char *role, int link, struct proc *ret, struct err *e)
 {
 	static const char *const env[] = {"PATH=/usr/bin:/bin", NULL};
 	char path[PATH_MAX];
-	const char *const argv[] = {path, BOX_HELPER, NULL};
+	const char *const argv[] = {path, role, NULL};
 	const struct proc_spec p = {.argv = argv, .env = env, .fds = {link, -1, -1, -1}, .new_group = true, .die_with_parent = true};
 
 	helper_path(path);
@@ -73,7 +73,7 @@ start_helper(struct sandbox *s, const struct sandbox_caps *caps, bool egress, co
 	if (mother != NULL)
 		rc = mother_fork(mother, pair[1], &s->proc, NULL);
 	if (rc != 0)
-		rc = exec_helper(pair[1], &s->proc, e);
+		rc = helper_exec(BOX_HELPER, pair[1], &s->proc, e);
 	close(pair[1]);
 	if (rc != 0) {
 		close(pair[0]);

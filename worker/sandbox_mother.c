@@ -1,7 +1,7 @@
-/* The mother of helpers. Starting a helper by exec costs the dynamic loader's work and the making of a seccomp filter each time; she has
- * both behind her, and holds nothing of any run. Her helpers are children of the worker (CLONE_PARENT), which waits for them as for any
- * other, and get everything that is theirs over sockets of their own. On the socket to her: the worker sends a byte with a helper's
- * socket, she answers with its process number, or -1. */
+/* The mother of helpers. Starting a helper by exec costs the dynamic loader's work and the making of a seccomp filter each time;
+ * she has both behind her, and holds nothing of any run. Her helpers are children of the worker (CLONE_PARENT), which waits for
+ * them as for any other, and get everything that is theirs over sockets of their own. On the socket to her: the worker sends a
+ * byte with a helper's socket, she answers with its process number, or -1. */
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -49,20 +49,14 @@ give_up(struct mother *m)
 static int
 start(struct mother *m, const struct sandbox_caps *caps, struct err *e)
 {
-	static const char *const env[] = {"PATH=/usr/bin:/bin", NULL};
 	const struct timeval patience = {.tv_sec = ANSWER_S};
 	const struct cgroup none = {.version = caps->cgroup};
-	char path[PATH_MAX];
-	const char *const argv[] = {path, BOX_MOTHER, NULL};
-	struct proc_spec p = {.argv = argv, .env = env, .fds = {-1, -1, -1, -1}, .new_group = true, .die_with_parent = true};
 	int pair[2], rc;
 
-	helper_path(path);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		return err_set(e, ERR_IO, "sandbox: socket: %s", strerror(errno));
 	(void)setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	p.fds[0] = pair[1];
-	rc = proc_start(&p, &m->proc, e);
+	rc = helper_exec(BOX_MOTHER, pair[1], &m->proc, e);
 	close(pair[1]);
 	if (rc != 0) {
 		close(pair[0]);

@@ -2,7 +2,6 @@
 #ifndef WORKER_SANDBOX_STOCK_H
 #define WORKER_SANDBOX_STOCK_H
 
-#include <limits.h>
 #include <pthread.h>
 
 #include "base/proc.h"
@@ -19,19 +18,20 @@ struct mother {
 /* Makes it empty. */
 void mother_init(struct mother *m);
 
-/* Starts it, if there is none; it dies with the calling thread, and so do the helpers that it forks. caps: what most helpers will be
- * for (others are served as well). Returns 0 or ERR_*. */
+/* Starts it, if there is none; it dies with the calling thread, and so do the helpers that it forks. caps: what most helpers
+ * will be for (others are served as well). Returns 0 or ERR_*. */
 int mother_start(struct mother *m, const struct sandbox_caps *caps, struct err *e);
 
-/* A new helper, a child of this process, whose socket is link. Any thread. Returns 0 and *ret; ERR_RETRY (there is no mother) or ERR_IO
- * (she is given up: mother_start makes a new one). */
+/* A new helper, a child of this process, whose socket is link. Any thread. Returns 0 and *ret; ERR_RETRY (there is no mother) or
+ * ERR_IO (she is given up: mother_start makes a new one). */
 int mother_fork(struct mother *m, int link, struct proc *ret, struct err *e);
 
 /* Ends her; the helpers stay. */
 void mother_release(struct mother *m);
 
-/* The program that is started as a helper (argv as for --sandbox, or --sandbox-mother): returns its path in out. */
-void helper_path(char out[PATH_MAX]);
+/* Starts the helper's program in a group of its own, to die with the calling thread. role: BOX_HELPER or BOX_MOTHER; link: its
+ * end of the socket, which stays the caller's. Returns what proc_start returns. */
+int helper_exec(const char *role, int link, struct proc *ret, struct err *e);
 
 struct sandbox {
 	struct proc proc;          /* the helper */
@@ -42,8 +42,8 @@ struct sandbox {
 	bool running, stopped;
 };
 
-/* Starts a helper and hands it its frame; the order may follow at any time. It dies with the calling thread, or with the mother's if
- * there is one (NULL: none). name: of its control group. Returns 0 and *ret (sandbox_free), or ERR_IO. */
+/* Starts a helper and hands it its frame; the order may follow at any time. It dies with the calling thread, or with the
+ * mother's if there is one (NULL: none). name: of its control group. Returns 0 and *ret (sandbox_free), or ERR_IO. */
 int sandbox_prepare(const struct sandbox_caps *caps, bool egress, const char *toolchain, const char *name, struct mother *mother,
     struct sandbox **ret, struct err *e);
 
