@@ -20,6 +20,7 @@
 #define CHILDREN_MAX 64
 #define READY_MS 30000
 #define READY_POLL_MS 50
+#define LISTED_MS 2000   /* for the first workflows, once the API answers */
 #define LOOK_MS 2000     /* between looks for new verticals and missing tools */
 #define DEATHS_MAX 5    /* of the dispatcher in a row, each within a minute */
 #define STOP_WORKERS_MS 10000
@@ -159,11 +160,23 @@ tell_missing(struct dev *d)
 	json_decref(answer);
 }
 
-/* Waits until the dispatcher takes submissions. */
+/* Whether it has read the toolbox: lists a workflow, be it broken. */
+static bool
+lists_workflows(struct dev *d)
+{
+	json_t *answer = NULL;
+	bool any = api_get(d->api, "/v1/workflows", &answer, NULL) == 0 &&
+	    json_array_size(json_object_get(answer, "workflows")) + json_array_size(json_object_get(answer, "broken")) > 0;
+
+	json_decref(answer);
+	return any;
+}
+
+/* Waits until the dispatcher takes submissions, and a moment for its workflows: a toolbox may be empty. */
 static int
 wait_ready(struct dev *d, struct err *e)
 {
-	int64_t deadline = clock_mono_ms() + READY_MS;
+	int64_t deadline = clock_mono_ms() + READY_MS, listed_by = INT64_MAX;
 	struct dev_child *k = d->children[0];
 	char how[128];
 
@@ -173,9 +186,11 @@ wait_ready(struct dev *d, struct err *e)
 		int rc = api_get(d->api, "/v1/agent/health", &answer, &last);
 
 		json_decref(answer);
-		if (rc == 0)
+		if (rc == 0 && (lists_workflows(d) || clock_mono_ms() >= listed_by))
 			return 0;
-		if (clock_mono_ms() > deadline)
+		if (rc == 0 && listed_by == INT64_MAX)
+			listed_by = clock_mono_ms() + LISTED_MS;
+		if (rc != 0 && clock_mono_ms() > deadline)
 			return err_set(e, ERR_TIMEOUT, "the dispatcher is not ready after %d s: %.200s", READY_MS / 1000, last.msg);
 		if (interrupt_wait(READY_POLL_MS, k->proc.pidfd)) {
 			dev_child_reap(k, clock_mono_ms(), how, sizeof(how));

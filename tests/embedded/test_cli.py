@@ -526,6 +526,15 @@ def test_dev_runs_everything_and_leaves_nothing(embedded_rig, toolbox, tree, num
     assert gone(pids) and not os.path.exists(dev.said["data_dir"])
 
 
+def test_dev_has_workers_and_workflows_once_it_speaks(embedded_rig, toolbox, tree):
+    toolbox.add("finds", REPORT)
+    dev = Dev(embedded_rig, toolbox, "-ephemeral")
+    assert "drover-worker" in dev.children()
+    assert dev.cli("run", "finds", tree, "-wait").returncode == 0
+    dev.process.send_signal(signal.SIGINT)
+    assert dev.process.wait(30) == 0
+
+
 def test_dev_starts_again_what_died(embedded_rig, toolbox, tree, tmp_path):
     toolbox.add("finds", REPORT)
     dev = Dev(embedded_rig, toolbox, "-data-dir", tmp_path / "dev")
