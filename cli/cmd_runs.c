@@ -29,7 +29,8 @@ add_run(struct table *t, const json_t *run, int64_t now_real_ms)
 
 	if (level_counts_read(json_object_get(run, "findings"), &n))
 		level_counts_text(&n, found, sizeof(found));
-	if (clock_parse(json_text(run, "started_at"), &started, NULL) == 0) {
+	/* What is queued again has the start of its last attempt. */
+	if (strcmp(json_text(run, "state"), "queued") != 0 && clock_parse(json_text(run, "started_at"), &started, NULL) == 0) {
 		(void)clock_parse(json_text(run, "finished_at"), &finished, NULL);
 		ms = finished - started;
 		num_format_duration(ms < 1000 ? ms : ms < 10000 ? ms / 100 * 100 : ms / 1000 * 1000, took, sizeof(took));

@@ -14,6 +14,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "storage/cache_parts.h"
 #include "storage/lru.h"
 #include "storage/workspace_names.h"
@@ -251,9 +252,12 @@ evict_down(struct cache *c, struct lru_lack lack, int64_t expired_before_real_ms
 static int
 below_floor(struct cache *c, const struct lru_state *s, int64_t need_bytes, int64_t need_inodes, struct err *e)
 {
+	char has[32], needs[32], stays[32];
+
 	if (s->free_bytes < INT64_MAX && s->free_bytes - need_bytes < s->min_free_bytes) {
-		err_set(e, ERR_RETRY, "the disk of %s has %lld bytes free, %lld more are needed and %lld are to stay free", c->dir,
-		    (long long)s->free_bytes, (long long)need_bytes, (long long)s->min_free_bytes);
+		err_set(e, ERR_RETRY, "the disk of %s has %s free, %s more are needed and %s are to stay free", c->dir,
+		    num_format_size(s->free_bytes, has, sizeof(has)), num_format_size(need_bytes, needs, sizeof(needs)),
+		    num_format_size(s->min_free_bytes, stays, sizeof(stays)));
 		err_hint(e, "free space on this node, or lower CACHE_MIN_FREE");
 		return ERR_RETRY;
 	}

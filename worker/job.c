@@ -27,17 +27,16 @@ understand(struct job *j, struct err *e)
 
 /* The way of a run up to its verdict. What a broken input means differs: of a target it is the submitter's fault. */
 static const struct stage {
-	const char *name;
 	const char *fault; /* where tests make the worker die, before the stage */
 	int (*run)(struct job *j, struct err *e);
 	enum fail_class refused; /* class of ERR_INVALID, ERR_TOOBIG and ERR_NOTFOUND; everything else is infrastructure */
 } stages[] = {
-	{"lease", "worker.leased", understand, FAIL_INVALID},
-	{"tools", "worker.tools", job_check_tools, FAIL_INFRA},
-	{"target", "worker.fetch", job_fetch_target, FAIL_INVALID},
-	{"workflow", "worker.bundle", job_fetch_bundle, FAIL_INVALID},
-	{"workspace", "worker.workspace", job_make_workspace, FAIL_INVALID},
-	{"steps", "worker.steps", job_run_steps, FAIL_INFRA},
+	{"worker.leased", understand, FAIL_INVALID},
+	{"worker.tools", job_check_tools, FAIL_INFRA},
+	{"worker.fetch", job_fetch_target, FAIL_INVALID},
+	{"worker.bundle", job_fetch_bundle, FAIL_INVALID},
+	{"worker.workspace", job_make_workspace, FAIL_INVALID},
+	{"worker.steps", job_run_steps, FAIL_INFRA},
 };
 
 void
@@ -83,7 +82,7 @@ run_stages(struct job *j)
 		if (rc != 0 && !j->stop) {
 			bool refused = rc == ERR_INVALID || rc == ERR_TOOBIG || rc == ERR_NOTFOUND;
 
-			run_log_say(j->log, "%s: %s%s%s", s->name, e.msg, e.hint[0] != '\0' ? " - " : "", e.hint);
+			run_log_say(j->log, "%s%s%s", e.msg, e.hint[0] != '\0' ? " - " : "", e.hint);
 			job_fail(j, RUN_FAILED, refused ? s->refused : FAIL_INFRA, "%s%s%s", e.msg, e.hint[0] != '\0' ? " - " : "", e.hint);
 		}
 	}
