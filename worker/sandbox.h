@@ -113,9 +113,10 @@ int sandbox_wait(struct sandbox *s, int64_t deadline_mono_ms, struct sandbox_end
 /* Kills what still runs, waits for it, removes the cgroup. NULL is allowed. */
 void sandbox_free(struct sandbox *s);
 
-/* A stock of n helpers for programs without network, made and renewed by a thread of its own, for these caps and this toolchain ("":
- * none; both copied): other programs are not served from it. Free it after the last sandbox. NULL-safe free. */
-struct sandbox_stock *sandbox_stock_new(const struct sandbox_caps *caps, const char *toolchain, unsigned n);
+/* A stock of n helpers for programs without network, made by a thread of its own, for these caps and this toolchain ("": none; both
+ * copied): other programs are not served from it. renewed: whether others take the place of those that were taken or are too old. Free
+ * it after the last sandbox. NULL-safe free. */
+struct sandbox_stock *sandbox_stock_new(const struct sandbox_caps *caps, const char *toolchain, unsigned n, bool renewed);
 
 /* How many there are. */
 unsigned sandbox_stock_ready(struct sandbox_stock *k);

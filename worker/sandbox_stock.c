@@ -21,12 +21,14 @@ struct sandbox_stock {
 	struct sandbox_caps caps;
 	char toolchain[512];
 	unsigned wanted;
+	bool renewed;            /* what is taken or too old is replaced */
 	pthread_t thread;
 	pthread_mutex_t lock;    /* of all below */
 	pthread_cond_t changed;
 	struct mother mother;    /* has a lock of her own */
 	bool stop;
 	int64_t taken_mono_ms;   /* when the last one was taken */
+	unsigned made;
 	unsigned n;
 	struct {                 /* oldest first */
 		struct sandbox *box;
@@ -116,7 +118,7 @@ fill(void *arg)
 		char name[40];
 		int rc;
 
-		if (k->stop || k->n >= k->wanted) {
+		if (k->stop || k->n >= k->wanted || (!k->renewed && k->made >= k->wanted)) {
 			if (!k->stop)
 				cond_wait_until(&k->changed, &k->lock, wake_mono_ms);
 			continue;
@@ -127,11 +129,12 @@ fill(void *arg)
 		}
 		pthread_mutex_unlock(&k->lock);
 		(void)snprintf(name, sizeof(name), "stock-%lu", ++number);
-		if (mother_start(&k->mother, &k->caps, &e) != 0)
+		if (k->renewed && mother_start(&k->mother, &k->caps, &e) != 0) /* for a few her own start does not pay */
 			log_debug("sandbox", "each is started for itself: %s", e.msg);
 		rc = sandbox_prepare(&k->caps, false, k->toolchain, name, &k->mother, &box, &e);
 		pthread_mutex_lock(&k->lock);
 		if (rc == 0) {
+			k->made++;
 			k->ready[k->n].box = box;
 			k->ready[k->n++].made_mono_ms = clock_mono_ms();
 		} else if (!k->stop) {
@@ -163,13 +166,14 @@ sandbox_stock_ready(struct sandbox_stock *k)
 }
 
 struct sandbox_stock *
-sandbox_stock_new(const struct sandbox_caps *caps, const char *toolchain, unsigned n)
+sandbox_stock_new(const struct sandbox_caps *caps, const char *toolchain, unsigned n, bool renewed)
 {
 	struct sandbox_stock *k = xcalloc(1, sizeof(*k));
 
 	k->caps = *caps;
 	(void)snprintf(k->toolchain, sizeof(k->toolchain), "%s", toolchain);
 	k->wanted = n < STOCK_MAX ? n : STOCK_MAX;
+	k->renewed = renewed;
 	pthread_mutex_init(&k->lock, NULL);
 	cond_init_mono(&k->changed);
 	mother_init(&k->mother);

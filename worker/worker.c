@@ -17,6 +17,7 @@
 #define BRIEF_MS 1500 /* of retries where nobody may be kept waiting */
 #define TIDY_MS 20000 /* at the end, for deleting what the last runs have left */
 #define STOCK 2 /* sandboxes that wait for their program: one for a lone run, one while that is replaced */
+#define STOCK_ONCE 1 /* for the first step of the only run */
 #define LANDLOCK_SCOPE_ABI 6 /* from here on signals to processes outside of the ruleset can be refused */
 
 /* One part of the start; they do not depend on each other. */
@@ -131,11 +132,21 @@ bound_slots(struct worker *w)
 	w->config.slots = 1;
 }
 
+/* Once the sandbox and the tools are known. */
+static void
+fill_stock(struct worker *w)
+{
+	bool once = config_once(&w->config);
+
+	if (w->caps.rung != RUNG_NONE)
+		w->stock = sandbox_stock_new(&w->caps, w->tools.toolchain, once ? STOCK_ONCE : STOCK, !once);
+}
+
 int
 worker_open(struct worker *w, struct err *e)
 {
-	struct part parts[] = {{.name = "links", .run = open_links}, {.name = "cache", .run = open_cache},
-	    {.name = "sandbox", .run = look_at_sandbox}, {.name = "tools", .run = look_at_tools}};
+	struct part parts[] = {{.name = "sandbox", .run = look_at_sandbox}, {.name = "tools", .run = look_at_tools},
+	    {.name = "links", .run = open_links}, {.name = "cache", .run = open_cache}};
 	const size_t n = sizeof(parts) / sizeof(parts[0]);
 	int rc = 0;
 
@@ -150,13 +161,13 @@ worker_open(struct worker *w, struct err *e)
 			rc = parts[i].rc;
 			*e = parts[i].e;
 		}
+		if (rc == 0 && parts[i].run == look_at_tools)
+			fill_stock(w); /* while the others still wait for Nomad and for the disk */
 	}
 	if (rc == 0) {
 		bound_slots(w);
 		workspaces_confined(w->spaces, w->caps.rung == RUNG_ROOT || w->caps.rung == RUNG_USER, w->caps.rung == RUNG_USER);
 		w->keeper = cache_keeper_new(w->cache, w->id, workspace_method_word(workspaces_method(w->spaces)), w->config.cache_sweep_ms);
-		if (!config_once(&w->config) && w->caps.rung != RUNG_NONE)
-			w->stock = sandbox_stock_new(&w->caps, w->tools.toolchain, STOCK);
 	}
 	return rc;
 }

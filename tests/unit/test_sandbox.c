@@ -39,14 +39,14 @@ inside(const char *place, const char *name)
 	return sandbox_inside(&caps, place, at(name));
 }
 
-/* Runs a shell line in the sandbox; stop_after_ms: sandbox_stop then (0: never). */
+/* Runs a shell line in a sandbox, of that stock if it has one; stop_after_ms: sandbox_stop then (0: never). */
 static struct outcome
-run(const char *line, bool read_only, int64_t memory, int64_t stop_after_ms)
+run_from(struct sandbox_stock *from, const char *line, bool read_only, int64_t memory, int64_t stop_after_ms)
 {
 	const char *const argv[] = {"/bin/sh", "-c", line, NULL};
 	char out_env[400], target_env[400], scratch_env[400];
 	const char *const env[] = {"PATH=/usr/bin:/bin", out_env, target_env, scratch_env, NULL};
-	struct sandbox_spec spec = {.caps = &caps, .stock = stocked(), .name = "unit-test", .argv = argv, .env = env,
+	struct sandbox_spec spec = {.caps = &caps, .stock = from, .name = "unit-test", .argv = argv, .env = env,
 	    .paths = {.target = at("target"), .target_read_only = read_only, .out = at("out"), .scratch = at("scratch"),
 	        .workflow = at("workflow"), .params = at("params.json"), .toolchain = at("toolchain")},
 	    .limits = {.memory_bytes = memory, .cpu_millis = 1000, .processes = 64, .file_bytes = 16 * MiB, .open_files = 128,
@@ -77,6 +77,12 @@ run(const char *line, bool read_only, int64_t memory, int64_t stop_after_ms)
 	close(p[0]);
 	sandbox_free(s);
 	return o;
+}
+
+static struct outcome
+run(const char *line, bool read_only, int64_t memory, int64_t stop_after_ms)
+{
+	return run_from(stocked(), line, read_only, memory, stop_after_ms);
 }
 
 static void
@@ -330,6 +336,30 @@ a_killed_stock_is_made_again(void **state)
 	}
 }
 
+/* For a worker that runs one thing: nothing takes the place of what was taken, and later programs find a sandbox all the same. */
+static void
+a_stock_that_is_not_renewed_serves_once(void **state)
+{
+	int64_t deadline_mono_ms = clock_mono_ms() + 10000;
+	struct sandbox_stock *one;
+
+	(void)state;
+	if (stocked() == NULL)
+		return;
+	one = sandbox_stock_new(&caps, at("toolchain"), 1, false);
+	while (sandbox_stock_ready(one) < 1)
+		assert_true(clock_mono_ms() < deadline_mono_ms);
+	for (int i = 0; i < 10; i++) {
+		struct outcome o = run_from(one, "echo once", false, 256 * MiB, 0);
+
+		assert_int_equal(o.rc, 0);
+		assert_string_equal(buf_str(&o.out), "once\n");
+		buf_release(&o.out);
+		assert_int_equal(sandbox_stock_ready(one), 0);
+	}
+	sandbox_stock_free(one);
+}
+
 static int
 set_up(void **state)
 {
@@ -348,7 +378,7 @@ set_up(void **state)
 	}
 	put(at("target/a.txt"), "target a");
 	put(at("params.json"), "{}");
-	stock = from_stock ? sandbox_stock_new(&caps, at("toolchain"), 2) : NULL;
+	stock = from_stock ? sandbox_stock_new(&caps, at("toolchain"), 2, true) : NULL;
 	stock_owner = getpid();
 	return 0;
 }
@@ -368,7 +398,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(the_target_can_be_read_only), cmocka_unit_test(it_cannot_reach_the_network),
 	cmocka_unit_test(nothing_outlives_it), cmocka_unit_test(too_much_memory_ends_it_and_is_told),
 	cmocka_unit_test(stopping_gives_a_grace_and_then_kills), cmocka_unit_test(output_files_are_bounded),
-	cmocka_unit_test(a_killed_stock_is_made_again),
+	cmocka_unit_test(a_killed_stock_is_made_again), cmocka_unit_test(a_stock_that_is_not_renewed_serves_once),
 };
 
 int

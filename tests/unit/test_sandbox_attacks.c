@@ -485,7 +485,7 @@ set_up(void **state)
 	while (sendfile(fd, exe_fd, NULL, 1 << 20) > 0)
 		;
 	close(fd);
-	stock = from_stock ? sandbox_stock_new(&caps, at("toolchain"), 2) : NULL;
+	stock = from_stock ? sandbox_stock_new(&caps, at("toolchain"), 2, true) : NULL;
 	stock_owner = getpid();
 	return 0;
 }
