@@ -71,8 +71,9 @@ map_free_values(struct map *m)
 	map_free(m);
 }
 
-void
-core_vertical_free(struct vertical *v)
+/* One that no run, worker or request refers to any more. */
+static void
+free_vertical(struct vertical *v)
 {
 	for (size_t k = 0; k < RUN_CLASSES; k++) {
 		queue_release(&v->lanes[k].ready);
@@ -110,7 +111,7 @@ core_free(struct core *c)
 		request_free(c, r);
 	}
 	list_each(&c->verticals, l, after)
-		core_vertical_free(container_of(l, struct vertical, all));
+		free_vertical(container_of(l, struct vertical, all));
 	while (core_take(c, &e))
 		core_effect_release(&e);
 	drain_free(c);

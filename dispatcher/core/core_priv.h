@@ -219,9 +219,6 @@ bool vertical_one_shots(const struct core *c, const struct vertical *v);
 /* The vertical of that name, made with window 0 where it is unknown (a run restored before its toolbox is read). */
 struct vertical *vertical_get(struct core *c, const char *name);
 
-/* Frees a vertical that no run, worker or request refers to any more; at the core's end only. */
-void core_vertical_free(struct vertical *v);
-
 /* Looks at the vertical again at that time, if not earlier; when the core may commit again (ledger health sees to the rest). */
 void vertical_wake(struct core *c, struct vertical *v, int64_t at_mono);
 void vertical_wake_ledger(struct core *c, struct vertical *v);

@@ -73,9 +73,6 @@ void beat_wake(struct core *c, struct worker *w);
 /* Kinds of runs that the worker may take, as a mask for queue_best. */
 unsigned queue_mask(const struct core *c, const struct worker *w);
 
-/* Whether the worker may be given runs at all: no mark stands on it. */
-bool worker_takes(const struct worker *w);
-
 /* Whether its node has the target. */
 bool worker_holds(const struct worker *w, uint64_t target_key);
 

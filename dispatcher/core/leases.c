@@ -67,7 +67,8 @@ kept_free(const struct core *c, struct now now, const struct worker *w)
 	return overdue_suspect(c, now, w) != NULL && least_loaded(c, w->lane) == w;
 }
 
-bool
+/* Whether the worker may be given runs at all: no mark stands on it. */
+static bool
 worker_takes(const struct worker *w)
 {
 	return w->who.once || w->mark == DRAIN_NONE;
