@@ -157,7 +157,7 @@ job_make_workspace(struct job *j, struct err *e)
 		rc = write_params(j, e);
 	}
 	if (rc == ERR_RETRY)
-		(void)err_hint(e, "the disk of this node (CACHE_DIR) is full");
+		(void)err_hint(e, DISK_IS_FULL);
 	return rc == 0 ? 0 : err_prefix(e, rc, "workspace");
 }
 

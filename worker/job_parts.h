@@ -14,6 +14,8 @@
 #include "worker/sarif.h"
 #include "worker/ship.h"
 
+#define DISK_IS_FULL "the disk of this node (CACHE_DIR) is full"
+
 enum step_state { STEP_PENDING, STEP_RUNNING, STEP_OK, STEP_FOUND, STEP_FAILED, STEP_TIMED_OUT, STEP_STOPPED, STEP_SKIPPED };
 
 struct step_record {

@@ -25,7 +25,6 @@
 #define WAIT_SLICE_MS 200
 #define FULL_BYTES (1024 * 1024) /* less is left: a disk is full */
 #define FULL_INODES 16
-#define DISK_IS_FULL "the disk of this node (CACHE_DIR) is full"
 
 static const char *const state_words[] = {
 	[STEP_PENDING] = "pending", [STEP_RUNNING] = "running", [STEP_OK] = "ok", [STEP_FOUND] = "findings", [STEP_FAILED] = "failed",
