@@ -135,7 +135,9 @@ cmd_findings(struct cli *c)
 	char text[200];
 	int rc = args_int(&c->args, "limit", 0, LIMIT_MAX, &limit, &e);
 
-	if (rc == 0 && severity != NULL && (rc = fail_on_parse(severity, &least, &e)) == 0 && least == FAIL_ON_NONE)
+	if (rc == 0 && severity != NULL && (rc = fail_on_parse(severity, &least, &e)) != 0)
+		(void)err_prefix(&e, rc, "-severity");
+	else if (rc == 0 && severity != NULL && least == FAIL_ON_NONE)
 		rc = err_set(&e, ERR_INVALID, "-severity: error, warning, note or info");
 	if (rc == 0 && path != NULL)
 		rc = results_may_save(path, &e);

@@ -175,9 +175,10 @@ read_request(const struct args *a, struct request *r, struct err *e)
 	r->labels = json_object();
 	if (r->detach && r->wait)
 		return err_set(e, ERR_INVALID, "-detach does not go with -wait, -fail-on and -sarif");
-	if ((level != NULL && (rc = fail_on_parse(level, &r->fail_on, e)) != 0) ||
-	    (rc = read_wishes(a, r->wishes, e)) != 0 ||
-	    (rc = read_slots(a, r->wishes, e)) != 0 || (rc = read_labels(a, r->labels, e)) != 0)
+	if (level != NULL && (rc = fail_on_parse(level, &r->fail_on, e)) != 0)
+		return err_prefix(e, rc, "-fail-on");
+	if ((rc = read_wishes(a, r->wishes, e)) != 0 || (rc = read_slots(a, r->wishes, e)) != 0 ||
+	    (rc = read_labels(a, r->labels, e)) != 0)
 		return rc;
 	return r->sarif != NULL ? results_may_save(r->sarif, e) : 0;
 }

@@ -60,7 +60,7 @@ static const struct option logs_options[] = {
 static const struct option findings_options[] = {
 	{"sarif", "export-sarif", "FILE", false, "Write SARIF (\"-\": stdout) in place of the table."},
 	{"severity", NULL, "LEVEL", false, "Only error; warning and above; note and above."},
-	LIMIT,
+	{"limit", NULL, "N", false, "At most so many (default 0: all)."},
 };
 static const struct option artifacts_options[] = {
 	{"o", "output", "DIR", false, "Fetch into this directory (default, with NAME or -all: here)."},

@@ -40,7 +40,7 @@ fail_on_parse(const char *word, enum fail_on *ret, struct err *e)
 			*ret = words[i].value;
 			return 0;
 		}
-	(void)err_set(e, ERR_INVALID, "-fail-on: '%.40s' is no level", word);
+	(void)err_set(e, ERR_INVALID, "'%.40s' is no level", word);
 	(void)err_hint(e, "error, warning, note, info, all or none");
 	return ERR_INVALID;
 }

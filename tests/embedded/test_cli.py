@@ -252,6 +252,11 @@ def test_help_is_there_by_either_word(finds, words):
     assert ("-limit N" in told) == ("ls" in words)
 
 
+@pytest.mark.parametrize("words", [("run", "finds", ".", "-fail-on"), ("findings", "r", "-severity")], ids=lambda w: w[-1])
+def test_a_wrong_level_is_told_by_the_option_that_has_it(finds, words):
+    assert finds.cli(*words, "bad", check=2).stderr.startswith(f"Error: {words[-1]}: 'bad' is no level\nHint:  error, ")
+
+
 def test_artifacts_are_fetched_whole(finds, tree, tmp_path):
     run_id = finds.cli_json("run", "leaves", tree, "-wait")["run"]["id"]
     name = next(a["name"] for a in finds.cli_json("artifacts", run_id)["artifacts"] if a["name"].endswith("x.txt"))
