@@ -292,7 +292,7 @@ start(void **state)
 	if (file_temp_dir("drover-consul", consul.dir, sizeof(consul.dir), NULL) != 0)
 		return -1;
 	for (size_t i = 0; i < 4; i++)
-		consul.ports[i] = agent_port();
+		consul.ports[i] = free_port();
 	snprintf(consul.address, sizeof(consul.address), "127.0.0.1:%d", consul.ports[0]);
 	consul_start();
 	return 0;

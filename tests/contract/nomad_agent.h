@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "cluster/nomad.h"
+#include "free_port.h"
 
 #define NOMAD_VERSION "nomad-1.11.3"
 #define NOMAD_READY_MS 60000
@@ -30,19 +31,6 @@ struct agent {
 	int ports[6]; /* server's http, rpc, serf; client's */
 	pid_t server, client;
 };
-
-static inline int
-agent_port(void)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(a);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), port = 0;
-
-	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && getsockname(fd, (struct sockaddr *)&a, &len) == 0)
-		port = ntohs(a.sin_port);
-	close(fd);
-	return port;
-}
 
 static inline void
 agent_write(const char *dir, const char *name, const char *text, mode_t mode)
@@ -134,7 +122,7 @@ static inline int
 agent_start(struct agent *a)
 {
 	for (size_t i = 0; i < 6; i++)
-		a->ports[i] = agent_port();
+		a->ports[i] = free_port();
 	snprintf(a->url, sizeof(a->url), "http://127.0.0.1:%d", a->ports[0]);
 	snprintf(a->cgroup, sizeof(a->cgroup), "/drover-test-%d", (int)getpid());
 	if (file_temp_dir("drover-nomad", a->dir, sizeof(a->dir), NULL) != 0)

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/file.h"
+#include "free_port.h"
 #include "storage/object_store.h"
 
 #define SERVER_USER "drover-test"
@@ -72,19 +73,6 @@ static const struct s3_program minio_program = {"MinIO", "minio-20260212", "http
  * what lies there says nothing about us. */
 static const struct s3_program versitygw_program = {"versitygw", "versitygw-1.7.0", "http", exec_versitygw,
     "true"};
-
-static inline int
-free_port(void)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(a);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), port = 0;
-
-	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && getsockname(fd, (struct sockaddr *)&a, &len) == 0)
-		port = ntohs(a.sin_port);
-	close(fd);
-	return port;
-}
 
 static inline const char *
 server_binary(const struct s3_server *m, char path[PATH_MAX])
