@@ -37,15 +37,17 @@ renew_done(void *arg, bool began)
 {
 	static const struct err none;
 	struct consul_entry *c = arg;
+	bool before = c->up;
 
-	if (!began || c->stopping)
+	if (!began)
 		return;
+	c->up = c->rc == 0;
 	if (c->rc != 0)
 		c->config.told(c->id, &c->err);
-	else if (!c->up)
+	else if (!before)
 		c->config.told(c->id, &none);
-	c->up = c->rc == 0;
-	loop_timer_set(c->loop, &c->timer, clock_mono_ms() + RENEW_MS, renew, c);
+	if (!c->stopping)
+		loop_timer_set(c->loop, &c->timer, clock_mono_ms() + RENEW_MS, renew, c);
 }
 
 static void

@@ -244,13 +244,13 @@ an_entry_is_where_others_reach_it_until_the_program_ends(void **state)
 		{"10.0.0.7:65536", "127.0.0.1:8700", "127.0.0.1", 8700},
 	};
 	struct consul_entry_config what = {.consul = config, .service = "program", .id = "program-1", .told = announced};
+	int64_t until = clock_mono_ms() + WAIT_MS;
+	struct consul_entry *a;
 
 	(void)state;
 	place("other", 1); /* Consul is there */
 	loop = loop_new(NULL);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct consul_entry *a;
-
 		what.advertise = cases[i].advertise;
 		what.bound = cases[i].bound;
 		a = consul_entry_new(loop, &what);
@@ -262,6 +262,15 @@ an_entry_is_where_others_reach_it_until_the_program_ends(void **state)
 		consul_entry_free(a);
 		assert_false(has_entry("", 0));
 	}
+	what.advertise = "";
+	what.bound = cases[0].bound;
+	/* One that ends before it has heard that it was registered leaves nothing either. */
+	a = consul_entry_new(loop, &what);
+	while (!has_entry(cases[0].address, cases[0].port) && clock_mono_ms() < until)
+		pause_between();
+	consul_entry_free(a);
+	assert_true(clock_mono_ms() < until);
+	assert_false(has_entry("", 0));
 	what.bound = "nowhere";
 	assert_null(consul_entry_new(loop, &what));
 	assert_int_equal(told, ERR_INVALID);
