@@ -103,7 +103,9 @@ each_refusal_has_its_meaning(void **state)
 		struct peer_step steps[] = {{.status = cases[i].status, .body = body}, OK_PUT};
 		struct err e;
 
-		snprintf(body, sizeof(body), cases[i].code[0] == '\0' ? "" : "<Error><Code>%s</Code></Error>", cases[i].code);
+		body[0] = '\0';
+		if (cases[i].code[0] != '\0')
+			snprintf(body, sizeof(body), "<Error><Code>%s</Code></Error>", cases[i].code);
 		begin(steps, cases[i].again ? 2 : 1);
 		assert_int_equal(put_x(NULL, &e), cases[i].again ? 0 : cases[i].rc);
 		end();
