@@ -128,9 +128,12 @@ def test_load_numbers_its_requests_over_kept_connections(tools, server):
 
 def test_load_measures_the_server_not_itself(tools, server):
     server.delay_s = 0.05
-    load = tools.load(server.address, "POST", "/x", "{}", 8, connections=2)
-    assert all(50 <= ms < 150 for ms in load.latencies_ms)
-    assert 15 < load.per_s < 41
+    for _ in range(4):  # a busy machine adds to it, but not each time
+        load = tools.load(server.address, "POST", "/x", "{}", 8, connections=2)
+        assert min(load.latencies_ms) >= 50 and load.per_s < 41
+        if max(load.latencies_ms) < 150 and load.per_s > 15:
+            break
+    assert max(load.latencies_ms) < 150 and load.per_s > 15
 
 
 def test_load_reports_failures(tools, server):

@@ -24,6 +24,7 @@
 #include "tests/unit/sandbox_rig.h"
 
 #define MiB (1024ll * 1024)
+#define GRACE_MS 300
 
 struct outcome {
 	int rc;
@@ -39,9 +40,27 @@ inside(const char *place, const char *name)
 	return sandbox_inside(&caps, place, at(name));
 }
 
-/* Runs a shell line in a sandbox, of that stock if it has one; stop_after_ms: sandbox_stop then (0: never). */
+/* Until it has said something, which it does when it is ready for what comes. */
+static void
+hear(struct sandbox *s, int fd, struct outcome *o)
+{
+	int64_t deadline_mono_ms = clock_mono_ms() + END_WAIT_MS;
+	struct pollfd said = {.fd = fd, .events = POLLIN};
+	char piece[4096];
+	ssize_t n;
+
+	while (poll(&said, 1, 0) == 0) {
+		assert_true(clock_mono_ms() < deadline_mono_ms);
+		assert_int_equal(sandbox_wait(s, clock_mono_ms() + 20, &o->end, &o->err), ERR_TIMEOUT);
+	}
+	n = read(fd, piece, sizeof(piece));
+	assert_true(n > 0);
+	buf_add(&o->out, piece, (size_t)n);
+}
+
+/* Runs a shell line in a sandbox, of that stock if it has one; stop: sandbox_stop once it has said something. */
 static struct outcome
-run_from(struct sandbox_stock *from, const char *line, bool read_only, int64_t memory, int64_t stop_after_ms)
+run_from(struct sandbox_stock *from, const char *line, bool read_only, int64_t memory, bool stop)
 {
 	const char *const argv[] = {"/bin/sh", "-c", line, NULL};
 	char out_env[400], target_env[400], scratch_env[400];
@@ -50,7 +69,7 @@ run_from(struct sandbox_stock *from, const char *line, bool read_only, int64_t m
 	    .paths = {.target = at("target"), .target_read_only = read_only, .out = at("out"), .scratch = at("scratch"),
 	        .workflow = at("workflow"), .params = at("params.json"), .toolchain = at("toolchain")},
 	    .limits = {.memory_bytes = memory, .cpu_millis = 1000, .processes = 64, .file_bytes = 16 * MiB, .open_files = 128,
-	        .grace_ms = 300},
+	        .grace_ms = GRACE_MS},
 	    .uid = NOBODY, .gid = NOBODY, .progress_fd = -1};
 	struct outcome o = {.out = buf_make(65536)};
 	struct sandbox *s = NULL;
@@ -66,8 +85,8 @@ run_from(struct sandbox_stock *from, const char *line, bool read_only, int64_t m
 	o.rc = sandbox_start(&spec, &s, &o.err);
 	close(p[1]);
 	if (o.rc == 0) {
-		if (stop_after_ms > 0) {
-			assert_int_equal(sandbox_wait(s, clock_mono_ms() + stop_after_ms, &o.end, &o.err), ERR_TIMEOUT);
+		if (stop) {
+			hear(s, p[0], &o);
 			sandbox_stop(s);
 		}
 		o.rc = sandbox_wait(s, clock_mono_ms() + END_WAIT_MS, &o.end, &o.err);
@@ -80,15 +99,15 @@ run_from(struct sandbox_stock *from, const char *line, bool read_only, int64_t m
 }
 
 static struct outcome
-run(const char *line, bool read_only, int64_t memory, int64_t stop_after_ms)
+run(const char *line, bool read_only, int64_t memory, bool stop)
 {
-	return run_from(stocked(), line, read_only, memory, stop_after_ms);
+	return run_from(stocked(), line, read_only, memory, stop);
 }
 
 static void
 expect(const char *line, int code, const char *output)
 {
-	struct outcome o = run(line, false, 256 * MiB, 0);
+	struct outcome o = run(line, false, 256 * MiB, false);
 
 	if (o.rc != 0)
 		fail_msg("'%s': %s", line, o.err.msg);
@@ -104,7 +123,7 @@ programs_run_and_their_end_is_told(void **state)
 
 	(void)state;
 	expect("echo hello; exit 7", 7, "hello\n");
-	o = run("kill -SEGV $$", false, 256 * MiB, 0);
+	o = run("kill -SEGV $$", false, 256 * MiB, false);
 	assert_int_equal(o.rc, 0);
 	assert_false(o.end.exited);
 	assert_int_equal(o.end.signo, SIGSEGV);
@@ -166,7 +185,7 @@ the_target_can_be_read_only(void **state)
 
 	(void)state;
 	o = run("(echo x > \"$TARGET_DIR/new\") 2>/dev/null || echo refused; chmod 777 \"$TARGET_DIR/a.txt\" 2>/dev/null; "
-	    "(echo y >> \"$TARGET_DIR/a.txt\") 2>/dev/null || echo refused", true, 256 * MiB, 0);
+	    "(echo y >> \"$TARGET_DIR/a.txt\") 2>/dev/null || echo refused", true, 256 * MiB, false);
 	assert_int_equal(o.rc, 0);
 	assert_string_equal(buf_str(&o.out), "refused\nrefused\n");
 	assert_int_not_equal(access(at("target/new"), F_OK), 0);
@@ -231,7 +250,7 @@ too_much_memory_ends_it_and_is_told(void **state)
 	struct outcome o;
 
 	(void)state;
-	o = run("python3 -c 'import time; x = bytearray(200 * 1024 * 1024); time.sleep(5)'", false, 64 * MiB, 0);
+	o = run("python3 -c 'import time; x = bytearray(200 * 1024 * 1024); time.sleep(5)'", false, 64 * MiB, false);
 	if (o.rc != 0)
 		fail_msg("%s", o.err.msg);
 	assert_true(o.end.oom);
@@ -243,21 +262,22 @@ static void
 stopping_gives_a_grace_and_then_kills(void **state)
 {
 	struct outcome o;
-	int64_t began = clock_mono_ms();
+	int64_t began_mono_ms;
 
 	(void)state;
-	o = run("trap 'echo told; exit 3' TERM; while :; do sleep 0.05; done", false, 256 * MiB, 200);
+	o = run("trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.05; done", false, 256 * MiB, true);
 	assert_int_equal(o.rc, 0);
 	assert_true(o.end.stopped);
 	assert_non_null(strstr(buf_str(&o.out), "told\n"));
 	assert_int_equal(o.end.code, 3);
 	buf_release(&o.out);
-	o = run("trap '' TERM; while :; do sleep 0.05; done", false, 256 * MiB, 200);
+	began_mono_ms = clock_mono_ms();
+	o = run("trap '' TERM; echo ready; while :; do sleep 0.05; done", false, 256 * MiB, true);
 	assert_int_equal(o.rc, 0);
 	assert_false(o.end.exited);
 	assert_int_equal(o.end.signo, SIGKILL);
 	buf_release(&o.out);
-	assert_in_range(clock_mono_ms() - began, 400, 8000);
+	assert_in_range(clock_mono_ms() - began_mono_ms, GRACE_MS, 8000);
 }
 
 static void
@@ -267,7 +287,7 @@ output_files_are_bounded(void **state)
 	struct stat st;
 
 	(void)state;
-	o = run("head -c 40000000 /dev/zero > \"$OUT/big\" 2>/dev/null; echo $?", false, 256 * MiB, 0);
+	o = run("head -c 40000000 /dev/zero > \"$OUT/big\" 2>/dev/null; echo $?", false, 256 * MiB, false);
 	assert_int_equal(o.rc, 0);
 	assert_string_not_equal(buf_str(&o.out), "0\n");
 	assert_int_equal(stat(at("out/big"), &st), 0);
@@ -322,7 +342,7 @@ a_killed_stock_is_made_again(void **state)
 
 		assert_true(signal_stock(SIGKILL) >= 2);
 		while (!served) {
-			struct outcome o = run("echo served", false, 256 * MiB, 0);
+			struct outcome o = run("echo served", false, 256 * MiB, false);
 
 			served = o.rc == 0 && strcmp(buf_str(&o.out), "served\n") == 0;
 			buf_release(&o.out);
@@ -350,7 +370,7 @@ a_stock_that_is_not_renewed_serves_once(void **state)
 	while (sandbox_stock_ready(one) < 1)
 		assert_true(clock_mono_ms() < deadline_mono_ms);
 	for (int i = 0; i < 10; i++) {
-		struct outcome o = run_from(one, "echo once", false, 256 * MiB, 0);
+		struct outcome o = run_from(one, "echo once", false, 256 * MiB, false);
 
 		assert_int_equal(o.rc, 0);
 		assert_string_equal(buf_str(&o.out), "once\n");
