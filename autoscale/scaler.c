@@ -131,7 +131,7 @@ read_done(void *arg, bool began)
 		take_snapshot(s, now);
 	} else if (s->read_rc != ERR_CANCELED) {
 		if (!s->queue_told)
-			log_warn("queue", "%s", s->read_err.msg);
+			log_warn("queue", "%s%s%s", s->read_err.msg, s->read_err.hint[0] != '\0' ? " - " : "", s->read_err.hint);
 		s->queue_told = true;
 		s->queue_err = s->read_err;
 		s->read_index = 0;

@@ -8,6 +8,7 @@
 #include "cli/interrupt.h"
 #include "cli/render.h"
 #include "cli/text.h"
+#include "proto/run.h"
 
 #define LINE_BYTES_MAX (1024 * 1024)
 
@@ -28,8 +29,8 @@ print_event(struct stream *s, const json_t *data)
 	else if (strcmp(s->event, "progress") == 0)
 		text = xasprintf("%24s  %s  %s %s", "", json_text(data, "run"), json_text(progress, "step"), json_text(progress, "message"));
 	else
-		text = xasprintf("%s  %s  %s  %s", json_text(data, "at"), json_text(data, "run"), json_text(data, "state"),
-		    json_text(data, "reason"));
+		text = xasprintf("%s  %s  %s%s%s", json_text(data, "at"), json_text(data, "run"), json_text(data, "state"),
+		    json_text(data, "reason")[0] != '\0' ? "  " : "", json_text(data, "reason"));
 	/* Blanks at the front keep the columns; what came from the server is made safe. */
 	safe = text_safe(text + strspn(text, " "));
 	printf("%*s%s\n", (int)strspn(text, " "), "", safe);
@@ -76,6 +77,27 @@ take_bytes(void *arg, const void *data, size_t len)
 	return ferror(stdout) ? ERR_IO : 0;
 }
 
+/* Why a stream ended: 0 if its run is over, else ERR_RETRY; all events have no end of their own. */
+static int
+ending(struct cli *c, const char *run, struct err *e)
+{
+	struct buf path = buf_make(4096);
+	enum run_state state;
+	json_t *answer = NULL;
+	bool over = false;
+	int rc = run != NULL ? api_get(c->api, api_path(&path, "/v1/run/", run, ""), &answer, e) : 0;
+
+	if (rc == 0 && answer != NULL)
+		over = run_state_parse(json_text(json_object_get(answer, "run"), "state"), &state) && run_state_final(state);
+	json_decref(answer);
+	buf_release(&path);
+	if (rc != 0 || over)
+		return rc;
+	(void)err_set(e, ERR_RETRY, "the events broke off: the dispatcher has ended");
+	(void)err_hint(e, "begin anew when it is back; drover runs shows what happened meanwhile");
+	return ERR_RETRY;
+}
+
 int
 cmd_events(struct cli *c)
 {
@@ -90,6 +112,8 @@ cmd_events(struct cli *c)
 		call.path = run != NULL ? api_path(&path, "/v1/run/", run, "/events") : "/v1/events";
 		rc = api_do(c->api, &call, &e);
 	}
+	if (rc == 0 && !interrupted())
+		rc = ending(c, run, &e);
 	buf_release(&s.line);
 	buf_release(&path);
 	/* Ctrl-C is how one leaves a stream that has no end. */

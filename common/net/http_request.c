@@ -326,6 +326,14 @@ req_fail(struct http_req *r, int status, int code, const char *msg, const char *
 }
 
 void
+req_challenge(struct http_req *r, const struct err *e)
+{
+	static const char *const headers[] = {"WWW-Authenticate", "Bearer", NULL};
+
+	reply_error(r, 401, e, headers);
+}
+
+void
 http_reply_err(struct http_req *r, const struct err *e)
 {
 	static const char *const later[] = {"Retry-After", "1", NULL};

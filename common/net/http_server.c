@@ -166,14 +166,13 @@ find_route(struct http_req *r, const char *url)
 static bool
 admit(struct http_req *r)
 {
-	static const char *const challenge_header[] = {"WWW-Authenticate", "Bearer", NULL};
 	const struct http_server_config *c = &r->server->config;
 	struct err e = {0};
 	bool challenge = false;
 
 	if (c->authorise != NULL && c->authorise(r, r->route->scope, &challenge, c->ctx, &e) != 0) {
 		if (challenge)
-			req_fail(r, 401, ERR_DENIED, e.msg, challenge_header);
+			req_challenge(r, &e);
 		else
 			http_reply_err(r, &e);
 		return false;

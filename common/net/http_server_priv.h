@@ -98,6 +98,9 @@ void req_drop(struct http_req *r);
 /* Answers with an error of ours, {"error":…}, whatever is missing of the body. */
 void req_fail(struct http_req *r, int status, int code, const char *msg, const char *const *headers);
 
+/* Answers 401 with *e and the challenge that a client needs to know how to ask again. */
+void req_challenge(struct http_req *r, const struct err *e);
+
 /* Adds a query parameter from its raw halves; false if it is malformed. */
 bool req_add_query(struct http_req *r, const char *name, const char *value);
 

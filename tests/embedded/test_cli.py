@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import threading
@@ -338,6 +339,24 @@ def test_ctrl_c_without_a_terminal_lets_the_run_go_on(embedded, toolbox, tree):
     embedded.wait_run(run_id, "canceled")
 
 
+def test_events_that_break_off_are_told(embedded_rig, toolbox, tree):
+    toolbox.add("finds", REPORT)
+    drover = Drover(embedded_rig, toolbox).start()
+    try:
+        wait.until("the workflow", lambda: drover.call("GET", "/v1/workflow/finds").status == 200)
+        run = drover.cli("run", "finds", tree, "-detach").stdout.strip()
+        followers = [cli_process(drover, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for words in (["events"], ["events", "-f", run])]
+        assert followers[1].stdout.readline().endswith(b" queued\n")
+        # Of all runs nothing is told that was before: one after the other, until it listens.
+        wait.until("an event", lambda: drover.cli("run", "finds", tree, "-detach") and
+                   select.select([followers[0].stdout], [], [], 0.2)[0])
+    finally:
+        drover.close()
+    for process in followers:
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 2 and err.startswith(b"Error: "), err
+
+
 @pytest.mark.parametrize("answer, state", [("n\n", "canceled"), ("y\n", "running")])
 def test_ctrl_c_on_a_terminal_asks(embedded, toolbox, tree, answer, state):
     toolbox.add("holds", HOLD)
@@ -465,7 +484,8 @@ def test_init_makes_tokens_that_work(embedded_rig, toolbox, finds, tmp_path):
     assert "is there already" in finds.cli("init", "-data-dir", data, check=2).stderr
     drover = Drover(embedded_rig, toolbox, {"DROVER_TOKENS_FILE": str(file)}).start()
     try:
-        assert "token" in drover.cli("runs", check=2).stderr
+        assert "Hint:  send Authorization: Bearer TOKEN (DROVER_TOKEN" in drover.cli("runs", check=2).stderr
+        assert "Hint:  it is another dispatcher's" in drover.cli("runs", env={"DROVER_TOKEN": "drover_none"}, check=2).stderr
         for name, code, manages in (("admin", 0, 200), ("analyst", 0, 403), ("worker", 2, 403), ("autoscale", 2, 200)):
             drover.cli("runs", env={"DROVER_TOKEN": tokens[name]}, check=code)
             assert drover.call("GET", "/v1/history", headers={"Authorization": f"Bearer {tokens[name]}"}).status == manages, name
