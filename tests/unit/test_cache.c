@@ -44,6 +44,8 @@ a_tree_is_unpacked_beside_the_blob_in_use(void **state)
 	assert_int_equal(st.st_size, 2);
 	cache_stats(p->cache, &s);
 	assert_int_equal(s.entries, 2); /* both are charged */
+	assert_int_equal(s.misses, 1);
+	assert_int_equal(s.hits, 1); /* what was asked for; that the tree's making looked at its archive is nobody's hit */
 	cache_release(blob);
 	cache_release(tree);
 }
@@ -169,6 +171,64 @@ what_was_not_promised_is_refused(void **state)
 	assert_int_equal(names_in(p, "tmp"), 0);
 	assert_int_equal(cache_sweep(p->cache, &e), 0);
 	assert_int_equal(names_in(p, "trash"), 0);
+}
+
+struct breaking { /* a store that breaks a byte of so many downloads */
+	struct object_store s;
+	struct object_store *real;
+	int times, gets;
+	int (*write)(void *arg, const void *data, size_t n);
+	void *arg;
+};
+
+static int
+break_byte(void *arg, const void *data, size_t len)
+{
+	struct breaking *b = arg;
+	char *copy = xmemdup(data, len);
+	int rc;
+
+	copy[0] ^= 1;
+	rc = b->write(b->arg, copy, len);
+	free(copy);
+	return rc;
+}
+
+static int
+breaking_get(struct object_store *s, const char *bucket, const char *key, int64_t offset, int64_t len, const char *if_match,
+    int (*write_cb)(void *arg, const void *data, size_t n), void *arg, struct object_info *info, const atomic_bool *stop,
+    struct err *e)
+{
+	struct breaking *b = (struct breaking *)(void *)s;
+
+	b->gets++;
+	b->write = write_cb;
+	b->arg = arg;
+	if (b->gets > b->times)
+		return store_get(b->real, bucket, key, offset, len, if_match, write_cb, arg, info, stop, e);
+	return store_get(b->real, bucket, key, offset, len, if_match, break_byte, b, info, stop, e);
+}
+
+/* Bytes that broke on the way come whole the next time; twice, and they are wrong where they come from. */
+static void
+what_broke_on_the_way_is_fetched_once_more(void **state)
+{
+	static const struct object_store_ops ops = {.get = breaking_get};
+	struct place *p = *state;
+
+	for (int times = 1; times <= 2; times++) {
+		struct breaking b = {.s = *p->store, .real = p->store, .times = times};
+		struct cache_want w = want(p, (size_t)times);
+		struct cache_pin *pin = NULL;
+		struct err e = {0};
+
+		b.s.ops = &ops;
+		w.store = &b.s;
+		assert_int_equal(cache_get(p->cache, &w, NULL, &pin, &e), times == 1 ? 0 : ERR_INVALID);
+		assert_int_equal(b.gets, 2);
+		assert_true(pin == NULL || digest_is(cache_pin_blob(pin), p->sha[times]));
+		cache_release(pin);
+	}
 }
 
 /* A process that has no descriptor left sees nothing of an entry, which another run may be using: it is not taken for damaged. */
@@ -367,6 +427,7 @@ a_sweep_leaves_a_live_download_alone(void **state)
 	struct place *p = *state;
 	struct counted c = {.s = *p->store, .real = p->store};
 	struct getter g = {.cache = p->cache, .want = want(p, 1), .rc = -1};
+	uint64_t held[4];
 	pthread_t thread;
 	struct err e;
 
@@ -378,9 +439,79 @@ a_sweep_leaves_a_live_download_alone(void **state)
 	assert_int_equal(names_in(p, "tmp"), 1);
 	assert_int_equal(cache_sweep(p->cache, &e), 0);
 	assert_int_equal(names_in(p, "tmp"), 1);
+	assert_int_equal(cache_holds(p->cache, held, 4), 0); /* nobody shall be preferred for what is only coming */
 	atomic_store(&c.open, true);
 	pthread_join(thread, NULL);
 	assert_int_equal(g.rc, 0);
+	assert_int_equal(cache_holds(p->cache, held, 4), 1);
+}
+
+/* --- tools --- */
+
+static void
+note_verdict(void *arg, const char *name, enum cache_verdict verdict)
+{
+	(void)name;
+	*(int *)arg += verdict == CACHE_SOUND;
+}
+
+/* An account that went wrong, by whatever: verifying makes it anew from what is there. */
+static void
+verifying_rights_the_account(void **state)
+{
+	struct place *p = *state;
+	struct index_sums before, after;
+	char name[CACHE_ENTRY_LEN];
+	int sound = 0;
+
+	cache_release(get(p, 1, false));
+	cache_release(get(p, 2, false));
+	assert_int_equal(index_sums(p->cache, &before, NULL), 0);
+	cache_entry_name(p->sha[1], false, name);
+	assert_int_equal(index_charge(p->cache, name, 7, 1, 0, true, NULL), 0);
+	cache_entry_name(p->sha[2], false, name);
+	assert_int_equal(index_drop(p->cache, name, NULL, NULL), 0);
+	assert_int_equal(cache_verify(p->cache, note_verdict, &sound, NULL, NULL), 0);
+	assert_int_equal(sound, 2);
+	assert_int_equal(index_sums(p->cache, &after, NULL), 0);
+	assert_int_equal(after.entries, before.entries);
+	assert_int_equal(after.bytes, before.bytes);
+	assert_int_equal(after.inodes, before.inodes);
+}
+
+/* Two contents whose digests begin alike: who names only that much has named neither. */
+static void
+a_digest_that_is_not_told_apart_removes_nothing(void **state)
+{
+	struct place *p = *state;
+	char seen[8192][SHA256_HEX_LEN], hex[SHA256_HEX_LEN], prefix[7];
+	uint32_t first = 0, second = 0;
+	uint8_t digest[SHA256_LEN];
+	struct cache_stats s;
+	struct err e = {0};
+
+	for (uint32_t i = 0; second == 0 && i < 65536; i++) { /* the first pair is among some five thousand */
+		sha256_of(&i, sizeof(i), digest);
+		hex_encode(digest, sizeof(digest), hex);
+		for (uint32_t k = 0; second == 0 && k < i && k < 8192; k++)
+			if (memcmp(seen[k], hex, 6) == 0) {
+				first = k;
+				second = i;
+			}
+		if (i < 8192)
+			memcpy(seen[i], hex, sizeof(hex));
+	}
+	assert_true(second > 0);
+	put(p, 1, &first, sizeof(first));
+	put(p, 2, &second, sizeof(second));
+	cache_release(get(p, 1, false));
+	cache_release(get(p, 2, false));
+	snprintf(prefix, sizeof(prefix), "%.6s", p->sha[1]);
+	assert_int_equal(cache_remove(p->cache, prefix, &e), ERR_INVALID);
+	assert_non_null(strstr(e.msg, "several"));
+	cache_stats(p->cache, &s);
+	assert_int_equal(s.entries, 2);
+	assert_int_equal(cache_remove(p->cache, p->sha[1], &e), 1);
 }
 
 /* --- eviction --- */
@@ -602,6 +733,9 @@ main(int argc, char **argv)
 		IN_PLACE(a_tree_is_unpacked_beside_the_blob_in_use),
 		IN_PLACE(a_tree_of_another_boot_is_made_again),
 		IN_PLACE(what_was_not_promised_is_refused),
+		IN_PLACE(what_broke_on_the_way_is_fetched_once_more),
+		IN_PLACE(verifying_rights_the_account),
+		IN_PLACE(a_digest_that_is_not_told_apart_removes_nothing),
 		IN_PLACE(without_descriptors_nothing_is_thrown_away),
 		IN_PLACE(many_threads_download_once),
 		IN_PLACE(a_wait_for_another_download_can_be_canceled),
