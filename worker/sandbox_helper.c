@@ -420,8 +420,8 @@ serve(const sigset_t *set, const struct box_filter *filter)
 		rc = run_namespaces(&b, set);
 	else
 		rc = run_subreaper(&b, set);
-	box_release(&b);
-	/* Not exit(): what runs there (a sanitizer's leak check) may need calls that were given up, and would write into the run's log. */
+	/* Not exit(): what runs there (a sanitizer's leak check) may need calls that were given up, and would write into the run's log. Nor is
+	 * anything freed: that would only copy pages that we share with the mother. */
 	_exit(rc);
 }
 

@@ -145,8 +145,8 @@ fill_stock(struct worker *w)
 int
 worker_open(struct worker *w, struct err *e)
 {
-	struct part parts[] = {{.name = "sandbox", .run = look_at_sandbox}, {.name = "tools", .run = look_at_tools},
-	    {.name = "links", .run = open_links}, {.name = "cache", .run = open_cache}};
+	struct part parts[] = {{.name = "links", .run = open_links}, {.name = "cache", .run = open_cache},
+	    {.name = "sandbox", .run = look_at_sandbox}, {.name = "tools", .run = look_at_tools}};
 	const size_t n = sizeof(parts) / sizeof(parts[0]);
 	int rc = 0;
 
@@ -155,14 +155,15 @@ worker_open(struct worker *w, struct err *e)
 		parts[i].w = w;
 		thread_start(&parts[i].thread, parts[i].name, run_part, &parts[i]);
 	}
-	for (size_t i = 0; i < n; i++) {
+	/* Those that wait longest were started first and are waited for last. */
+	for (size_t i = n; i-- > 0;) {
 		pthread_join(parts[i].thread, NULL);
 		if (rc == 0 && parts[i].rc != 0) {
 			rc = parts[i].rc;
 			*e = parts[i].e;
 		}
-		if (rc == 0 && parts[i].run == look_at_tools)
-			fill_stock(w); /* while the others still wait for Nomad and for the disk */
+		if (rc == 0 && parts[i].run == look_at_sandbox)
+			fill_stock(w); /* the tools are known too; Nomad and the disk may take a while yet */
 	}
 	if (rc == 0) {
 		bound_slots(w);
