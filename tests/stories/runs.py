@@ -90,7 +90,7 @@ def test_artifacts_are_kept(system, toolbox):
     name = next(name for name in listed if name.endswith("crashes/deep/1.bin"))
     assert drover.artifact(run["id"], name) == b"boom" and listed[name]["size_bytes"] == 4
     assert not [name for name in listed if "other.bin" in name]
-    drover.call("GET", f"/v1/run/{run['id']}/artifact/..%2f..%2fmanifest.json").expect(400, 404)
+    drover.call("GET", f"/v1/run/{run['id']}/artifact/..%2f..%2fresults.json").expect(400, 404)
 
 
 def test_parameters_reach_the_step_with_defaults(system, toolbox):
