@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 
 from . import http
 
+TRIES = 8
 NAMESPACE = {"s3": "http://s3.amazonaws.com/doc/2006-03-01/"}
 
 
@@ -27,7 +28,14 @@ class Client:
         self.region = region
 
     def request(self, method, path, query=None, body=b"", headers=None):
-        """One signed request; the answer whatever its status."""
+        """A signed request; the answer whatever its status. 500 is asked again: a listing met what was just being removed."""
+        for _ in range(TRIES):
+            answer = self._request(method, path, query, body, headers)
+            if answer.status != 500:
+                break
+        return answer
+
+    def _request(self, method, path, query, body, headers):
         now = datetime.datetime.now(datetime.timezone.utc)
         day, stamp = now.strftime("%Y%m%d"), now.strftime("%Y%m%dT%H%M%SZ")
         path = urllib.parse.quote(path, safe="/-_.~")
