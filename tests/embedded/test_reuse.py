@@ -1,6 +1,7 @@
 """A submission may be answered with a run that does the same, where it asks for that; never with one that does something else."""
 
 import json
+import sqlite3
 
 import pytest
 
@@ -67,6 +68,18 @@ def test_results_that_go_sooner_than_they_are_wanted_are_of_no_use(d):
     assert status == 201 and end(d) == usual
     assert ask(d, target, "completed", retention_ms=86400000) == (200, usual)  # a day, of the month that it is kept
     assert ask(d, target, "completed", retention_ms=90 * 86400000)[0] == 201
+
+
+def test_a_run_whose_results_are_gone_is_of_no_use(d):
+    target = d.upload()
+    first = d.submit(target)["id"]
+    assert end(d) == first
+    assert ask(d, target, "completed") == (200, first)
+    d.stop()
+    with sqlite3.connect(d.data / "ledger.db") as db:
+        db.execute("UPDATE runs SET results = 0")
+    d.start()
+    assert ask(d, target, "completed")[0] == 201
 
 
 def test_an_old_result_is_not_taken(d):

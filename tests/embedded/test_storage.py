@@ -148,8 +148,10 @@ def test_rows_without_an_object(begin, kind):
     report = doctor(d)
     assert not report["healthy"] and "needed" in found(report)
     d.stop()
-    alter(d, "UPDATE targets SET expires = ? WHERE id = ?", ms(0.5), needed["id"])
+    soon = ms(0.5)
+    alter(d, "UPDATE targets SET expires = ? WHERE id = ?", soon, needed["id"])
     d.start()
+    wait_for(lambda: rows(d, "SELECT expires FROM targets WHERE id = ?", needed["id"]) != [(soon,)])  # the janitor has looked for it
     lookup = {"sha256": needed["sha256"], "size_bytes": needed["size_bytes"]}
     wait_for(lambda: d.call("POST", "/v1/targets/lookup", lookup).status == 404)
     assert d.call("PUT", "/v1/targets", b"needed", {"X-Drover-Sha256": needed["sha256"]}).status == 201
