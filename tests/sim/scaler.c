@@ -252,11 +252,13 @@ scalers_end(struct world *w)
 void
 scaler_check_answer(struct world *w, uint64_t caller, const struct answer *a)
 {
-	const struct scaler *s = &scalers[w->calls[caller - 1].who];
+	for (int v = 0; v < w->verticals && a->err.code == 0; v++) {
+		const struct scaler *s = &scalers[v];
 
-	for (size_t i = 0; i < s->n_asked && s->caller == caller && a->err.code == 0; i++) {
-		if (ledger_mark(w, s->asked[i]) == NULL)
-			sim_fail(w, "%s is told to be condemned, and the ledger does not say so", s->asked[i]);
+		for (size_t i = 0; i < s->n_asked && s->caller == caller; i++) {
+			if (ledger_mark(w, s->asked[i]) == NULL)
+				sim_fail(w, "%s is told to be condemned, and the ledger does not say so", s->asked[i]);
+		}
 	}
 }
 
