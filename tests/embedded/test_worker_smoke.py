@@ -196,6 +196,23 @@ def test_artifacts_that_are_left_out_are_told(start, toolbox):
     assert sum(one["name"].startswith("artifacts/") for one in listed) == 3
 
 
+def test_a_worker_whose_disk_is_nearly_full_takes_nothing(start, toolbox):
+    """It registers, says why it takes no runs, and leaves them to others."""
+    toolbox.add("finds", REPORT)
+    drover = start()
+    full = drover.add_worker("story", CACHE_MIN_FREE="1000TiB", WORKER_HEALTH_LISTEN="127.0.0.1:0")
+    (told,) = wait.until("the worker to say why", lambda: [w for w in drover.get("/v1/workers")["workers"] if w["health"]])
+    assert "CACHE_MIN_FREE" in told["health"] and "less than half" in told["health"]
+    run = drover.submit("finds")
+    wait.until("the worker to be named", lambda: drover.get(f"/v1/run/{run['id']}/explain")["explain"]["workers"])
+    (seen,) = drover.get(f"/v1/run/{run['id']}/explain")["explain"]["workers"]
+    assert seen["state"] == "unfit" and seen["why"] == told["health"]
+    drover.add_worker("story")
+    done = drover.wait_run(run["id"], "completed")
+    assert done["attempt"] == 1 and full.alive()
+    assert not re.search(run["id"], full.process.log_tail()), "it had nothing to do with it"
+
+
 def test_a_worker_ends_soon_though_its_store_is_away(embedded_rig, tmp_path):
     """It looks at the store again and again; what it waits for there must not hold up its end."""
     nowhere = "http://127.0.0.1:9"
