@@ -180,7 +180,7 @@ a_full_disk_evicts_and_then_refuses(void **state)
 	while (held < OBJECTS && (rc = try_get(p, held, false, &pins[held], &e)) == 0)
 		held++;
 	assert_int_equal(rc, ERR_RETRY);
-	assert_non_null(strstr(e.msg, "bytes"));
+	assert_non_null(strstr(e.msg, "3 MiB more are needed"));
 	assert_true(held >= 4 && held < 8);
 	for (size_t i = 0; i < held; i++)
 		assert_true(digest_is(cache_pin_blob(pins[i]), p->sha[i]));
