@@ -22,7 +22,7 @@ toolchains: ## install the tools of every vertical, once per machine
 	@for v in toolbox/verticals/*/install.sh; do $$v || exit 1; done
 
 lint: all ## layers, lengths, contracts, banned calls, drift of docs
-	@tools/lint/run.sh
+	@DROVER_BIN=$(abspath $(BIN)) tools/lint/run.sh
 
 demo: ## two minutes, embedded: install what is missing, scan a sample project, show findings
 	@tools/demo.sh
