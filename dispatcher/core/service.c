@@ -31,7 +31,7 @@ scale_down(struct service *s)
 void
 service_add(struct service *s, int64_t now_mono, int64_t ms, enum service_end end)
 {
-	int64_t spent_ms = ms < 0 ? 0 : ms;
+	int64_t spent_ms = ms < 1 ? 1 : ms;
 	size_t i = bucket_of(spent_ms);
 
 	if (s->unit <= 0)

@@ -20,7 +20,8 @@ struct service { /* all zero: nothing learnt */
 	int64_t at_mono;                                     /* of the last observation */
 };
 
-/* Learns one attempt. Weights halve with every 180 newer attempts, and with every hour. */
+/* Learns one attempt, of at least a millisecond: a mean of 0 says that nothing is known. Weights halve with
+ * every 180 newer attempts, and with every hour. */
 void service_add(struct service *s, int64_t now_mono, int64_t ms, enum service_end end);
 
 /* The mean, and the time that a part of the attempts (0 < part < 1) does not exceed; 0: nothing is known. */

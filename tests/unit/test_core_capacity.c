@@ -541,6 +541,20 @@ the_mean_and_the_tail_are_those_of_what_was_learnt(void **state)
 	assert_int_equal(service_part_ms(&s, 0.95), 50000);
 }
 
+/* Within one tick of the clock: that is known, and not the same as nothing. */
+static void
+attempts_that_took_no_time_are_known(void **state)
+{
+	struct service s = {0};
+
+	(void)state;
+	for (int i = 0; i < 1000; i++) {
+		service_add(&s, i, 0, SERVICE_WHOLE);
+		assert_int_equal(service_mean_ms(&s), 1);
+		assert_int_equal(service_part_ms(&s, 0.9), 1);
+	}
+}
+
 /* Half of what would take 1 or 9 seconds is cut short after 2: the long half must not fall out of the mean. */
 static void
 what_is_cut_short_does_not_make_times_look_short(void **state)
@@ -586,7 +600,7 @@ main(void)
 		cmocka_unit_test(what_is_held_back_calls_for_no_workers),
 		cmocka_unit_test(starting_slots_are_waited_for), cmocka_unit_test(a_warm_vertical_asks_for_no_one_shots),
 		cmocka_unit_test(a_child_that_comes_late_is_not_forgotten),
-		cmocka_unit_test(the_mean_and_the_tail_are_those_of_what_was_learnt),
+		cmocka_unit_test(the_mean_and_the_tail_are_those_of_what_was_learnt), cmocka_unit_test(attempts_that_took_no_time_are_known),
 		cmocka_unit_test(what_is_cut_short_does_not_make_times_look_short), cmocka_unit_test(what_is_old_fades),
 	};
 
