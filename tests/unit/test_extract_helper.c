@@ -5,9 +5,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/landlock.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -21,6 +19,7 @@
 
 #include "base/clock.h"
 #include "storage/extract_parts.h"
+#include "tests/unit/deny_call.h"
 
 #define MANY 130000 /* entries: their news are more than the pipe takes, so the helper waits until we have listened */
 #define DEADLINE_MS 20000
@@ -277,20 +276,6 @@ started_by_a_user_it_has_nothing_but_its_directory(void **state)
 
 /* --- without openat2 --- */
 
-static bool
-forbid_openat2(void)
-{
-	struct sock_filter rules[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog prog = {sizeof(rules) / sizeof(rules[0]), rules};
-
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0;
-}
-
 /* Somebody put a link into the directory meanwhile: neither way of opening follows it. */
 static int
 walk_beside_a_link(struct place *p, const char *name)
@@ -338,7 +323,7 @@ a_planted_link_is_not_followed(void **state)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0)
-		_exit(!forbid_openat2() ? 99 : follow_links(p));
+		_exit(!deny_call(SYS_openat2, ENOSYS) ? 99 : follow_links(p));
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0);

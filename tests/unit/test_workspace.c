@@ -1,12 +1,11 @@
 #include "tests/unit/workspace_rig.h"
 
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
+
+#include "tests/unit/deny_call.h"
 
 #define MANY_RUNS 1000
 
@@ -85,20 +84,6 @@ an_overlay_is_harmless(void **state)
 	assert_int_equal(workspace_close(p->spaces, &ws, &e), 0);
 }
 
-static bool
-forbid_mounts(void)
-{
-	struct sock_filter rules[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mount, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog prog = {sizeof(rules) / sizeof(rules[0]), rules};
-
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0;
-}
-
 /* In a child: what worked when it was tried does not work any more. 0 if a run has its tree all the same, by another way. */
 static int
 go_on_without_mounts(struct place *p)
@@ -109,7 +94,7 @@ go_on_without_mounts(struct place *p)
 	struct workspaces *w = workspaces_open(p->cache_dir, WORKSPACE_OVERLAY, &e);
 	struct workspace ws;
 
-	if (w == NULL || workspaces_method(w) != WORKSPACE_OVERLAY || !forbid_mounts())
+	if (w == NULL || workspaces_method(w) != WORKSPACE_OVERLAY || !deny_call(SYS_mount, EPERM))
 		return 1;
 	if (workspace_open(w, &want, &ws, &e) != 0)
 		return 2;
