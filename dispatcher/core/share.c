@@ -21,5 +21,5 @@ share_weight(const struct share_clock *k, int64_t used_ms)
 {
 	double life_ms = (double)k->half_ms / M_LN2;
 
-	return k->unit * life_ms / 1000 * (1 - exp(-(double)(used_ms < 0 ? 0 : used_ms) / life_ms));
+	return k->unit * life_ms / 1000 * (1 - exp(-(double)(used_ms < 1 ? 1 : used_ms) / life_ms));
 }

@@ -22,7 +22,8 @@ struct share_clock { /* all zero but half_ms: at its beginning */
 /* What a slot-second of now weighs. Time that runs backwards stands still. */
 double share_unit(struct share_clock *k, int64_t now_mono);
 
-/* Weight of a slot that has been in use for so long, up to now: the integral of what is fading. */
+/* Weight of a slot that has been in use for so long, up to now: the integral of what is fading. A lease counts as a millisecond
+ * at least, or a tenant of very short runs would never have used anything. */
 double share_weight(const struct share_clock *k, int64_t used_ms);
 
 #endif

@@ -9,6 +9,7 @@
 
 #define A "scan-000000000000000a"
 #define B "scan-000000000000000b"
+#define C "scan-000000000000000c"
 #define CHILD "drover-run-python/dispatch-1-a"
 
 /* --- why a run waits: one way into each word --- */
@@ -267,6 +268,17 @@ positions_follow_the_order(void **state)
 	rig_free(r);
 }
 
+static void
+submit_for(struct rig *r, const char *tenant, const char *id)
+{
+	struct core_submission s = {.needs = {.vertical = RIG_VERTICAL, .timeout_ms = 1000, .max_wait_ms = 90000}, .spec = xstrdup("{}")};
+
+	snprintf(s.tenant, sizeof(s.tenant), "%s", tenant);
+	snprintf(s.id, sizeof(s.id), "%s", id);
+	core_submit(r->core, r->now, ++r->caller, &s);
+	rig_pump(r);
+}
+
 /* Another tenant's runs count as far as they will be taken before, and the estimate says what it is made of. */
 static void
 what_is_ahead_is_told_apart_and_reckoned_up(void **state)
@@ -286,12 +298,8 @@ what_is_ahead_is_told_apart_and_reckoned_up(void **state)
 	rig_report(r, B, RUN_COMPLETED, FAIL_NONE);
 	assert_non_null(rig_take(r, "w"));
 	for (int i = 0; i < 6; i++) {
-		struct core_submission s = {.needs = {.vertical = RIG_VERTICAL, .timeout_ms = 1000, .max_wait_ms = 90000}, .spec = xstrdup("{}")};
-
-		snprintf(s.tenant, sizeof(s.tenant), i < 3 ? "red" : "blue");
-		snprintf(s.id, sizeof(s.id), "scan-%016x", i);
-		core_submit(r->core, r->now, ++r->caller, &s);
-		rig_pump(r);
+		snprintf(id, sizeof(id), "scan-%016x", i);
+		submit_for(r, i < 3 ? "red" : "blue", id);
 	}
 	snprintf(id, sizeof(id), "scan-%016x", 2);
 	assert_true(core_why(r->core, r->now, id, &w));
@@ -302,6 +310,26 @@ what_is_ahead_is_told_apart_and_reckoned_up(void **state)
 	snprintf(id, sizeof(id), "scan-%016x", 3);
 	assert_true(core_why(r->core, r->now, id, &w));
 	assert_true(w.position == 1 && w.ahead_own == 0 && w.ahead_others == 0 && w.share < 0.01);
+	rig_free(r);
+}
+
+/* A run that ends within a tick of the clock has used something all the same, or its tenant would go first without end. */
+static void
+runs_that_took_no_time_count(void **state)
+{
+	struct rig *r = rig_new(false, 0);
+	const struct lease *l;
+
+	(void)state;
+	rig_register(r, "w", 1, "", 0);
+	submit_for(r, "red", A);
+	submit_for(r, "red", B);
+	assert_non_null(rig_take(r, "w"));
+	rig_report(r, A, RUN_COMPLETED, FAIL_NONE);
+	submit_for(r, "blue", C);
+	l = rig_take(r, "w");
+	assert_non_null(l);
+	assert_string_equal(l->run, C);
 	rig_free(r);
 }
 
@@ -407,6 +435,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_reason_has_its_word),   cmocka_unit_test(one_shots_that_die_explain_themselves),
 		cmocka_unit_test(only_what_is_queued_waits),  cmocka_unit_test(what_is_ahead_is_told_apart_and_reckoned_up),
+		cmocka_unit_test(runs_that_took_no_time_count),
 		cmocka_unit_test(capacity_is_what_may_serve_it), cmocka_unit_test(positions_follow_the_order), cmocka_unit_test(depths_count_what_is_there),
 		cmocka_unit_test(workers_show_what_they_do),
 	};
