@@ -288,7 +288,13 @@ calls_dismiss(struct dispatcher *d)
 			call_of_core(d, number);
 			core_caller_gone(d->core, clock_now(), number);
 		}
-		call_reply_err(c, &e);
+		if (c->gone == NULL) {
+			call_reply_err(c, &e);
+			continue;
+		}
+		http_reply_err(c->r, &e);
+		c->r = NULL;
+		c->gone(c); /* it is in a list of somebody's, who takes it out and ends it */
 	}
 }
 

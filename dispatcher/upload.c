@@ -441,6 +441,8 @@ start(struct upload *u)
 static void
 start_waiting(struct uploads *all)
 {
+	if (all->d->stopping)
+		return; /* those that wait are dismissed */
 	while (all->ready.first != NULL && take_memory(all, all->ready.first))
 		start(queue_take(&all->ready));
 	while (all->arrived.first != NULL && all->gathered < GATHERED_MAX) {

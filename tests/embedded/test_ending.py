@@ -4,7 +4,7 @@ import http.server
 import threading
 import time
 
-from alone import Dispatcher, wait_for
+from alone import Answer, Dispatcher, wait_for
 
 
 class Consul(http.server.BaseHTTPRequestHandler):
@@ -45,3 +45,40 @@ def test_a_silent_consul_holds_the_end_up_for_a_second_at_most(tmp_path):
     server.shutdown()
     server.server_close()
     assert min(took) < 1.6, "a tenth for the last answers, less than a second for Consul"
+
+
+def test_a_blocking_read_is_answered_when_the_dispatcher_ends(tmp_path):
+    d = Dispatcher(tmp_path)
+    reader = d.connect()
+    reader.request("GET", "/v1/runs")
+    first = Answer(reader.getresponse())
+    reader.request("GET", f"/v1/runs?index={first.headers['X-Drover-Index']}&wait=5m")
+    d.call("GET", "/v1/agent/health")  # came later: the read is waiting by now
+    assert d.stop() == 0, (tmp_path / "log").read_text()
+    assert Answer(reader.getresponse()).status == 503
+    reader.close()
+
+
+def test_an_upload_that_waits_for_another_one_does_not_outlive_the_end(tmp_path):
+    d = Dispatcher(tmp_path, UPLOAD_MEMORY="16MiB")  # one at a time
+
+    def taken():
+        return int(next(line for line in d.call("GET", "/metrics").body.decode().splitlines()
+                        if line.startswith("drover_upload_bytes_total")).split()[1])
+
+    def begin(piece):
+        c = d.connect()
+        c.putrequest("PUT", "/v1/targets")
+        c.putheader("Content-Length", str(64 << 20))
+        c.endheaders()
+        c.send(piece)
+        return c
+
+    ring = 256 << 10  # what is taken in of one that waits
+    clients = [begin(bytes(2 * ring))]
+    wait_for(lambda: taken() == 2 * ring)
+    clients.append(begin(bytes(2 * ring)))
+    wait_for(lambda: taken() == 3 * ring)
+    assert d.stop() == 0, (tmp_path / "log").read_text()
+    for c in clients:
+        c.close()
