@@ -144,8 +144,8 @@ bind_moment(sqlite3_stmt *s, int at, const struct op *o, char text[MOMENT_MAX])
 	const struct run_row *r = &o->run;
 
 	text[0] = '\0';
-	if (o->moment)
-		snprintf(text, MOMENT_MAX, MOMENT_HEAD "%s", (long long)clock_real_ms(), (unsigned)r->state, r->attempt,
+	if (o->moment_real_ms != 0)
+		snprintf(text, MOMENT_MAX, MOMENT_HEAD "%s", (long long)o->moment_real_ms, (unsigned)r->state, r->attempt,
 		    strlen(r->reason), r->reason);
 	bind_text(s, at, text);
 }

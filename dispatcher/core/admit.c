@@ -103,7 +103,7 @@ insert(struct core *c, struct now now, uint64_t caller, struct core_submission *
 	run->counted = count_as(c, now, run, &row);
 	lane->arriving += run->counted == COUNTED_ANY;
 	lane->arriving_job += run->counted == COUNTED_JOB;
-	txn_add_run(c, t, run, &row, EV_SUBMIT);
+	txn_add_run(c, now, t, run, &row, EV_SUBMIT);
 	t->ops[t->n_requests].spec = s->spec;
 	s->spec = NULL;
 	/* Capacity that the run needs is asked for in its own commit: one write to the disk less before the dispatch. */

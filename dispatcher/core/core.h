@@ -134,7 +134,7 @@ struct op {
 		struct mark_row mark;   /* MARK_*: owner and alloc are its key */
 	};
 	char *spec;              /* RUN_INSERT: the shell's text for the row, owned by whoever takes the effect */
-	bool moment;             /* RUN_*: a moment of the run's history: state, attempt and reason are noted there too */
+	int64_t moment_real_ms;  /* RUN_*: a moment of the run's history: time, state, attempt and reason are noted there too; 0: none */
 	bool want_spec;          /* RUN_UPDATE of a lease: the ledger hands the stored spec back with the result */
 };
 

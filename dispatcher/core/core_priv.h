@@ -314,7 +314,7 @@ bool txn_has_room(const struct txn *t, size_t ops);
 struct op *txn_op(struct txn *t, enum op_kind kind);
 
 /* Adds the move of a run that has no commit in flight, which it has from here on; it leaves its place in the lane. */
-void txn_add_run(struct core *c, struct txn *t, struct run *run, const struct run_row *next, enum run_event event);
+void txn_add_run(struct core *c, struct now now, struct txn *t, struct run *run, const struct run_row *next, enum run_event event);
 
 /* The same for a request, which must have a row (no stray). insert: the row comes to be. */
 void txn_add_request(struct txn *t, struct request *r, const struct request_row *next, bool insert);

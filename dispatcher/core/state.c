@@ -398,7 +398,7 @@ run_move_in(struct core *c, struct now now, struct txn *t, struct run *run, cons
 	full.larger = vertical_one_shots(c, run->vertical) && run->execution != EXEC_WARM; /* worker groups have one size */
 	run_row_of(run, &row);
 	next = run_next(&row, &full, &c->limits, now.real_ms);
-	txn_add_run(c, t, run, &next, cause->event);
+	txn_add_run(c, now, t, run, &next, cause->event);
 }
 
 void

@@ -63,7 +63,7 @@ txn_op(struct txn *t, enum op_kind kind)
 }
 
 void
-txn_add_run(struct core *c, struct txn *t, struct run *run, const struct run_row *next, enum run_event event)
+txn_add_run(struct core *c, struct now now, struct txn *t, struct run *run, const struct run_row *next, enum run_event event)
 {
 	struct op *op;
 
@@ -75,7 +75,7 @@ txn_add_run(struct core *c, struct txn *t, struct run *run, const struct run_row
 	op = txn_op(t, event == EV_SUBMIT ? OP_RUN_INSERT : OP_RUN_UPDATE);
 	op->run = *next;
 	op->want_spec = event == EV_LEASE || event == EV_OFFER;
-	op->moment = event != EV_OFFER;
+	op->moment_real_ms = event != EV_OFFER ? now.real_ms : 0;
 }
 
 void

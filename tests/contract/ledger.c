@@ -475,6 +475,8 @@ moments_of(struct fixture *f, const char *run)
 	return all;
 }
 
+#define NOTED_REAL_MS INT64_C(1700000000000)
+
 /* A move with this reason, noted in the history or not. */
 static void
 move(struct fixture *f, const char *run, enum run_state state, unsigned attempt, const char *reason, bool moment)
@@ -482,7 +484,7 @@ move(struct fixture *f, const char *run, enum run_state state, unsigned attempt,
 	struct op o = run_op(OP_RUN_UPDATE, run, state);
 	struct ledger_op op = {.kind = LEDGER_CORE, .core = &o};
 
-	o.moment = moment;
+	o.moment_real_ms = moment ? NOTED_REAL_MS + attempt : 0;
 	o.run.attempt = attempt;
 	snprintf(o.run.reason, sizeof(o.run.reason), "%s", reason);
 	assert_int_equal(commit_op(f, &op).result, LEDGER_OK);
@@ -508,7 +510,7 @@ moments_are_kept_in_order_whatever_their_reasons_hold(void **state)
 	all = moments_of(f, "echo-0000000000000001");
 	assert_int_equal(all.n, 5);
 	for (unsigned i = 0; i < 4; i++) {
-		assert_true(all.at[i].state == RUN_RUNNING && all.at[i].attempt == i + 1 && all.at[i].at_real_ms > 1600000000000);
+		assert_true(all.at[i].state == RUN_RUNNING && all.at[i].attempt == i + 1 && all.at[i].at_real_ms == NOTED_REAL_MS + i + 1);
 		assert_string_equal(all.at[i].reason, reasons[i]);
 	}
 	assert_int_equal(all.at[4].state, RUN_COMPLETED);

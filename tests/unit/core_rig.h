@@ -41,6 +41,7 @@ struct rig {
 	struct effect effects[RIG_EFFECTS]; /* taken ones have kind -1, but stay valid until rig_free */
 	size_t n_effects;
 	size_t commits;
+	int64_t noted_real_ms; /* the last moment of a run's history */
 	uint64_t caller; /* last one used */
 };
 
@@ -119,6 +120,8 @@ rig_write(struct rig *r, const struct effect *e, char **out)
 			rig_pause_row(r, &op->pause, op->kind == OP_PAUSE_PUT);
 		else if (op->kind == OP_MARK_PUT || op->kind == OP_MARK_REMOVE)
 			rig_mark_row(r, &op->mark, op->kind == OP_MARK_PUT);
+		if ((op->kind == OP_RUN_INSERT || op->kind == OP_RUN_UPDATE) && op->moment_real_ms != 0)
+			r->noted_real_ms = op->moment_real_ms;
 		if (op->want_spec)
 			out[n++] = xasprintf("spec of %s", op->run.id);
 	}

@@ -183,6 +183,34 @@ nothing_is_said_before_an_unknown_commit_was_read_back(void **state)
 
 /* --- leases --- */
 
+/* However long the ledger takes: a run's history and the run itself tell the same times. */
+static void
+history_has_the_times_of_the_run(void **state)
+{
+	struct rig *r = *state;
+	const struct run_row *row;
+
+	r->ledger = RIG_HOLDS;
+	rig_submit(r, A, 0);
+	rig_advance(r, 60);
+	rig_settle(r, true);
+	row = rig_run(r, A);
+	assert_int_equal(r->noted_real_ms, row->created_real_ms);
+	rig_register(r, "w", 1, "", 0);
+	r->ledger = RIG_HOLDS;
+	rig_poll_held(r, "w", 1, "", NULL, 0);
+	rig_advance(r, 60);
+	rig_settle(r, true);
+	assert_int_equal(row->state, RUN_RUNNING);
+	assert_int_equal(r->noted_real_ms, row->started_real_ms);
+	r->ledger = RIG_HOLDS;
+	rig_report_as(r, "w", A, row->fence, RUN_COMPLETED, FAIL_NONE);
+	rig_advance(r, 60);
+	rig_settle(r, true);
+	assert_int_equal(row->state, RUN_COMPLETED);
+	assert_int_equal(r->noted_real_ms, row->finished_real_ms);
+}
+
 static void
 a_lease_whose_answer_got_lost_is_offered_again(void **state)
 {
@@ -702,6 +730,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(without_a_ledger_nothing_is_accepted_or_leased, embedded, end),
 		cmocka_unit_test_setup_teardown(a_failed_commit_leaves_nothing_behind, embedded, end),
 		cmocka_unit_test_setup_teardown(nothing_is_said_before_an_unknown_commit_was_read_back, embedded, end),
+		cmocka_unit_test_setup_teardown(history_has_the_times_of_the_run, embedded, end),
 		cmocka_unit_test_setup_teardown(a_lease_whose_answer_got_lost_is_offered_again, embedded, end),
 		cmocka_unit_test_setup_teardown(a_silent_worker_loses_its_lease_and_the_stale_report_is_refused, embedded, end),
 		cmocka_unit_test_setup_teardown(a_stale_report_does_not_end_another_attempt, embedded, end),
