@@ -163,8 +163,9 @@ struct ledger { /* first member of each backend's struct; constant once open */
 };
 
 /* Commits transactions in order as one: all of them or, where one cannot be, each for itself. Every result (and err, specs) is
- * set. A transaction that is a DUPLICATE, MISSING or IN_USE is left out and does not disturb the others. Returns 0; or ERR_IO
- * (all FAILED, or all UNKNOWN); or ERR_CONFLICT: another process has raised the epoch, this one must stop (all FAILED). */
+ * set. A transaction that is a DUPLICATE, MISSING or IN_USE is left out and does not disturb the others; behind one that is UNKNOWN
+ * nothing is written. Returns 0; or ERR_IO (all FAILED, or all UNKNOWN; of those committed each for itself, some); or ERR_CONFLICT:
+ * another process has raised the epoch, this one must stop (all FAILED). */
 int ledger_commit(struct ledger *l, struct ledger_txn **txns, size_t n, struct err *e);
 
 /* The number of the last transaction of this epoch that is in the ledger, 0 none: settles an UNKNOWN. Writing thread. */

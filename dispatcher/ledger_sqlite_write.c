@@ -540,6 +540,10 @@ sqlite_commit(struct ledger *base, struct ledger_txn **txns, size_t n, struct er
 			first = rc;
 			*e = one;
 		}
+		if (txns[i]->result == LEDGER_UNKNOWN) { /* the last number settles it only as long as nothing is written after it */
+			group_fail(txns + i + 1, n - i - 1, LEDGER_FAILED, &one);
+			break;
+		}
 	}
 	return first == ERR_DENIED ? ERR_CONFLICT : first;
 }

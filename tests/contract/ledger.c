@@ -269,6 +269,50 @@ the_last_number_settles_what_was_unknown(void **state)
 	assert_int_equal(last, 0);
 }
 
+/* The database gives the first commit up; the next one would pass. */
+static int
+break_once(void *arg)
+{
+	return ++*(int *)arg == 1;
+}
+
+/* A later number in the ledger would say of what broke that it is there. */
+static void
+nothing_is_written_behind_what_is_unknown(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const ids[] = {"echo-0000000000000001", "echo-0000000000000002", "echo-0000000000000003"};
+	struct op request = {.kind = OP_REQ_INSERT, .req = {.seq = 5, .vertical = "python"}}, runs[3];
+	struct ledger_op ops[4];
+	struct ledger_txn txns[3], *group[3];
+	struct ledger_run r;
+	struct err e = {0};
+	uint64_t last = 0;
+	int commits = 0;
+
+	put_target(f, TARGET, 5000);
+	assert_int_equal(insert(f, ids[0], TARGET, NULL), LEDGER_OK);
+	ops[0] = (struct ledger_op){.kind = LEDGER_CORE, .core = &request};
+	for (size_t i = 0; i < 3; i++) {
+		runs[i] = run_op(OP_RUN_INSERT, ids[i], RUN_QUEUED);
+		runs[i].spec = "{\"target\":{\"id\":\"" TARGET "\"}}";
+		ops[i + 1] = (struct ledger_op){.kind = LEDGER_CORE, .core = &runs[i]};
+		txns[i] = (struct ledger_txn){.number = ++f->number, .ops = &ops[i + 1], .n_ops = 1};
+		group[i] = &txns[i];
+	}
+	txns[0].ops = ops; /* refused at its second operation: each is then committed for itself */
+	txns[0].n_ops = 2;
+	sqlite3_commit_hook(((struct ledger_sqlite *)f->l)->writer, break_once, &commits);
+	assert_int_equal(ledger_commit(f->l, group, 3, &e), ERR_IO);
+	assert_int_equal(txns[0].result, LEDGER_DUPLICATE);
+	assert_int_equal(txns[1].result, LEDGER_UNKNOWN);
+	assert_int_equal(txns[2].result, LEDGER_FAILED);
+	assert_int_equal(ledger_last_number(f->l, &last, &e), 0);
+	assert_true(last < txns[1].number);
+	assert_int_equal(ledger_run_find(f->l, ids[1], NULL, &r, &e), ERR_NOTFOUND);
+	assert_int_equal(ledger_run_find(f->l, ids[2], NULL, &r, &e), ERR_NOTFOUND);
+}
+
 static int
 count(void *arg, const struct ledger_run *run)
 {
@@ -745,7 +789,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(identity_is_made_once_and_the_epoch_rises), CASE(one_process_at_a_time), CASE(a_run_is_kept_with_every_column),
 		CASE(ids_and_keys_are_unique_and_disturb_nobody), CASE(a_transaction_is_all_or_nothing),
-		CASE(a_deposed_writer_can_write_nothing), CASE(the_last_number_settles_what_was_unknown), CASE(lists_filter),
+		CASE(a_deposed_writer_can_write_nothing), CASE(the_last_number_settles_what_was_unknown),
+		CASE(nothing_is_written_behind_what_is_unknown), CASE(lists_filter),
 		CASE(targets_in_use_stay), CASE(finished_runs_are_pruned),
 		CASE(requests_that_are_done_are_pruned), CASE(a_newer_schema_is_refused), CASE(what_is_not_over_is_restored),
 		CASE(what_a_submission_wants_is_kept), CASE(pauses_are_kept_until_they_are_removed),
