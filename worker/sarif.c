@@ -30,7 +30,7 @@ struct work {
 	struct map *rules;   /* id → its object in `in` */
 	struct map *seen;    /* digest of rule, path and line → how often, as a counter that is freed with the map */
 	struct sarif_counts *counts;
-	size_t left_bytes;   /* of text that may still be written: a short reference can stand for a long text, and often */
+	size_t *left_bytes;  /* of text that the report may still write: a short reference can stand for a long text, and often */
 };
 
 /* --- small helpers --- */
@@ -65,9 +65,9 @@ name_of(const json_t *o, const char *name)
 static bool
 take_bytes(struct work *w, size_t n)
 {
-	if (n > w->left_bytes)
+	if (n > *w->left_bytes)
 		return false;
-	w->left_bytes -= n;
+	*w->left_bytes -= n;
 	return true;
 }
 
@@ -349,7 +349,7 @@ rewrite_result(struct work *w, const json_t *in)
 	json_t *r = json_object(), *related;
 	char ours[80];
 
-	id = id != NULL ? id : "unnamed";
+	id = id != NULL && take_bytes(w, strlen(id)) ? id : "unnamed";
 	message = result_message(in, rule, id);
 	copy(r, in, kept, COUNT(kept));
 	json_object_set_new(r, "ruleId", json_string(id));
@@ -466,10 +466,9 @@ free_counters(struct map *m)
 }
 
 static json_t *
-rewrite_run(const struct sarif_context *c, const json_t *in, struct sarif_counts *counts)
+rewrite_run(const struct sarif_context *c, const json_t *in, size_t *left_bytes, struct sarif_counts *counts)
 {
-	struct work w = {.c = c, .in = in, .rules = map_new(), .seen = map_new(), .counts = counts,
-	    .left_bytes = SARIF_BYTES_MAX};
+	struct work w = {.c = c, .in = in, .rules = map_new(), .seen = map_new(), .counts = counts, .left_bytes = left_bytes};
 	json_t *driver = rewrite_driver(&w), *results;
 	const char *column_kind = text_of(in, "columnKind");
 	size_t left_out;
@@ -530,7 +529,7 @@ sarif_normalise(const struct sarif_context *c, const char *text, size_t len, jso
 	json_error_t where;
 	json_t *in, *runs, *run, *out = NULL;
 	const char *version, *bad = NULL;
-	size_t i;
+	size_t i, left_bytes = SARIF_BYTES_MAX;
 	int rc = 0;
 
 	if (len > SARIF_BYTES_MAX)
@@ -554,7 +553,7 @@ sarif_normalise(const struct sarif_context *c, const char *text, size_t len, jso
 	}
 	out = sarif_new();
 	json_array_foreach(runs, i, run)
-		json_array_append_new(json_object_get(out, "runs"), rewrite_run(c, run, counts));
+		json_array_append_new(json_object_get(out, "runs"), rewrite_run(c, run, &left_bytes, counts));
 	*ret = out;
 out:
 	json_decref(in);

@@ -274,16 +274,20 @@ failure_is_said_in_the_file(void **state)
 	json_decref(file);
 }
 
-/* A report of `n` results, each `result`, after `before` (members of the run, with their comma). Freed by the caller. */
+/* A report of runs of `n` results, each `result`, after `before` (members of the run, with their comma). Freed by the caller. */
 static char *
-report_of(const char *before, const char *result, size_t n)
+report_of(const char *before, const char *result, size_t n, size_t runs)
 {
 	struct buf b = buf_make(SARIF_BYTES_MAX);
 
-	(void)buf_addf(&b, "{\"version\":\"2.1.0\",\"runs\":[{%s\"results\":[", before);
-	for (size_t i = 0; i < n; i++)
-		(void)buf_addf(&b, "%s%s", i > 0 ? "," : "", result);
-	(void)buf_adds(&b, "]}]}");
+	(void)buf_adds(&b, "{\"version\":\"2.1.0\",\"runs\":[");
+	for (size_t r = 0; r < runs; r++) {
+		(void)buf_addf(&b, "%s{%s\"results\":[", r > 0 ? "," : "", before);
+		for (size_t i = 0; i < n; i++)
+			(void)buf_addf(&b, "%s%s", i > 0 ? "," : "", result);
+		(void)buf_adds(&b, "]}");
+	}
+	(void)buf_adds(&b, "]}");
 	assert_false(b.overflow);
 	return buf_take(&b);
 }
@@ -324,7 +328,7 @@ bombs_stay_small(void **state)
 		const char *hole = strstr(cases[i].before, "%s");
 
 		(void)snprintf(before, 1100000, "%.*s%s%s", (int)(hole - cases[i].before), cases[i].before, megabyte, hole + 2);
-		text = report_of(before, cases[i].result, cases[i].n);
+		text = report_of(before, cases[i].result, cases[i].n, 1);
 		assert_int_equal(sarif_normalise(&c, text, strlen(text), &out, &counts, &e), cases[i].rc);
 		if (cases[i].rc == 0) {
 			assert_int_equal(counts.total, cases[i].n);
@@ -340,11 +344,45 @@ bombs_stay_small(void **state)
 	free(megabyte);
 }
 
+/* Nor may several runs, nor references to names of an honest length: what is written is bounded for the report as a whole. */
+static void
+all_runs_share_one_bound(void **state)
+{
+	static const char *const befores[] = {
+		"\"tool\":{\"driver\":{\"name\":\"t\",\"rules\":[{\"id\":\"%s\"}]}},",
+		"\"tool\":{\"driver\":{\"name\":\"t\",\"rules\":[{\"id\":\"r\",\"shortDescription\":{\"text\":\"%s\"}}]}},",
+	};
+	static const char *const none[] = {NULL};
+	struct sarif_context c = {.step = "s", .prefixes = none};
+	char name[4097], before[4300];
+
+	(void)state;
+	memset(name, 'a', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	for (size_t i = 0; i < sizeof(befores) / sizeof(befores[0]); i++) {
+		struct sarif_counts counts = {0};
+		struct err e = {0};
+		json_t *out = NULL;
+		const char *hole = strstr(befores[i], "%s");
+		char *text;
+
+		(void)snprintf(before, sizeof(before), "%.*s%s%s", (int)(hole - befores[i]), befores[i], name, hole + 2);
+		text = report_of(before, "{\"ruleIndex\":0}", 12000, 4);
+		assert_int_equal(sarif_normalise(&c, text, strlen(text), &out, &counts, &e), 0);
+		assert_int_equal(counts.total, 4 * 12000);
+		/* Beside the texts each result takes some 230 bytes. */
+		assert_in_range(json_dumpb(out, NULL, 0, JSON_COMPACT), 1, SARIF_BYTES_MAX + 4 * 12000 * 512);
+		json_decref(out);
+		free(text);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bombs_stay_small), cmocka_unit_test(names_become_relative),
+		cmocka_unit_test(bombs_stay_small), cmocka_unit_test(all_runs_share_one_bound),
+		cmocka_unit_test(names_become_relative),
 		cmocka_unit_test(texts_lose_where_the_target_lay),
 		cmocka_unit_test(what_is_no_report_is_refused),
 		cmocka_unit_test(levels_and_messages_are_made_explicit),
