@@ -328,7 +328,7 @@ dispatcher_stop(struct dispatcher *d)
 	if (d->http != NULL)
 		http_server_quiesce(d->http);
 	watch_dismiss(d);
-	janitor_stop(d->janitor);
+	atomic_store(&d->ends, true);
 	loop_timer_set(d->loop, &d->stop_timer, 0, stop_step, d);
 }
 

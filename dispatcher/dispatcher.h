@@ -6,6 +6,7 @@
 #define DISPATCHER_DISPATCHER_H
 
 #include <jansson.h>
+#include <stdatomic.h>
 
 #include "base/map.h"
 #include "cluster/discover.h"
@@ -66,6 +67,7 @@ struct dispatcher {
 	struct loop_timer wake;    /* of the core */
 	struct loop_timer tokens_timer, stop_timer;
 	bool stopping, ledger_writable, failed, doctor_busy;
+	atomic_bool ends;          /* for threads: what takes long is broken off */
 	int64_t stop_began_mono_ms;
 	bool store_up;
 	char ledger_why[256], store_why[256];

@@ -120,6 +120,7 @@ doctor_repair(struct http_req *r, void *ctx)
 struct stat_call {
 	json_t *buckets, *tenants;
 	int64_t objects, bytes, foreign, deadline_mono_ms;
+	const atomic_bool *stop;
 	enum bucket_role role;
 	bool incomplete;
 };
@@ -141,7 +142,7 @@ stat_object(void *arg, const char *key, const struct object_info *info)
 	s->objects++;
 	s->bytes += info->size_bytes;
 	s->foreign += !bucket_key_ours(s->role, key);
-	return clock_mono_ms() < s->deadline_mono_ms ? 0 : ENOUGH;
+	return clock_mono_ms() < s->deadline_mono_ms && !atomic_load(s->stop) ? 0 : ENOUGH;
 }
 
 static int
@@ -163,6 +164,7 @@ stat_run(struct dispatcher *d, void *data, struct err *e)
 	s->buckets = json_array();
 	s->tenants = json_array();
 	s->deadline_mono_ms = clock_mono_ms() + STAT_MS;
+	s->stop = &d->ends;
 	for (s->role = 0; rc == 0 && s->role < BUCKETS; s->role++) {
 		struct lifecycle_rule rule = {.expire_days = 0};
 

@@ -18,7 +18,7 @@
 static bool
 late(const struct doctor *h)
 {
-	return clock_mono_ms() >= h->deadline_mono_ms;
+	return clock_mono_ms() >= h->deadline_mono_ms || atomic_load(h->stop);
 }
 
 /* --- the server and its buckets --- */
@@ -207,8 +207,8 @@ tell_bucket(struct dispatcher *d, struct doctor *h, enum bucket_role role, const
 static void
 check_contents(struct dispatcher *d, struct doctor *h)
 {
-	struct sweep_limits l = {.keys = PIECE_KEYS, .deadline_mono_ms = h->deadline_mono_ms, .dry = !h->repair, .missing = row_missing,
-		.arg = h};
+	struct sweep_limits l = {.keys = PIECE_KEYS, .deadline_mono_ms = h->deadline_mono_ms, .dry = !h->repair, .stop = h->stop,
+		.missing = row_missing, .arg = h};
 	struct sweep *s = sweep_new(d);
 	struct sweep_totals t;
 	struct err e = {0};
@@ -331,7 +331,7 @@ verify_one(struct dispatcher *d, struct doctor *h, const struct ledger_target *t
 	uint8_t hash[SHA256_LEN];
 	char hex[SHA256_HEX_LEN], key[1200];
 	struct err e = {0};
-	int rc = store_get(d->brief, bucket, key_target(t->id, key, sizeof(key)), 0, -1, NULL, take_digest, &sha, NULL, NULL, &e);
+	int rc = store_get(d->brief, bucket, key_target(t->id, key, sizeof(key)), 0, -1, NULL, take_digest, &sha, NULL, h->stop, &e);
 
 	sha256_end(sha, hash);
 	hex_encode(hash, sizeof(hash), hex);
@@ -366,6 +366,7 @@ doctor_run(struct dispatcher *d, void *data, struct err *e)
 		check_contents};
 	struct doctor *h = data;
 
+	h->stop = &d->ends;
 	h->began_mono_ms = clock_mono_ms();
 	h->deadline_mono_ms = h->began_mono_ms + h->limit_ms;
 	if (store_check(d->brief, e) != 0) {

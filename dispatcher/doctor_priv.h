@@ -14,6 +14,7 @@ struct doctor {
 	bool repair;
 	int64_t verify;      /* targets whose bytes are read again */
 	int64_t limit_ms;
+	const atomic_bool *stop;
 	/* the thread's */
 	int64_t deadline_mono_ms, began_mono_ms;
 	json_t *checks, *server; /* of the report; the call frees them */

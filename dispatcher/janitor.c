@@ -1,6 +1,5 @@
 #include "dispatcher/janitor.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +45,6 @@ struct janitor {
 	struct ledger_write gate; /* a round begins with a write */
 	struct ledger_op gate_op;
 	bool busy, checking;
-	atomic_bool stop;
 	struct sweep *sweep;
 	unsigned rest;           /* rounds until the next walk */
 	/* results of the thread */
@@ -137,7 +135,7 @@ look_for_targets(struct janitor *j)
 	for (size_t i = 0; i < j->targets.n; i++) {
 		struct doomed *x = &j->targets.items[i];
 
-		if (x->fate == LIFECYCLE_RENEW && (rc != 0 || atomic_load(&j->stop) || (rc = redate(j, x)) != 0))
+		if (x->fate == LIFECYCLE_RENEW && (rc != 0 || atomic_load(&j->d->ends) || (rc = redate(j, x)) != 0))
 			continue;
 		j->targets.items[kept++] = *x;
 	}
@@ -160,7 +158,7 @@ remove_results(struct janitor *j)
 	int rc = ledger_runs_due(j->d->ledger, j->now_real_ms, retention_default_ms(j->d->config), BATCH, run_due, &j->runs, &j->err);
 
 	j->more_runs = j->runs.n == BATCH;
-	while (rc == 0 && done < j->runs.n && !atomic_load(&j->stop)) {
+	while (rc == 0 && done < j->runs.n && !atomic_load(&j->d->ends)) {
 		fault_point("janitor.results");
 		if ((rc = buckets_remove_results(j->d->buckets, j->runs.items[done].name, &j->err)) == 0) {
 			done++;
@@ -180,7 +178,7 @@ row_missing(void *arg, const struct ledger_target *t)
 static int
 sweep_buckets(struct janitor *j)
 {
-	struct sweep_limits l = {.keys = SWEEP_KEYS, .deadline_mono_ms = clock_mono_ms() + SWEEP_MS, .stop = &j->stop,
+	struct sweep_limits l = {.keys = SWEEP_KEYS, .deadline_mono_ms = clock_mono_ms() + SWEEP_MS, .stop = &j->d->ends,
 		.missing = row_missing, .arg = j};
 
 	if (j->rest > 0) {
@@ -207,7 +205,7 @@ round_run(void *arg)
 	j->now_real_ms = clock_real_ms();
 	if ((j->rc = buckets_make(j->d->buckets, &j->err)) != 0 || (j->rc = buckets_set_rules(j->d->buckets, &j->err)) != 0)
 		return;
-	for (size_t i = 0; j->rc == 0 && i < sizeof(steps) / sizeof(steps[0]) && !atomic_load(&j->stop); i++)
+	for (size_t i = 0; j->rc == 0 && i < sizeof(steps) / sizeof(steps[0]) && !atomic_load(&j->d->ends); i++)
 		j->rc = steps[i](j);
 }
 
@@ -554,13 +552,6 @@ janitor_new(struct dispatcher *d)
 	janitor_round(j);
 	janitor_check(j);
 	return j;
-}
-
-void
-janitor_stop(struct janitor *j)
-{
-	if (j != NULL)
-		atomic_store(&j->stop, true);
 }
 
 void

@@ -12,9 +12,6 @@ struct janitor *janitor_new(struct dispatcher *d);
  * missing) or it was stored again since. */
 void janitor_drop_row(struct dispatcher *d, const struct ledger_target *t, bool counts);
 
-/* Lets a round that is under way end early. NULL is allowed. */
-void janitor_stop(struct janitor *j);
-
 /* Its work in d->stores must have ended. NULL is allowed. */
 void janitor_free(struct janitor *j);
 

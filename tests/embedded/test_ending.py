@@ -82,3 +82,17 @@ def test_an_upload_that_waits_for_another_one_does_not_outlive_the_end(tmp_path)
     assert d.stop() == 0, (tmp_path / "log").read_text()
     for c in clients:
         c.close()
+
+
+def test_a_doctor_at_work_does_not_hold_the_end_up(tmp_path):
+    d = Dispatcher(tmp_path)
+    d.upload(bytes(32 << 20))
+    patient = d.connect()
+    patient.request("GET", "/v1/agent/health")
+    patient.getresponse().read()
+    patient.request("GET", "/v1/storage/doctor?verify=10000&limit=10m")
+    d.call("GET", "/v1/agent/health")  # came later: the doctor has been called by now
+    began = time.monotonic()
+    assert d.stop() == 0
+    assert time.monotonic() - began < 20, "and not ten minutes, which it was given"
+    patient.close()
