@@ -198,7 +198,10 @@ put_artifact(struct publishing *p, int out_fd, const char *path, struct err *e)
 	else if ((rc = put_fd(p, name, "application/octet-stream", fd, st.st_size, e)) == 0)
 		p->bytes += st.st_size;
 	close(fd);
-	return rc;
+	if (rc != ERR_INVALID)
+		return rc;
+	p->left_out++; /* servers have rules of their own for names; the next attempt would meet the same */
+	return 0;
 }
 
 static int

@@ -10,8 +10,9 @@ import time
 import pytest
 
 from alone import Dispatcher, sha256, wait_for
-from rig import binaries, s3
+from rig import Drover, binaries, s3
 from rig.ports import Ports
+from rig.toolbox import REPORT
 from stories import look
 from test_api_smoke import *  # noqa: F401,F403 - collected here once more, with the fixture below
 
@@ -239,3 +240,20 @@ def test_the_store_goes_and_comes(tmp_path, own_minio):
     own_minio.kill()
     began = time.monotonic()
     assert d.stop() == 0 and time.monotonic() - began < 15, "a store that is away keeps nobody from ending"
+
+
+def test_an_artifact_whose_name_the_server_refuses_is_left_out(minio, embedded_rig, toolbox):
+    """Names are a tool's, or its target's: they must not cost the run its results."""
+    toolbox.add("finds", r"""echo bad > "$OUT/a\..\b"; echo good > "$OUT/z.txt"; """ + REPORT, artifacts=["*"])
+    store = {**Buckets(minio).env(), "STORE_DIR": ""}
+    drover = Drover(embedded_rig, toolbox, store).start()
+    try:
+        drover.add_worker("story", **store)
+        run = drover.submit("finds")
+        ended = drover.wait_run(run["id"], "completed", timeout_s=60)
+        assert ended["attempt"] == 1 and ended["findings"]["total"] == 1
+        names = {a["name"] for a in drover.get(f"/v1/run/{run['id']}/artifacts")["artifacts"]}
+        assert "artifacts/z.txt" in names and not any("\\" in name for name in names), names
+        assert "1 artifacts were left out" in drover.artifact(run["id"], "run.log").decode()
+    finally:
+        drover.close()
