@@ -121,8 +121,7 @@ found(struct call *c)
 	char summary[700];
 	json_t *o;
 
-	if (row.state == RUN_QUEUED)
-		(void)core_why(d->core, clock_now(), row.id, &wait);
+	(void)run_wait(d, &row, &wait);
 	core_requests(d->core, add_request, &requests);
 	if (run_state_final(row.state))
 		say_final(&row, summary, sizeof(summary));

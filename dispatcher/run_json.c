@@ -1,10 +1,12 @@
 #include "dispatcher/run_json.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
 #include "dispatcher/fleet.h"
+#include "dispatcher/query.h"
 #include "dispatcher/retention.h"
 #include "proto/json_out.h"
 
@@ -19,11 +21,45 @@ wait_json(const struct core_wait *w)
 	return o;
 }
 
+/* The core knows of a worker that is unfit only that it has no free slot. Why, where that is so of all there are, the worker said. */
+static void
+say_unfit(struct dispatcher *d, const struct run_row *row, struct core_wait *w)
+{
+	size_t n, fit = 0;
+	struct core_worker_view *views = query_workers(d->core, &n);
+	const char *why = "";
+
+	for (size_t i = 0; i < n; i++) {
+		const struct core_worker *v = &views[i].worker;
+		const struct fleet_worker *known = fleet_worker(d->fleet, v->id);
+
+		if (v->once || v->class != row->needs.class || strcmp(v->vertical, row->needs.vertical) != 0)
+			continue;
+		if (known == NULL || known->health[0] == '\0')
+			fit++;
+		else
+			why = known->health;
+	}
+	if (fit == 0 && why[0] != '\0')
+		snprintf(w->text, sizeof(w->text), "no worker of its vertical takes runs: %.280s", why);
+	free(views);
+}
+
+bool
+run_wait(struct dispatcher *d, const struct run_row *row, struct core_wait *ret)
+{
+	if (row->state != RUN_QUEUED || !core_why(d->core, clock_now(), row->id, ret))
+		return false;
+	if (strcmp(ret->code, "no_worker") == 0)
+		say_unfit(d, row, ret);
+	return true;
+}
+
 static void
 waiting_out(struct buf *b, struct dispatcher *d, const struct run_row *row)
 {
 	struct core_wait w;
-	json_t *o = row->state == RUN_QUEUED && core_why(d->core, clock_now(), row->id, &w) ? wait_json(&w) : NULL;
+	json_t *o = run_wait(d, row, &w) ? wait_json(&w) : NULL;
 
 	json_out_value(b, "waiting", o);
 	json_decref(o);

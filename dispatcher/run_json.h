@@ -24,7 +24,11 @@ void run_out(struct buf *b, const char *key, struct dispatcher *d, const struct 
 /* Answers with {"run": …} and X-Drover-Index; the call ends. */
 void call_reply_run(struct call *c, int status, const struct ledger_run *r, enum run_shape shape, const json_t *history);
 
-/* Why a run waits. New reference. */
+/* Why a queued run waits: what the core says, and of workers that take nothing what they say themselves. False: it is not queued, or
+ * is being accepted. */
+bool run_wait(struct dispatcher *d, const struct run_row *row, struct core_wait *ret);
+
+/* The same as JSON. New reference. */
 json_t *wait_json(const struct core_wait *w);
 
 /* A target as the API shows it. New reference. */

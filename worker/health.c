@@ -81,22 +81,35 @@ look_at_disk(struct health *h, struct err *e)
 	return 0;
 }
 
-/* Tools that were missing at the start may have been installed since. */
+/* Whether a probe of these tools (NULL: of all) misses none. What it found is to be released in any case. */
+static bool
+all_found(struct health *h, const json_t *only, struct tools *ret)
+{
+	struct err ignored = {0};
+
+	return tools_probe(&h->worker->config, only, ret, &ignored) == 0 && json_array_size(ret->missing) == 0;
+}
+
+/* Tools that were missing at the start may have been installed since. The others are not called again and again meanwhile. */
 static int
 look_at_missing_tools(struct health *h, struct err *e)
 {
-	struct tools fresh = {0};
-	struct err ignored = {0};
-	char first[64] = "";
+	struct tools late = {0}, fresh = {0};
+	json_t *missing;
+	char first[64];
 	bool better;
 
 	pthread_mutex_lock(&h->lock);
-	if (json_array_size(h->worker->tools.missing) > 0)
-		(void)snprintf(first, sizeof(first), "%.60s", json_string_value(json_array_get(h->worker->tools.missing, 0)));
+	missing = json_deep_copy(h->worker->tools.missing);
 	pthread_mutex_unlock(&h->lock);
-	if (first[0] == '\0')
+	if (json_array_size(missing) == 0) {
+		json_decref(missing);
 		return 0;
-	better = tools_probe(&h->worker->config, &fresh, &ignored) == 0 && json_array_size(fresh.missing) == 0;
+	}
+	(void)snprintf(first, sizeof(first), "%.60s", json_string_value(json_array_get(missing, 0)));
+	better = all_found(h, missing, &late) && all_found(h, NULL, &fresh);
+	tools_release(&late);
+	json_decref(missing);
 	pthread_mutex_lock(&h->lock);
 	if (better && !h->has_fresh) {
 		h->fresh = fresh;
@@ -107,7 +120,8 @@ look_at_missing_tools(struct health *h, struct err *e)
 	tools_release(&fresh);
 	if (better)
 		return 0;
-	return err_set(e, ERR_NOTFOUND, "tools of vertical %s are missing, the first is %s", h->worker->config.vertical, first);
+	return err_set(e, ERR_NOTFOUND, "tools of vertical %s are missing, the first is %s (install.sh of the vertical puts them there)",
+	    h->worker->config.vertical, first);
 }
 
 static int
@@ -269,7 +283,7 @@ health_new(struct worker *w, struct loop *l, void (*changed)(void *arg), void *a
 		health_free(h);
 		return NULL;
 	}
-	if (config_once(&w->config) || (w->config.alloc_id[0] == '\0' && h->http == NULL))
+	if (config_once(&w->config))
 		return h;
 	look(h, h->why); /* before the first lease */
 	memcpy(h->last, h->why, sizeof(h->last));

@@ -1,8 +1,8 @@
 /* health.h - whether this worker is fit to take runs: store, disk, tools and sandbox, looked at again and again.
  *
- * A looping worker of a Nomad group asks for no leases while it is not, and says why: to the dispatcher, and to whoever asks
- * GET /v1/agent/health on WORKER_HEALTH_LISTEN (200, or 503 with the reason; Consul's check reads it). It looks more often then,
- * and takes runs again once it is well. Loop thread; the looking is done in a thread of its own.
+ * A looping worker asks for no leases while it is not, and says why: to the dispatcher, and to whoever asks GET /v1/agent/health on
+ * WORKER_HEALTH_LISTEN (200, or 503 with the reason; Consul's check reads it). It looks more often then, and takes runs again
+ * once it is well. Loop thread; the looking is done in a thread of its own.
  */
 #ifndef WORKER_HEALTH_H
 #define WORKER_HEALTH_H
@@ -12,9 +12,9 @@
 
 struct health;
 
-/* Begins to look, and to serve where WORKER_HEALTH_LISTEN is set; changed is called when health_why has another answer. A
- * worker that is neither in an allocation nor serves its health is always well: whoever started it by hand sees its runs fail. ERR_*
- * with *e when the address cannot be had; then NULL. */
+/* Looks once, goes on looking, and serves where WORKER_HEALTH_LISTEN is set; changed is called when health_why has another answer.
+ * A worker for one request does not look: its run is there already, and says what is wrong by failing. ERR_* with *e when the
+ * address cannot be had; then NULL. */
 struct health *health_new(struct worker *w, struct loop *l, void (*changed)(void *arg), void *arg, struct err *e);
 
 /* NULL is allowed. */

@@ -164,10 +164,23 @@ probe_one(void *arg)
 	return NULL;
 }
 
+static bool
+names(const json_t *list, const char *name)
+{
+	size_t i;
+	json_t *one;
+
+	json_array_foreach((json_t *)list, i, one)
+		if (strcmp(json_string_value(one), name) == 0)
+			return true;
+	return false;
+}
+
 static void
-probe_all(const struct config *c, const struct vertical *v, const char *home, struct tools *t)
+probe_all(const struct config *c, const struct vertical *v, const json_t *only, const char *home, struct tools *t)
 {
 	struct probe *list = xcalloc(v->n_tools, sizeof(*list));
+	size_t n = 0;
 	char path[700], home_env[600];
 	/* No bytecode: a toolchain is never changed after it was installed, least of all by root. */
 	const char *const env[] = {path, home_env, "LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1", NULL};
@@ -175,45 +188,51 @@ probe_all(const struct config *c, const struct vertical *v, const char *home, st
 	(void)snprintf(path, sizeof(path), "PATH=%s", t->path);
 	(void)snprintf(home_env, sizeof(home_env), "HOME=%s", home);
 	for (size_t i = 0; i < v->n_tools; i++) {
-		list[i] = (struct probe){.tool = &v->tools[i], .env = env};
-		thread_start(&list[i].thread, "probe", probe_one, &list[i]);
+		if (only != NULL && !names(only, v->tools[i].name))
+			continue;
+		list[n] = (struct probe){.tool = &v->tools[i], .env = env};
+		thread_start(&list[n].thread, "probe", probe_one, &list[n]);
+		n++;
 	}
-	for (size_t i = 0; i < v->n_tools; i++) {
+	for (size_t i = 0; i < n; i++) {
+		const char *name = list[i].tool->name;
+
 		pthread_join(list[i].thread, NULL);
 		if (list[i].version[0] != '\0') {
-			json_object_set_new(t->found, v->tools[i].name, json_string(list[i].version));
+			json_object_set_new(t->found, name, json_string(list[i].version));
 			continue;
 		}
-		json_array_append_new(t->missing, json_string(v->tools[i].name));
-		log_warn(c->vertical, "tool %s is missing: %s", v->tools[i].name, list[i].why);
+		json_array_append_new(t->missing, json_string(name));
+		if (only == NULL)
+			log_warn(c->vertical, "tool %s is missing: %s", name, list[i].why);
 	}
 	free(list);
 }
 
 static int
-probe_vertical(const struct config *c, const struct vertical *v, const struct buf *text, struct tools *t, struct err *e)
+probe_vertical(const struct config *c, const struct vertical *v, const struct buf *text, const json_t *only, struct tools *t, struct err *e)
 {
 	char key[SHA256_HEX_LEN], home[512];
 	json_t *known;
 	int rc;
 
 	memo_key(t, v, text, key);
-	if ((known = memo_read(c, key)) != NULL) {
+	if (only == NULL && (known = memo_read(c, key)) != NULL) {
 		json_decref(t->found);
 		t->found = known;
 		return 0;
 	}
 	if ((rc = file_temp_dir("drover-probe", home, sizeof(home), e)) != 0)
 		return rc;
-	probe_all(c, v, home, t);
+	probe_all(c, v, only, home, t);
 	(void)file_remove_tree(AT_FDCWD, home, NULL);
-	if (json_array_size(t->missing) == 0)
+	if (only == NULL && json_array_size(t->missing) == 0)
 		memo_write(c, key, t->found);
 	return 0;
 }
 
 int
-tools_probe(const struct config *c, struct tools *ret, struct err *e)
+tools_probe(const struct config *c, const json_t *only, struct tools *ret, struct err *e)
 {
 	struct buf text = buf_make(WORKFLOW_FILE_MAX);
 	struct vertical *v = NULL;
@@ -225,7 +244,7 @@ tools_probe(const struct config *c, struct tools *ret, struct err *e)
 	if (read_vertical(c, ret, file, sizeof(file), &text)) {
 		rc = vertical_parse(file, c->vertical, buf_str(&text), text.len, &v, e);
 		if (rc == 0)
-			rc = probe_vertical(c, v, &text, ret, e);
+			rc = probe_vertical(c, v, &text, only, ret, e);
 		vertical_free(v);
 	}
 	buf_release(&text);

@@ -16,8 +16,9 @@ struct tools {
 
 /* Finds the toolchain and runs the probes of vertical.yaml (of DROVER_TOOLBOX, else of the toolchain; none: nothing is probed),
  * all at the same time, at most 60 s. Good results are kept in CACHE_DIR until the toolchain or a probed program changes, so that
- * a worker for one run does not pay for them. Blocks. Returns 0 (release with tools_release) or ERR_INVALID (vertical.yaml). */
-int tools_probe(const struct config *c, struct tools *ret, struct err *e);
+ * a worker for one run does not pay for them. only: an array of names; NULL: all tools, and the log says of each that is missing
+ * why. Blocks. Returns 0 (release with tools_release) or ERR_INVALID (vertical.yaml). */
+int tools_probe(const struct config *c, const json_t *only, struct tools *ret, struct err *e);
 void tools_release(struct tools *t);
 
 #endif

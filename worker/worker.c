@@ -92,7 +92,7 @@ look_at_sandbox(struct worker *w, struct err *e)
 static int
 look_at_tools(struct worker *w, struct err *e)
 {
-	return tools_probe(&w->config, &w->tools, e);
+	return tools_probe(&w->config, NULL, &w->tools, e);
 }
 
 static void *

@@ -1,6 +1,5 @@
 """The worker program by itself: one-shots, limits, missing tools, broken objects, and what it does when it is left alone."""
 
-import json
 import os
 import re
 import signal
@@ -47,6 +46,10 @@ def once(drover, request, timeout_s=60, **settings):
 
 def by_hand(drover, child, workflow, target):
     return once(drover, "", NOMAD_META_workflow=workflow, NOMAD_META_target=target["id"], NOMAD_META_parameters="", NOMAD_JOB_ID=child)
+
+
+def waiting(drover, run):
+    return (drover.run(run).get("waiting") or {}).get("text", "")
 
 
 def files_below(folder):
@@ -98,17 +101,31 @@ def test_idle_worker_is_small(start):
 
 def test_missing_tool_is_no_clean_scan(start, toolbox):
     toolbox.add("finds", REPORT)
-    path = os.path.join(toolbox.folder, "verticals", "story", "vertical.yaml")
-    with open(path, encoding="utf-8") as file:
-        vertical = json.load(file)
-    vertical["tools"] = [{"name": "scanner", "probe": ["scanner-that-is-not-there"]}]
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(vertical, file)
+    toolbox.vertical(tools=[{"name": "scanner", "probe": ["scanner-that-is-not-there"]}])
     drover = start(MAX_INFRA="1")
+    drover.wait_workflow("finds")
+    target = drover.upload({"a.txt": "planted\n"})
+    by_hand(drover, "drover-run-story/dispatch-1-abc", "finds", target)
+    (run,) = drover.runs()
+    assert (run["state"], run["fail_class"]) == ("failed", "infra"), run
+    assert "scanner" in run["reason"] and "install.sh" in run["reason"], run["reason"]
+
+
+def test_a_worker_without_its_tools_waits_for_them(start, toolbox, tmp_path):
+    """It takes nothing, says what is missing and what puts it there, and begins when it has been installed, without a restart."""
+    there = tmp_path / "installed"
+    toolbox.add("finds", REPORT)
+    toolbox.vertical(tools=[{"name": "late", "probe": ["sh", "-c", f"test -e {there} && echo 1.0"]}])
+    drover = start()
     drover.add_worker("story")
-    run = drover.wait_run(drover.submit("finds")["id"], "failed")
-    assert run["fail_class"] == "infra" and "scanner" in run["reason"] and "install.sh" in run["reason"], run["reason"]
-    assert drover.get("/v1/workers")["workers"][0]["missing"] == ["scanner"]
+    run = drover.submit("finds")
+    said = wait.until("the run to say why it waits", lambda: "late" in waiting(drover, run["id"]) and waiting(drover, run["id"]))
+    assert "install.sh" in said and drover.run(run["id"])["attempt"] == 0, said
+    assert drover.get("/v1/workers")["workers"][0]["missing"] == ["late"]
+    there.touch()
+    assert drover.wait_run(run["id"], "completed")["attempt"] == 1
+    (worker,) = drover.get("/v1/workers")["workers"]
+    assert (worker["health"], worker["missing"]) == ("", [])
 
 
 def test_broken_object_is_refused(start, toolbox):
@@ -200,13 +217,14 @@ def test_a_worker_whose_disk_is_nearly_full_takes_nothing(start, toolbox):
     """It registers, says why it takes no runs, and leaves them to others."""
     toolbox.add("finds", REPORT)
     drover = start()
-    full = drover.add_worker("story", CACHE_MIN_FREE="1000TiB", WORKER_HEALTH_LISTEN="127.0.0.1:0")
+    full = drover.add_worker("story", CACHE_MIN_FREE="1000TiB")
     (told,) = wait.until("the worker to say why", lambda: [w for w in drover.get("/v1/workers")["workers"] if w["health"]])
     assert "CACHE_MIN_FREE" in told["health"] and "less than half" in told["health"]
     run = drover.submit("finds")
     wait.until("the worker to be named", lambda: drover.get(f"/v1/run/{run['id']}/explain")["explain"]["workers"])
     (seen,) = drover.get(f"/v1/run/{run['id']}/explain")["explain"]["workers"]
     assert seen["state"] == "unfit" and seen["why"] == told["health"]
+    assert "takes runs: CACHE_DIR" in waiting(drover, run["id"])
     drover.add_worker("story")
     done = drover.wait_run(run["id"], "completed")
     assert done["attempt"] == 1 and full.alive()
@@ -219,7 +237,7 @@ def test_a_worker_ends_soon_though_its_store_is_away(embedded_rig, tmp_path):
     log = tmp_path / "log"
     env = environment(embedded_rig, {
         "DROVER_ADDR": nowhere, "WORKER_VERTICAL": "story", "CACHE_DIR": str(tmp_path / "cache"), "SANDBOX": "best-effort",
-        "S3_ENDPOINT": nowhere, "S3_ACCESS_KEY": "any", "S3_SECRET_KEY": "any-secret", "WORKER_HEALTH_LISTEN": "127.0.0.1:0",
+        "S3_ENDPOINT": nowhere, "S3_ACCESS_KEY": "any", "S3_SECRET_KEY": "any-secret",
     })
     with log.open("wb") as out, subprocess.Popen([binaries.drover("drover-worker")], env=env, stdout=out, stderr=out) as worker:
         try:

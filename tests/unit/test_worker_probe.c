@@ -74,7 +74,7 @@ asked(void)
 }
 
 static void
-probe(const char *version, size_t missing)
+probe_these(const json_t *only, const char *version, size_t missing)
 {
 	char toolchains[300], toolbox[300];
 	struct config c = {.vertical = (char *)"demo", .toolchains = toolchains, .toolbox = toolbox, .cache_dir = dir};
@@ -83,7 +83,7 @@ probe(const char *version, size_t missing)
 
 	snprintf(toolchains, sizeof(toolchains), "%s/tc", dir);
 	snprintf(toolbox, sizeof(toolbox), "%s/box", dir);
-	if (tools_probe(&c, &t, &e) != 0)
+	if (tools_probe(&c, only, &t, &e) != 0)
 		fail_msg("%s", e.msg);
 	assert_int_equal(json_array_size(t.missing), missing);
 	if (version != NULL)
@@ -91,6 +91,12 @@ probe(const char *version, size_t missing)
 	else
 		assert_null(json_object_get(t.found, "good"));
 	tools_release(&t);
+}
+
+static void
+probe(const char *version, size_t missing)
+{
+	probe_these(NULL, version, missing);
 }
 
 static void
@@ -120,6 +126,25 @@ failed_probes_are_not(void **state)
 	put("box/verticals/demo/vertical.yaml", VERTICAL "  - name: absent\n    probe: [\"not-there-at-all\"]\n", 0644);
 	make_tool("good", 0);
 	probe("good", 1);
+}
+
+/* Neither is a tool called that nobody asks about, nor is what one of them says taken for all. */
+static void
+some_tools_are_probed_without_the_others(void **state)
+{
+	json_t *absent = json_pack("[s]", "absent"), *good = json_pack("[s]", "good");
+
+	(void)state;
+	put("box/verticals/demo/vertical.yaml", VERTICAL "  - name: absent\n    probe: [\"not-there-at-all\"]\n", 0644);
+	make_tool("good", 0);
+	probe_these(absent, NULL, 1);
+	assert_int_equal(asked(), 0);
+	probe_these(good, "good", 0);
+	assert_int_equal(asked(), 1);
+	probe("good", 1);
+	assert_int_equal(asked(), 2);
+	json_decref(absent);
+	json_decref(good);
 }
 
 static void
@@ -172,6 +197,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(good_probes_are_remembered_until_the_program_changes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(failed_probes_are_not, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(some_tools_are_probed_without_the_others, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(vertical_may_come_with_its_toolchain_or_not_at_all, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(only_regular_files_are_read, set_up, tear_down),
 	};
