@@ -29,6 +29,7 @@
 #define EVENTS_KEPT 8192
 #define READ_THREADS 2
 #define STORE_THREADS 4
+#define DOWNLOAD_THREADS 8
 #define HEADER_MAX (16 * 1024)
 #define WRITE_QUEUE_MAX (256 * 1024)
 #define IDLE_MS 120000
@@ -87,7 +88,8 @@ open_pools(struct dispatcher *d, struct err *e)
 		struct work_pool **at;
 		const char *name;
 		unsigned threads;
-	} pools[] = {{&d->reads, "read", READ_THREADS}, {&d->stores, "store", STORE_THREADS}, {&d->logs, "logs", 1}};
+	} pools[] = {{&d->reads, "read", READ_THREADS}, {&d->stores, "store", STORE_THREADS},
+		{&d->downloads, "download", DOWNLOAD_THREADS}, {&d->logs, "logs", 1}};
 
 	for (size_t i = 0; i < sizeof(pools) / sizeof(pools[0]); i++)
 		if ((*pools[i].at = work_pool_new(d->loop, pools[i].name, pools[i].threads, e)) == NULL)
@@ -360,6 +362,7 @@ dispatcher_close(struct dispatcher *d)
 	work_pool_free(d->reads);
 	work_pool_free(d->logs);
 	work_pool_free(d->stores);
+	work_pool_free(d->downloads);
 	ledger_queue_free(d->writes);
 	cluster_free(d->cluster);
 	drop_calls(d);

@@ -42,6 +42,7 @@ struct dispatcher {
 	struct ledger_queue *writes;
 	struct work_pool *reads;   /* blocking reads of the ledger */
 	struct work_pool *stores;  /* blocking calls of the object store */
+	struct work_pool *downloads; /* objects on their way to clients, who may be slow */
 	struct work_pool *logs;    /* one thread: log spool */
 	struct object_store *store;  /* with patience: for bytes that a client sends or waits for */
 	struct object_store *brief;  /* the same one, given up soon when it is away: for what is tried again anyway */

@@ -161,7 +161,7 @@ head_done(void *arg, bool began)
 	if (w->offset > w->info.size_bytes)
 		w->offset = w->info.size_bytes;
 	http_stream_begin(w->r, 200, w->content_type, w->info.size_bytes - w->offset, NULL, download_room, w);
-	work_submit(w->d->stores, body_run, body_done, w);
+	work_submit(w->d->downloads, body_run, body_done, w);
 }
 
 void

@@ -322,6 +322,27 @@ def test_findings_and_artifacts(d, older):
     assert d.call("GET", f"/v1/run/{run['id']}/artifact/..%2f..%2fx").status == 400
 
 
+def test_clients_that_take_no_bytes_hold_up_nobody(d):
+    """As many as there are threads for the store's small calls."""
+    run = d.submit()
+    d.register()
+    d.report(d.take())
+    put(d, "results", f"{run['id']}/1/results.sarif", bytes(32 << 20))  # more than all buffers on the way
+    put(d, "results", f"{run['id']}/1/results.json", b'{"files": []}')
+    clients = []
+    for _ in range(4):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.connect((d.host, d.port))
+        s.sendall(f"GET /v1/run/{run['id']}/findings HTTP/1.1\r\nHost: d\r\n\r\n".encode())
+        assert s.recv(1) == b"H"
+        clients.append(s)
+    assert d.call("GET", f"/v1/run/{run['id']}/artifacts").status == 200
+    assert d.call("DELETE", f"/v1/target/{d.upload(b'of nobody')['id']}").json == {"object": "removed"}
+    for s in clients:
+        s.close()
+
+
 # --- toolbox ---
 
 def tar_of(files):
