@@ -164,6 +164,8 @@ log_spool_append(struct log_spool *s, const char *run, unsigned attempt, int64_t
 			at += piece;
 			len -= piece;
 		}
+		/* The folder tells of the last change (log_spool_each), and appending to a file leaves its time alone. */
+		(void)utimensat(s->dir_fd, run, NULL, 0);
 	}
 	*ret_next = g.end;
 	close(g.dir_fd);

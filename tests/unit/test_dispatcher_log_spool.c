@@ -6,6 +6,9 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #include "base/file.h"
 #include "dispatcher/log_spool.h"
@@ -100,12 +103,42 @@ what_is_not_kept_is_not_found(void **state)
 	assert_int_equal(log_spool_read(spool, RUN, 1, &offset, out, sizeof(out), &n, &e), ERR_NOTFOUND);
 }
 
+static void
+note_change(void *arg, const char *run, int64_t changed_real_ms)
+{
+	assert_string_equal(run, RUN);
+	*(int64_t *)arg = changed_real_ms;
+}
+
+/* Of a run that went on for long the tail is kept for a while after its end, not after its beginning. */
+static void
+what_is_appended_is_a_change(void **state)
+{
+	const struct timespec long_ago[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+	char path[320];
+	int64_t changed = -1;
+	struct err e;
+
+	(void)state;
+	append(0, "beg");
+	snprintf(path, sizeof(path), "%s/" RUN, directory);
+	assert_int_equal(utimensat(AT_FDCWD, path, long_ago, 0), 0);
+	assert_int_equal(log_spool_each(spool, note_change, &changed, &e), 0);
+	assert_int_equal(changed, 1000 * 1000);
+	append(0, "beg"); /* nothing new */
+	assert_int_equal(log_spool_each(spool, note_change, &changed, &e), 0);
+	assert_int_equal(changed, 1000 * 1000);
+	append(3, "inning");
+	assert_int_equal(log_spool_each(spool, note_change, &changed, &e), 0);
+	assert_true(changed > 1000 * 1000);
+}
+
 int
 main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {CASE(repeated_and_overlapping_chunks_do_no_harm), CASE(the_tail_is_bounded),
-		CASE(what_is_not_kept_is_not_found)};
+		CASE(what_is_not_kept_is_not_found), CASE(what_is_appended_is_a_change)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
