@@ -183,7 +183,7 @@ read_request(const struct args *a, struct request *r, struct err *e)
 	return r->sarif != NULL ? results_may_save(r->sarif, e) : 0;
 }
 
-/* The workflow's metadata; so a wrong name is told before anything is packed. */
+/* The workflow's metadata, for the types of parameters and the kind of target. */
 static int
 read_workflow(struct cli *c, const char *name, json_t **ret, struct err *e)
 {
@@ -216,21 +216,53 @@ wanted_kind(const struct args *a, const json_t *workflow)
 	return strcmp(only, "tree") == 0 || strcmp(only, "file") == 0 ? only : "";
 }
 
-/* Submits under an idempotency key of its own, so that an answer that got lost can be asked for again. */
+/* A submission under an idempotency key of its own, so that an answer that got lost can be asked for again. */
 static int
-submit(struct cli *c, const struct request *r, json_t *target, json_t **ret_run, bool *ret_reused, struct err *e)
+make_body(struct cli *c, const struct request *r, json_t *target, json_t **ret, struct err *e)
 {
 	const char *given = args_value(&c->args, "idempotency-key");
 	char uuid[37];
-	json_t *body;
-	int rc = 0;
 
 	uuid_text(uuid);
-	body = json_pack("{s:s, s:O, s:O, s:O, s:s}", "workflow", r->workflow, "target", target, "params", r->params, "labels",
+	*ret = json_pack("{s:s, s:O, s:O, s:O, s:s}", "workflow", r->workflow, "target", target, "params", r->params, "labels",
 	    r->labels, "idempotency_key", given != NULL ? given : uuid);
-	if (body == NULL)
+	if (*ret == NULL)
 		return err_set(e, ERR_INVALID, "the workflow's name or the key is not UTF-8");
-	json_object_update(body, r->wishes);
+	json_object_update(*ret, r->wishes);
+	return 0;
+}
+
+/* Has the dispatcher judge the request before anything is packed or sent: a wrong value is told at once. Where the target is
+ * stored the submission itself is as quick. */
+static int
+try(struct cli *c, const struct request *r, const struct target *t, struct err *e)
+{
+	struct api_call call = {.method = "POST", .path = "/v1/runs"};
+	json_t *target;
+	int rc;
+
+	if (t->stored)
+		return 0;
+	if ((target = json_pack("{s:s, s:s}", "name", t->name, "kind", t->kind)) == NULL)
+		return err_set(e, ERR_INVALID, "the name of the target is not UTF-8");
+	if ((rc = make_body(c, r, target, &call.body, e)) == 0) {
+		json_object_set_new(call.body, "dry_run", json_true());
+		rc = api_do(c->api, &call, e);
+	}
+	json_decref(call.answer);
+	json_decref(call.body);
+	json_decref(target);
+	return rc;
+}
+
+static int
+submit(struct cli *c, const struct request *r, json_t *target, json_t **ret_run, bool *ret_reused, struct err *e)
+{
+	json_t *body;
+	int rc = make_body(c, r, target, &body, e);
+
+	if (rc != 0)
+		return rc;
 	for (int i = 0; i < SUBMIT_TRIES; i++) {
 		struct api_call call = {.method = "POST", .path = "/v1/runs", .body = body, .deaf = true};
 
@@ -379,6 +411,7 @@ cmd_run(struct cli *c)
 {
 	struct request r = {0};
 	json_t *workflow = NULL, *target = NULL, *run = NULL;
+	struct target meant;
 	const json_t *w;
 	struct err e = {0};
 	bool reused = false;
@@ -395,7 +428,11 @@ cmd_run(struct cli *c)
 	if (rc == 0)
 		rc = read_params(&c->args, json_object_get(w, "parameters"), r.params, &e);
 	if (rc == 0)
-		rc = target_bring(c, r.target, wanted_kind(&c->args, w), &target, &e);
+		rc = target_look(r.target, wanted_kind(&c->args, w), &meant, &e);
+	if (rc == 0)
+		rc = try(c, &r, &meant, &e);
+	if (rc == 0)
+		rc = target_bring(c, &meant, &target, &e);
 	if (rc == 0)
 		rc = submit(c, &r, target, &run, &reused, &e);
 	if (rc != 0)

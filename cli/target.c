@@ -26,7 +26,7 @@
 #define PACK_MAX_ENTRIES 5000000
 #define LEFT_OUT_SHOWN 10
 #define PIECE (256 * 1024)
-#define NAME_MAX_BYTES 200
+#define NAME_MAX_BYTES (TARGET_NAME_MAX - 16) /* the ending comes behind it */
 
 struct source {
 	struct cli *c;
@@ -36,7 +36,7 @@ struct source {
 	int64_t started_mono_ms;
 	struct sha256 *digest;
 	char hex[SHA256_HEX_LEN];
-	char name[NAME_MAX_BYTES + 16];
+	const char *name;
 	const char *verb;    /* "packing" */
 	int64_t left_out;
 	struct err write_err;
@@ -61,7 +61,7 @@ static void
 show_progress(struct source *s, int64_t total)
 {
 	struct buf b = buf_make(4096);
-	char what[NAME_MAX_BYTES + 32];
+	char what[TARGET_NAME_MAX + 16];
 	char *safe;
 
 	if (s->live == NULL)
@@ -267,18 +267,6 @@ bring_bytes(struct source *s, const char *path, bool dir, json_t **ret, struct e
 	return rc;
 }
 
-/* The last component of the path, also of "." and "dir/". */
-static void
-take_name(struct source *s, const char *path, bool dir)
-{
-	char *real = realpath(path, NULL), *copy = xstrdup(real != NULL ? real : path);
-	const char *base = basename(copy);
-
-	snprintf(s->name, sizeof(s->name), "%.*s%s", NAME_MAX_BYTES, strcmp(base, "/") == 0 ? "root" : base, dir ? ".tar.zst" : "");
-	free(copy);
-	free(real);
-}
-
 static int
 find_stored(struct cli *c, const char *id, json_t **ret, struct err *e)
 {
@@ -302,34 +290,60 @@ may_be_id(const char *what)
 	return len >= 4 && len <= 36 && strspn(what, "0123456789abcdefABCDEF-") == len;
 }
 
-int
-target_bring(struct cli *c, const char *what, const char *kind, json_t **ret, struct err *e)
+/* The last component of the path, also of "." and "dir/". */
+static void
+take_name(struct target *t)
 {
-	struct source s = {.c = c, .fd = -1, .started_mono_ms = clock_mono_ms()};
+	char *real = realpath(t->what, NULL), *copy = xstrdup(real != NULL ? real : t->what);
+	const char *base = basename(copy);
+
+	snprintf(t->name, sizeof(t->name), "%.*s%s", NAME_MAX_BYTES, strcmp(base, "/") == 0 ? "root" : base, t->dir ? ".tar.zst" : "");
+	free(copy);
+	free(real);
+}
+
+int
+target_look(const char *what, const char *kind, struct target *ret, struct err *e)
+{
 	struct stat st;
+
+	*ret = (struct target){.what = what, .kind = kind};
+	if (stat(what, &st) != 0) {
+		ret->stored = true;
+		if (may_be_id(what))
+			return 0;
+		(void)err_set(e, ERR_NOTFOUND, "%.200s: %s", what, strerror(errno));
+		(void)err_hint(e, "a directory, a file, or the id of a stored target (drover targets)");
+		return ERR_NOTFOUND;
+	}
+	ret->dir = S_ISDIR(st.st_mode);
+	if (ret->dir && strcmp(kind, "file") == 0)
+		return err_set(e, ERR_INVALID, "%.200s is a directory; a single file is wanted", what);
+	take_name(ret);
+	if (kind[0] == '\0')
+		ret->kind = ret->dir || target_name_is_archive(ret->name) ? "tree" : "file";
+	return 0;
+}
+
+int
+target_bring(struct cli *c, const struct target *t, json_t **ret, struct err *e)
+{
+	struct source s = {.c = c, .fd = -1, .name = t->name, .started_mono_ms = clock_mono_ms()};
+	const char *name = t->name, *kind = t->kind;
 	json_t *target = NULL;
-	const char *name;
-	bool dir = false;
 	int rc;
 
-	if (stat(what, &st) == 0 && S_ISDIR(st.st_mode) && strcmp(kind, "file") == 0) {
-		rc = err_set(e, ERR_INVALID, "%.200s is a directory; a single file is wanted", what);
-	} else if (stat(what, &st) == 0) {
-		dir = S_ISDIR(st.st_mode);
-		take_name(&s, what, dir);
-		s.live = live_start(&c->term, !c->settings.json);
-		rc = bring_bytes(&s, what, dir, &target, e);
-		live_stop(s.live);
-	} else if (!may_be_id(what)) {
-		rc = err_set(e, ERR_NOTFOUND, "%.200s: %s", what, strerror(errno));
-		(void)err_hint(e, "a directory, a file, or the id of a stored target (drover targets)");
+	if (t->stored) {
+		rc = find_stored(c, t->what, &target, e);
+		name = json_text(target, "filename");
+		if (kind[0] == '\0')
+			kind = target_name_is_archive(name) ? "tree" : "file";
 	} else {
-		rc = find_stored(c, what, &target, e);
+		s.live = live_start(&c->term, !c->settings.json);
+		rc = bring_bytes(&s, t->what, t->dir, &target, e);
+		live_stop(s.live);
 	}
 	if (rc == 0) {
-		name = s.name[0] != '\0' ? s.name : json_text(target, "filename");
-		if (kind[0] == '\0')
-			kind = dir || target_name_is_archive(name) ? "tree" : "file";
 		*ret = json_pack("{s:s, s:s, s:s}", "id", json_text(target, "id"), "name", name, "kind", kind);
 		if (*ret == NULL)
 			rc = err_set(e, ERR_INVALID, "the name of the target is not UTF-8");

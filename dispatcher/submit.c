@@ -31,9 +31,10 @@ static const struct field body_fields[] = {
 	{"concurrency", FIELD_OBJECT, offsetof(struct submission, concurrency_in), false, 0, 0},
 	{"reuse", FIELD_TEXT, offsetof(struct submission, reuse_in), false, 1, 16},
 	{"reuse_max_age_ms", FIELD_INT, offsetof(struct submission, reuse_max_age_ms), false, 1000, INT64_C(1) << 50},
+	{"dry_run", FIELD_BOOL, offsetof(struct submission, dry_run), false, 0, 0},
 };
 
-static const struct field target_fields[] = {
+static const struct field target_fields[] = { /* the id comes first: a dry run needs none */
 	{"id", FIELD_TEXT, offsetof(struct submission, want.id), true, 4, TARGET_ID_MAX - 1},
 	{"name", FIELD_TEXT, offsetof(struct submission, want.name), false, 0, LEDGER_FILENAME_MAX - 1},
 	{"kind", FIELD_TEXT, offsetof(struct submission, want.kind), true, 4, 4},
@@ -395,6 +396,21 @@ digest_of(const json_t *body, char out[SHA256_HEX_LEN])
 	free(text);
 }
 
+/* The body, and the target that it names. */
+static int
+read_submission(struct call *c, struct submission *s, struct err *e)
+{
+	size_t skip, n = sizeof(target_fields) / sizeof(target_fields[0]);
+	int rc = call_body(c, body_fields, sizeof(body_fields) / sizeof(body_fields[0]), s, &s->body, e);
+
+	if (rc != 0)
+		return rc;
+	skip = s->dry_run && json_object_get(s->target_in, "id") == NULL ? 1 : 0;
+	if ((rc = fields_read(s->target_in, target_fields + skip, n - skip, s, e)) != 0)
+		err_prefix(e, rc, "target");
+	return rc;
+}
+
 void
 submit_run(struct http_req *r, void *ctx)
 {
@@ -405,16 +421,15 @@ submit_run(struct http_req *r, void *ctx)
 
 	s->priority = PRIORITY_DEFAULT;
 	text_copy(s->tenant, sizeof(s->tenant), c->who.tenant);
-	if ((rc = call_body(c, body_fields, sizeof(body_fields) / sizeof(body_fields[0]), s, &s->body, &e)) == 0 &&
-	    (rc = fields_read(s->target_in, target_fields, sizeof(target_fields) / sizeof(target_fields[0]), s, &e)) != 0)
-		err_prefix(&e, rc, "target");
+	rc = read_submission(c, s, &e);
 	if (rc == 0 && s->key != NULL)
 		digest_of(s->body, s->digest);
 	if (rc == 0)
 		rc = submission_check(c->d, s, &e);
-	if (rc != 0) {
+	if (rc != 0)
 		call_reply_err(c, &e);
-		return;
-	}
-	begin(c);
+	else if (s->dry_run)
+		call_reply(c, 200, json_pack("{s:b}", "dry_run", true));
+	else
+		begin(c);
 }

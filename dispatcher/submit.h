@@ -20,6 +20,7 @@ struct submission {
 	struct { const char *key, *mode; int64_t limit; } slots; /* of the concurrency key that was asked for; NULL: the workflow's */
 	char *key_template;         /* the workflow's, where none was asked for */
 	int64_t max_wait_ms;
+	bool dry_run;               /* nothing is submitted: is this a submission that would be taken? */
 	int64_t priority, timeout_ms, not_before_real_ms, reuse_max_age_ms;
 	int64_t retention_ms;       /* of the results; 0: as the settings say */
 	struct { const char *id, *name, *kind; } want;

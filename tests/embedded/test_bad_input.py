@@ -124,6 +124,16 @@ def test_bad_submission(server, target, name):
     refused(answer, *(status if isinstance(status, tuple) else (status,)))
 
 
+def test_a_dry_run_is_judged_and_leaves_nothing(server):
+    body = {"workflow": "finds", "target": {"name": "app.tar.zst", "kind": "tree"}, "dry_run": True}
+    assert server.call("POST", "/v1/runs", json=body).expect(200).json() == {"dry_run": True}
+    for wrong in ({"params": {"nope": 1}}, {"priority": 101}, {"labels": {"a b": "c"}}, {"target": {"name": "a/b", "kind": "tree"}},
+                  {"target": {"name": "a", "kind": "zip"}}, {"target": {"name": "a"}}, {"dry_run": 1}):
+        refused(server.call("POST", "/v1/runs", json=body | wrong), 400)
+    refused(server.call("POST", "/v1/runs", json=body | {"workflow": "nothing"}), 404)
+    refused(server.call("POST", "/v1/runs", json=body | {"dry_run": False}), 400)  # then the target has an id
+
+
 def test_invalid_utf8_in_a_submission(server):
     refused(server.call("POST", "/v1/runs", body=b'{"workflow":"\xff\xfe"}'), 400)
 

@@ -44,7 +44,8 @@ def finds_fixture(shared_system):
         "type": "object", "additionalProperties": False,
         "properties": {"depth": {"type": "integer", "minimum": 0}, "word": {"type": "string"},
                        "skip": {"type": "array", "items": {"type": "string"}}}})
-    names = {"finds", "breaks", "leaves", "typed"}
+    toolbox.add("trees", "exit 0", target="tree")
+    names = {"finds", "breaks", "leaves", "typed", "trees"}
     wait.until("the workflows", lambda: names <= {w["name"] for w in drover.get("/v1/workflows")["workflows"]}, 20)
     return drover
 
@@ -112,6 +113,35 @@ def test_output_that_cannot_be_written_is_no_success(finds, tree):
 def test_mistakes_end_in_two_with_words(finds, tree, args, says):
     done = finds.cli(*[a.format(tree=tree) for a in args], check=2)
     assert says in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize("options, says", [
+    (["-p", "depth=-1"], "depth"),
+    (["-p", "depth=deep"], "depth"),
+    (["-p", "nope=1"], "nope"),
+    (["-p", "word=" + 80_000 * "x", "-p", "skip=" + 80_000 * "x"], "params"),
+    (["-label", "a b=c"], "labels"),
+    (["-timeout", "300d"], "timeout"),
+    (["-retention", "3000d"], "RETENTION_MAX"),
+    (["-reuse", "sometimes"], "sometimes"),
+    (["-key", "k", "-key-mode", "wait"], "wait"),
+    (["-idempotency-key", "\n"], "printable"),
+    (["-priority", "101"], "priority"),
+    (["-kind", "file"], "single file"),
+], ids=lambda value: value[:30] if isinstance(value, str) else value[0] + value[1][:10])
+def test_wrong_values_are_told_before_anything_is_packed(finds, tree, options, says):
+    (tree / "unseen.txt").write_text(f"{options}\n")
+    count = len(finds.get("/v1/targets")["targets"])
+    done = finds.cli("run", "typed", tree, *options, check=2)
+    assert says in done.stderr and done.stdout == "", done.stderr
+    assert "Packed" not in done.stderr and "Uploaded" not in done.stderr, done.stderr
+    assert len(finds.get("/v1/targets")["targets"]) == count
+
+
+def test_a_kind_that_the_workflow_does_not_take_is_told_before_the_upload(finds, tree):
+    (tree / "unseen.bin").write_text("one file\n")
+    done = finds.cli("run", "trees", tree / "unseen.bin", "-kind", "file", check=2)
+    assert "takes a tree" in done.stderr and "Uploaded" not in done.stderr, done.stderr
 
 
 def test_a_server_that_is_away_is_two_with_a_hint(finds):
