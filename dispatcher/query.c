@@ -346,7 +346,7 @@ workflow_show(struct http_req *r, void *ctx)
 		call_reply(c, 200, json_pack("{s:o}", "workflow", toolbox_workflow_json(w)));
 		return;
 	}
-	err_set(&e, ERR_NOTFOUND, "no workflow '%.64s'", http_param(r, "name"));
+	toolbox_lacks(c->d->toolbox, http_param(r, "name"), &e);
 	call_reply_err(c, &e);
 }
 

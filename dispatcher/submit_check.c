@@ -151,12 +151,12 @@ submission_check(struct dispatcher *d, struct submission *s, struct err *e)
 	json_t *params;
 	int rc;
 
-	if (t == NULL) {
-		rc = err_set(e, ERR_NOTFOUND, "no workflow '%.64s'", s->workflow);
-		err_hint(e, "see GET /v1/workflows, also for those that are broken");
-		return rc;
-	}
-	if ((v = toolbox_vertical(d->toolbox, t->workflow->vertical)) == NULL)
+	if (t == NULL)
+		return toolbox_lacks(d->toolbox, s->workflow, e);
+	v = toolbox_vertical(d->toolbox, t->workflow->vertical);
+	if (v == NULL && !toolbox_was_read(d->toolbox))
+		return err_set(e, ERR_RETRY, "vertical '%s' is not known yet: the toolbox is being read", t->workflow->vertical);
+	if (v == NULL)
 		return err_set(e, ERR_INVALID, "workflow %s wants the vertical '%s', which is not in the toolbox", s->workflow,
 		    t->workflow->vertical);
 	if (s->timeout_ms > t->workflow->timeout_ms)

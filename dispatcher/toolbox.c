@@ -552,6 +552,32 @@ toolbox_vertical(const struct toolbox *t, const char *name)
 	return map_get(t->verticals, name);
 }
 
+static bool
+is_broken(const struct toolbox *t, const char *name, const char *file)
+{
+	for (size_t i = 0; i < t->folder.n_broken; i++)
+		if (strcmp(t->folder.broken[i].name, name) == 0 && (file == NULL || strcmp(t->folder.broken[i].file, file) == 0))
+			return true;
+	return false;
+}
+
+bool
+toolbox_was_read(const struct toolbox *t)
+{
+	return t->read_once || t->d->config->toolbox[0] == '\0';
+}
+
+int
+toolbox_lacks(const struct toolbox *t, const char *name, struct err *e)
+{
+	if (toolbox_was_read(t) && (t->folder.rc == 0 || is_broken(t, name, NULL))) {
+		err_set(e, ERR_NOTFOUND, "no workflow '%.64s'", name);
+		return err_hint(e, "see GET /v1/workflows, also for those that are broken");
+	}
+	err_set(e, ERR_RETRY, "workflow '%.64s' is not known yet (toolbox: %.200s)", name, t->state);
+	return err_hint(e, "try again in a moment");
+}
+
 const char *
 toolbox_no_group(const struct toolbox *t, const char *vertical)
 {
@@ -562,9 +588,8 @@ toolbox_no_group(const struct toolbox *t, const char *vertical)
 	v = map_get(t->verticals, vertical);
 	if (v != NULL)
 		return v->capacity == CAPACITY_JOB ? "its vertical has capacity 'job': no warm workers" : NULL;
-	for (size_t i = 0; i < t->folder.n_broken; i++)
-		if (strcmp(t->folder.broken[i].name, vertical) == 0 && strcmp(t->folder.broken[i].file, "vertical.yaml") == 0)
-			return NULL;
+	if (is_broken(t, vertical, "vertical.yaml"))
+		return NULL;
 	return "the toolbox has no vertical of its name any more";
 }
 

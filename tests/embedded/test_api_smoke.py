@@ -355,6 +355,21 @@ def tar_of(files):
     return out.getvalue()
 
 
+def test_a_workflow_that_may_still_come_is_not_called_unknown(tmp_path):
+    """The dispatcher has just started, or cannot store the bundles: it is asked again."""
+    class Away:
+        def env(self):
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", 0))
+                return {"S3_ENDPOINT": f"http://127.0.0.1:{s.getsockname()[1]}", "S3_ACCESS_KEY": "key", "S3_SECRET_KEY": "secret"}
+
+    d = Dispatcher(tmp_path, store=Away(), ready=False)
+    target = {"id": "0" * 8 + "-0000-0000-0000-" + "0" * 12}
+    for a in (d.call("POST", "/v1/runs", d.submission(target)), d.call("GET", "/v1/workflow/echo")):
+        assert a.status == 503 and a.headers["Retry-After"] and "not known yet" in a.json["error"]["message"]
+    assert d.stop() == 0
+
+
 def test_the_toolbox_is_watched(d):
     names = lambda: {w["name"]: w["version"] for w in d.call("GET", "/v1/workflows").json["workflows"]}
     assert names() == {"echo": "1.0.0"}
