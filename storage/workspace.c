@@ -247,7 +247,8 @@ make_dir(const char *path, unsigned mode, uint32_t uid, uint32_t gid, struct err
 static int
 fill_by_copy(struct workspace *ws, const struct workspace_want *want, struct err *e)
 {
-	struct copy_options o = {.reflink = ws->method == WORKSPACE_REFLINK, .chown = geteuid() == 0, .uid = want->uid, .gid = want->gid};
+	struct copy_options o = {.reflink = ws->method == WORKSPACE_REFLINK, .chown = geteuid() == 0, .uid = want->uid, .gid = want->gid,
+	    .stop = want->stop};
 	const char *tree = cache_pin_tree(want->pin), *from_path = pinned_path(want->pin);
 	int from = open(from_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), to = open(ws->tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
 

@@ -78,11 +78,13 @@ struct workspace_want {
 	const char *file_name;       /* of a target that is one file */
 	enum workspace_mode mode;
 	uint32_t uid, gid;           /* own what the run may write (ignored unless root) */
+	const atomic_bool *stop;     /* ends copying, which may take long; NULL: nothing does */
 };
 
 /* Prepares the run's directories from a pinned entry: kind tree → the unpacked tree by the mode's ladder; kind file → the blob named
  * file_name in the tree. A method that fails makes way for the next; ret_ws->method says which it was.
- * Returns 0 and fills *ret_ws; ERR_RETRY (disk full), ERR_INVALID (bad names), ERR_CONFLICT (the run is at work here already), ERR_IO.
+ * Returns 0 and fills *ret_ws; ERR_RETRY (disk full), ERR_INVALID (bad names), ERR_CONFLICT (the run is at work here already),
+ * ERR_CANCELED, ERR_IO.
  * Leaves nothing behind on failure. */
 int workspace_open(struct workspaces *w, const struct workspace_want *want, struct workspace *ret_ws, struct err *e);
 

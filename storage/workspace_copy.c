@@ -47,14 +47,25 @@ copy_errno(struct err *e, const char *what)
 {
 	int code = errno;
 
-	return err_set(e, code == ENOSPC || code == EDQUOT ? ERR_RETRY : ERR_IO, "copy %.80s: %s", what, strerror(code));
+	return err_set(e, code == ENOSPC || code == EDQUOT ? ERR_RETRY : code == ECANCELED ? ERR_CANCELED : ERR_IO, "copy %.80s: %s", what,
+	    strerror(code));
+}
+
+/* Sets errno where it is time to stop. */
+static bool
+stopped(const struct copy_options *o)
+{
+	if (o->stop == NULL || !atomic_load(o->stop))
+		return false;
+	errno = ECANCELED;
+	return true;
 }
 
 /* --- one file --- */
 
 /* Copies [at, end) by the kernel, else through memory. */
 static int
-copy_range(int from, int to, off_t at, off_t end)
+copy_range(int from, int to, off_t at, off_t end, const struct copy_options *o)
 {
 	char block[64 * 1024];
 	bool by_kernel = true;
@@ -64,6 +75,8 @@ copy_range(int from, int to, off_t at, off_t end)
 		off_t in = at, out = at;
 		ssize_t n;
 
+		if (stopped(o))
+			return -1;
 		if (by_kernel) {
 			n = copy_file_range(from, &in, to, &out, want, 0);
 			if (n <= 0 && (n == 0 || errno == EXDEV || errno == ENOSYS || errno == EOPNOTSUPP || errno == EINVAL)) {
@@ -88,14 +101,14 @@ copy_range(int from, int to, off_t at, off_t end)
 
 /* Data only, so that holes stay holes (copy_file_range would fill them). */
 static int
-copy_data(int from, int to, off_t size)
+copy_data(int from, int to, off_t size, const struct copy_options *o)
 {
 	off_t data = 0, hole;
 
 	if (size == 0)
 		return 0;
 	while (data < size && (data = lseek(from, data, SEEK_DATA)) >= 0) {
-		if ((hole = lseek(from, data, SEEK_HOLE)) < 0 || copy_range(from, to, data, hole) != 0)
+		if ((hole = lseek(from, data, SEEK_HOLE)) < 0 || copy_range(from, to, data, hole, o) != 0)
 			return -1;
 		data = hole;
 	}
@@ -117,7 +130,7 @@ copy_file(int from_fd, int to_dir_fd, const char *name, uint32_t mode, const str
 	if (fd < 0)
 		return copy_errno(e, name);
 	times[0] = times[1] = st.st_mtim;
-	if (!(o->reflink && ioctl(fd, FICLONE, from_fd) == 0) && copy_data(from_fd, fd, st.st_size) != 0)
+	if (!(o->reflink && ioctl(fd, FICLONE, from_fd) == 0) && copy_data(from_fd, fd, st.st_size, o) != 0)
 		rc = copy_errno(e, name);
 	if (rc == 0 && ((o->chown && fchown(fd, o->uid, o->gid) != 0) || fchmod(fd, mode) != 0 || futimens(fd, times) != 0))
 		rc = copy_errno(e, name);
@@ -269,6 +282,8 @@ copy_name(struct copier *c, struct dirs *d, const struct dirent *entry, unsigned
 	unsigned char type = entry->d_type;
 	struct stat st;
 
+	if (stopped(&c->o))
+		return copy_errno(e, entry->d_name);
 	if (type == DT_UNKNOWN && fstatat(d->from, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		type = IFTODT(st.st_mode);
 	if (type == DT_DIR)

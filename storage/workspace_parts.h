@@ -66,10 +66,11 @@ struct copy_options {
 	bool reflink;      /* share blocks where the file system can; else copy bytes */
 	bool chown;        /* give everything to uid/gid */
 	uint32_t uid, gid;
+	const atomic_bool *stop; /* may be NULL */
 };
 
 /* Copies the tree at from_fd into the empty directory to_fd, with several threads; holes, hard links as files of their own,
- * symbolic links, modes (owner may always write) and times are kept. ERR_RETRY (disk full), ERR_IO. */
+ * symbolic links, modes (owner may always write) and times are kept. ERR_RETRY (disk full), ERR_CANCELED, ERR_IO. */
 int copy_tree(int from_fd, int to_fd, const struct copy_options *o, struct err *e);
 
 /* Copies one file to a new name in to_dir_fd. Same errors. */

@@ -145,7 +145,8 @@ job_make_workspace(struct job *j, struct err *e)
 {
 	const struct worker *w = j->worker;
 	struct workspace_want want = {.target_id = j->terms.target_id, .run_id = j->terms.run, .pin = j->target, .file_name = j->terms.target_name,
-	    .mode = mode_of(j), .uid = (uint32_t)w->config.uid_base + 1 + j->slot, .gid = (uint32_t)w->config.uid_base};
+	    .mode = mode_of(j), .uid = (uint32_t)w->config.uid_base + 1 + j->slot, .gid = (uint32_t)w->config.uid_base,
+	    .stop = &j->stop};
 	int64_t began_mono_ms = clock_mono_ms();
 	char took[32];
 	int rc = workspace_open(w->spaces, &want, &j->ws, e);

@@ -560,6 +560,28 @@ what_was_shut_is_found(void **state)
 
 /* --- a full disk --- */
 
+/* A copy may take minutes: who is canceled, or has to leave, does not wait for it. */
+static void
+copying_can_be_stopped(void **state)
+{
+	static const char *const names[] = {NULL, "file"}; /* of a tree, of one file */
+	struct place *p = *state;
+	atomic_bool stop = true;
+	struct workspace ws;
+	struct err e = {0};
+
+	p->spaces = workspaces_open(p->cache_dir, WORKSPACE_COPY, &e);
+	assert_non_null(p->spaces);
+	for (size_t i = 0; i < 2; i++) {
+		struct workspace_want want = {.target_id = "target", .run_id = "run", .pin = i == 0 ? p->tree : p->blob, .file_name = names[i],
+		    .mode = WORKSPACE_ISOLATED, .uid = RUN_UID, .gid = RUN_UID, .stop = &stop};
+
+		assert_int_equal(workspace_open(p->spaces, &want, &ws, &e), ERR_CANCELED);
+		assert_int_not_equal(access(under(p->cache_dir, "target"), F_OK), 0);
+	}
+	assert_true(is_tidy(p));
+}
+
 static bool
 mount_small(const char *dir)
 {
@@ -614,7 +636,7 @@ main(int argc, char **argv)
 		IN_PLACE(a_runs_directories_are_its_own), IN_PLACE(an_overlay_is_harmless), IN_PLACE(an_overlay_that_fails_is_made_up_for),
 		IN_PLACE(names_stay_until_the_entry_goes), IN_PLACE(eviction_takes_the_names_with_it),
 		IN_PLACE(a_sweep_that_has_the_lock_is_waited_for), IN_PLACE(a_single_file_gets_its_name),
-		IN_PLACE(bad_ids_are_refused_and_a_run_is_unique), IN_PLACE(copies_keep_holes),
+		IN_PLACE(bad_ids_are_refused_and_a_run_is_unique), IN_PLACE(copies_keep_holes), IN_PLACE(copying_can_be_stopped),
 		IN_PLACE(many_runs_change_nothing), IN_PLACE(nothing_that_a_tool_leaves_stays), IN_PLACE(deleting_is_bounded),
 		IN_PLACE(a_busy_tree_is_out_of_sight), IN_PLACE(an_overlay_keeps_its_tree_pinned),
 		IN_PLACE(what_was_shut_is_found), IN_PLACE(a_full_disk_is_no_end),
