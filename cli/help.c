@@ -1,8 +1,42 @@
 /* --help, from the tables of commands, options and settings. */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/cli.h"
+
+#define HELP_COLUMNS 80
+#define COMMAND_COLUMNS 20
+#define OPTION_COLUMNS 26
+
+/* The text's words in lines of HELP_COLUMNS; the first one begins in column `at` already, the others are moved there. */
+static void
+print_words(int at, const char *text)
+{
+	int column = at;
+
+	while (*text != '\0') {
+		int len = (int)strcspn(text, " ");
+
+		if (column > at && column + 1 + len > HELP_COLUMNS) {
+			printf("\n%*s", at, "");
+			column = at;
+		}
+		printf("%s%.*s", column > at ? " " : "", len, text);
+		column += (column > at) + len;
+		text += len;
+		text += strspn(text, " ");
+	}
+	putchar('\n');
+}
+
+/* What is told about in one column, what is told beside it. */
+static void
+print_row(int columns, const char *head, const char *text)
+{
+	printf("  %-*s ", columns, head);
+	print_words(columns + 3, text);
+}
 
 static void
 print_option(const char *name, const char *alias, const char *value, const char *text)
@@ -11,7 +45,7 @@ print_option(const char *name, const char *alias, const char *value, const char 
 
 	snprintf(head, sizeof(head), "-%s%s%s%s%s", name, alias != NULL ? ", -" : "", alias != NULL ? alias : "",
 	    value != NULL ? " " : "", value != NULL ? value : "");
-	printf("  %-26s %s\n", head, text);
+	print_row(OPTION_COLUMNS, head, text);
 }
 
 static void
@@ -53,7 +87,7 @@ print_commands(const char *title, const char *group)
 		if (!any)
 			printf("%s:\n", title);
 		any = true;
-		printf("  %-20s %s\n", c->name, c->summary);
+		print_row(COMMAND_COLUMNS, c->name, c->summary);
 	}
 	return any;
 }
@@ -64,8 +98,8 @@ print_program(void)
 	printf("Usage: drover COMMAND [options] [words]\n\n");
 	(void)print_commands("Commands", NULL);
 	print_shared();
-	printf("\nOptions take one dash or two. `drover COMMAND --help` says more.\n"
-	       "Exit codes: 0 fine, 1 a failed run or findings at or above -fail-on, 2 usage or connection, 130 Ctrl-C.\n");
+	printf("\nOptions take one dash or two. `drover COMMAND --help` says more.\n");
+	print_words(0, "Exit codes: 0 fine, 1 a failed run or findings at or above -fail-on, 2 usage or connection, 130 Ctrl-C.");
 }
 
 void
@@ -75,8 +109,8 @@ help_print(const struct command *command)
 		print_program();
 		return;
 	}
-	printf("Usage: drover %s%s%s%s\n\n%s.\n", command->name, command->n_options > 0 ? " [options]" : "",
-	    command->usage[0] != '\0' ? " " : "", command->usage, command->summary);
+	printf("Usage: drover %s%s%s%s\n\n%c%s.\n", command->name, command->n_options > 0 ? " [options]" : "",
+	    command->usage[0] != '\0' ? " " : "", command->usage, toupper(command->summary[0]), command->summary + 1);
 	if (command->n_options > 0)
 		printf("\nOptions:\n");
 	for (size_t i = 0; i < command->n_options; i++) {

@@ -283,6 +283,14 @@ def test_help_is_there_by_either_word(finds, words):
     assert ("-limit N" in told) == ("ls" in words)
 
 
+def test_help_fits_eighty_columns(finds):
+    commands = re.findall(r"^  ([a-z]+(?: [a-z]+)?)  ", finds.cli("help").stdout, re.M)
+    assert {"run", "cache gc", "workflow push"} <= set(commands)
+    for command in ["", *commands]:
+        lines = finds.cli("help", *command.split()).stdout.splitlines()
+        assert [line for line in lines if len(line) > 80 or line != line.rstrip()] == [], command
+
+
 @pytest.mark.parametrize("words", [("run", "finds", ".", "-fail-on"), ("findings", "r", "-severity")], ids=lambda w: w[-1])
 def test_a_wrong_level_is_told_by_the_option_that_has_it(finds, words):
     assert finds.cli(*words, "bad", check=2).stderr.startswith(f"Error: {words[-1]}: 'bad' is no level\nHint:  error, ")
