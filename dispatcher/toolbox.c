@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -23,6 +24,7 @@
 #define SETTLE_MS 300        /* after a change, before the folder is read */
 #define RETRY_FIRST_MS 100   /* after the store refused a bundle: at start its buckets may not be made yet; doubles */
 #define RETRY_MAX_MS 5000
+#define LOOK_MS 3000         /* between looks whether the folder is still the same one */
 #define ENTRIES_MAX 1000     /* workflows, verticals */
 #define WATCH_DEPTH 4
 #define WATCH_EVENTS (IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_DELETE_SELF | IN_ATTRIB)
@@ -57,7 +59,8 @@ struct toolbox {
 	struct map *published, *seen;
 	int inotify;
 	struct loop_fd *watch;
-	struct loop_timer timer;
+	struct loop_timer timer, look_timer;
+	struct stat root;        /* the folder that was read last and is watched; st_ino 0: there was none */
 	int64_t retry_ms;
 	bool reading, again, read_once;
 	char state[256];
@@ -315,6 +318,14 @@ read_done(void *arg, bool began)
 
 static void watch_tree(struct toolbox *t, const char *path, unsigned depth);
 
+static struct stat
+root_now(const struct toolbox *t)
+{
+	struct stat st = {0};
+
+	return stat(t->d->config->toolbox, &st) == 0 ? st : (struct stat){0};
+}
+
 static void
 begin_reading(void *arg)
 {
@@ -325,6 +336,7 @@ begin_reading(void *arg)
 		t->again = true;
 		return;
 	}
+	t->root = root_now(t);
 	if (t->inotify >= 0)
 		watch_tree(t, t->d->config->toolbox, 0);
 	r = xcalloc(1, sizeof(*r));
@@ -362,6 +374,18 @@ changed(uint32_t ready, void *arg)
 	while (read(t->inotify, events, sizeof(events)) > 0)
 		continue;
 	loop_timer_set(t->d->loop, &t->timer, clock_mono_ms() + SETTLE_MS, begin_reading, t);
+}
+
+/* Watched is a folder, not its name: another one may have taken its place, or come back after it was removed. */
+static void
+look_at_root(void *arg)
+{
+	struct toolbox *t = arg;
+	struct stat now = root_now(t);
+
+	if (now.st_ino != t->root.st_ino || now.st_dev != t->root.st_dev)
+		begin_reading(t);
+	loop_timer_set(t->d->loop, &t->look_timer, clock_mono_ms() + LOOK_MS, look_at_root, t);
 }
 
 /* --- pushed workflows --- */
@@ -511,6 +535,7 @@ toolbox_new(struct dispatcher *d, struct err *e)
 	else
 		log_warn("toolbox", "changes are not noticed: inotify: %s", strerror(errno));
 	begin_reading(t);
+	look_at_root(t);
 	return t;
 }
 
@@ -524,6 +549,7 @@ toolbox_free(struct toolbox *t)
 		return;
 	work_pool_free(t->pool);
 	loop_timer_clear(t->d->loop, &t->timer);
+	loop_timer_clear(t->d->loop, &t->look_timer);
 	if (t->watch != NULL)
 		loop_fd_remove(t->d->loop, t->watch);
 	if (t->inotify >= 0)

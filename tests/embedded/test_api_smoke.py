@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -384,6 +385,26 @@ def test_the_toolbox_is_watched(d):
     broken = d.call("GET", "/v1/workflows").json["broken"]
     assert broken[0]["name"] == "other" and broken[0]["file"] == "metadata.yaml" and broken[0]["line"] > 0
     assert names()["echo"] == "1.0.1"
+
+
+def test_another_folder_in_the_place_of_the_toolbox_is_read(d):
+    def place(version):
+        new = d.root / f"toolbox-{version}"
+        shutil.copytree(d.root / "first", new)
+        (new / "workflows" / "echo" / "metadata.yaml").write_text(METADATA.replace("1.0.0", version))
+        new.rename(d.toolbox)
+
+    def versions():
+        return [w["version"] for w in d.call("GET", "/v1/workflows").json["workflows"]]
+
+    shutil.copytree(d.toolbox, d.root / "first")
+    d.toolbox.rename(d.root / "away")
+    place("2.0.0")
+    wait_for(lambda: versions() == ["2.0.0"])
+    shutil.rmtree(d.toolbox)
+    wait_for(lambda: versions() == [])
+    place("3.0.0")
+    wait_for(lambda: versions() == ["3.0.0"])
 
 
 def test_a_workflow_that_comes_back_is_stored_again(d):
