@@ -1,6 +1,7 @@
 """Worker groups that follow the queue, on a real Nomad: nothing that runs is ever taken away."""
 
 import contextlib
+import datetime
 import os
 import signal
 
@@ -69,7 +70,7 @@ def holding(drover, number):
     runs = submit(drover, "held", number)
     where = {}
     for run_id in runs:
-        alloc = reached(drover, run_id, timeout_s=60)["alloc_id"]
+        alloc = reached(drover, run_id)["alloc_id"]
         where.setdefault(alloc, []).append(run_id)
     return where
 
@@ -97,9 +98,10 @@ def draining(scaler):
 @pytest.mark.timeout(600)
 def test_burst_of_500_from_nothing_to_all_and_back(warm, rig, toolbox, scalers):
     toolbox.add("instant", REPORT)
-    scaler = start(scalers, warm)
     assert count(rig.nomad, warm.namespace) == 0
+    # All of them are there at its first look: one worker could be through with them before a second one.
     runs = submit(warm, "instant", 500)
+    scaler = start(scalers, warm)
     wait_count(warm, "all workers to be wanted", lambda n: n == MOST)
     assert_each_ran_once(warm, runs)
     wait_count(warm, "the group to be empty again", lambda n: n == 0)
@@ -134,7 +136,7 @@ def test_runs_that_fill_a_worker_before_its_slots_do(warm, toolbox, scalers):
     toolbox.add("wide", HOLD + REPORT, resources={"cpu": "1000m"})
     start(scalers, warm)
     runs = submit(warm, "wide", MOST - 1)
-    assert len({reached(warm, run_id, timeout_s=60)["alloc_id"] for run_id in runs}) == MOST - 1
+    assert len({reached(warm, run_id)["alloc_id"] for run_id in runs}) == MOST - 1
     for run_id in runs:
         go_on(warm, run_id)
     assert_each_ran_once(warm, runs)
@@ -163,18 +165,18 @@ def test_drain_is_taken_back_when_load_returns(warm, scalers):
 
 
 def test_scale_in_under_a_trickle(warm, rig, scalers):
-    scaler = start(scalers, warm)
     runs = submit(warm, "short", 100)
+    scaler = start(scalers, warm)
     wait_count(warm, "the group to grow", lambda n: n == MOST)
     target = warm.upload({"a.txt": "x\n"})
 
     def one_more():
         """There is never a moment without a run on the way."""
         runs.append(warm.submit("short", target)["id"])
-        warm.wait_run(runs[-1], "completed", timeout_s=60)
+        warm.wait_run(runs[-1], "completed")
         return count(rig.nomad, warm.namespace) == 1
 
-    wait.until("the group to shrink to what the trickle needs", one_more, 120)
+    wait.until("the group to shrink to what the trickle needs", one_more, 240)
     assert_each_ran_once(warm, runs)
     assert scaler.metric("drover_autoscale_other_stops_total") == 0
 
@@ -185,19 +187,19 @@ def test_second_one_takes_over_when_the_first_is_killed_or_hangs(warm, rig, scal
     second = start(scalers, warm, AUTOSCALE_LOCK_TTL=f"{LOCK_S}s")
     assert not second.leads()
     first.kill9()
-    wait.until("the second to lead", second.leads, 3 * LOCK_S + 10)
+    wait.until("the second to lead", second.leads, 120)
     assert_each_ran_once(warm, submit(warm, "short", 10))
-    third = start(scalers, warm, AUTOSCALE_LOCK_TTL=f"{LOCK_S}s")
+    third = start(scalers, warm, AUTOSCALE_LOCK_TTL=f"{3 * LOCK_S}s")
     # One that hangs longer than its lock holds is not leader any more the moment it goes on.
     os.kill(second.process.pid, signal.SIGSTOP)
     try:
-        wait.until("the third to lead", third.leads, 3 * LOCK_S + 10)
+        wait.until("the third to lead", third.leads, 120)
     finally:
         os.kill(second.process.pid, signal.SIGCONT)
     assert not second.leads()
-    # One that ends gives the lock back: nobody waits for it to run out.
+    # One that ends gives the lock back: nobody waits for it to run out, which is after twice its time.
     third.stop()
-    wait.until("the second to lead again", second.leads, LOCK_S)
+    wait.until("the second to lead again", second.leads, 5 * LOCK_S)
 
 
 def test_nomad_restarts_in_between(warm, rig, scalers):
@@ -208,9 +210,12 @@ def test_nomad_restarts_in_between(warm, rig, scalers):
     for runs in where.values():
         for run_id in runs:
             go_on(warm, run_id)
-    runs = submit(warm, "short", 60)
-    wait_count(warm, "the group to grow", lambda n: n > 1)
-    assert_each_ran_once(warm, [*runs, *(run_id for held in where.values() for run_id in held)])
+    more = holding(warm, 2 * SLOTS)
+    assert len(more) > 1 and count(rig.nomad, warm.namespace) > 1
+    for runs in more.values():
+        for run_id in runs:
+            go_on(warm, run_id)
+    assert_each_ran_once(warm, [run_id for held in (where, more) for runs in held.values() for run_id in runs])
     wait_count(warm, "the group to be empty again", lambda n: n == 0)
     assert scaler.leads()
 
@@ -328,7 +333,7 @@ def test_nothing_is_scaled_while_a_deployment_runs(warm, rig, scalers):
             go_on(warm, run_id)
     assert_each_ran_once(warm, [run_id for runs in where.values() for run_id in runs])
     # Nothing is left to do for any of them: without the deployment they would go.
-    idle = wait.until("a look at an idle group", lambda: (g := scaler.group())["running"] == 0 and g, 30)
+    idle = wait.until("a look at an idle group", lambda: (g := scaler.group())["running"] == 0 and g["ready"] == 0 and g)
     assert idle["hold"] == "deployment", idle
     assert count(rig.nomad, warm.namespace) == MOST and not scaler.decisions(result="scaled", action="down")
     assert set(order) <= {alloc["ID"] for alloc in live(rig.nomad, warm.namespace)}
@@ -354,7 +359,7 @@ def test_gap_in_the_indexes(warm, rig, scalers):
         go_on(warm, run_id)
         warm.wait_run(run_id, "completed")
     os.kill(next(c.task_pid(order[1]) for c in rig.clients), signal.SIGKILL)
-    wait.until("the second to have failed", lambda: by_index(warm) == [order[0], order[2], order[3]], 30)
+    wait.until("the second to have failed", lambda: by_index(warm) == [order[0], order[2], order[3]])
     for run_id in where[order[3]]:
         go_on(warm, run_id)
     wait_count(warm, "the highest to go", lambda n: n == MOST - 1)
@@ -365,8 +370,9 @@ def test_gap_in_the_indexes(warm, rig, scalers):
         go_on(warm, run_id)
     # Of the two that are left Nomad would keep the failed one, and stop the lowest, which is at work.
     wait_count(warm, "those above the failed one to go", lambda n: n == 2)
-    held = scaler.wait_decision("it to go no further", hold="scale_in", **{"from": 2})
-    assert "has failed" in held["note"] and held["wanted"] == 1, held
+    # Before, it may wait for Nomad to carry out the last step.
+    said = lambda: [one["wanted"] for one in scaler.decisions(hold="scale_in", **{"from": 2}) if "has failed" in one["note"]]
+    assert wait.until("it to say why it goes no further", said)[0] == 1
     wait.until("the other to be stopped", lambda: len(by_index(warm)) == 1)
     assert by_index(warm) == [order[0]]
     for run_id in where[order[0]]:
@@ -380,7 +386,7 @@ def test_gap_in_the_indexes(warm, rig, scalers):
 def test_policy_is_what_the_vertical_says(warm, rig, toolbox, scalers):
     """A key of vertical.yaml, changed while all runs, is what the autoscaler goes by next."""
     scaler = start(scalers, warm)
-    toolbox.vertical(warm={**POLICY, "max_scale_up": 1, "cooldown_on_scale_up": "4s"})
+    toolbox.vertical(warm={**POLICY, "max_scale_up": 1, "cooldown_on_scale_up": "8s"})
 
     def strategy():
         policy = rig.nomad.job(JOB, warm.namespace)["TaskGroups"][0]["Scaling"]["Policy"]
@@ -395,16 +401,28 @@ def test_policy_is_what_the_vertical_says(warm, rig, toolbox, scalers):
         warm.wait_run(run_id, "completed")
 
 
+HOLD_S = 8
+
+
+def seconds_between(earlier, later):
+    """Between two decisions, by the autoscaler's clock."""
+    at = [datetime.datetime.fromisoformat(one["at"].replace("Z", "+00:00")) for one in (earlier, later)]
+    return (at[1] - at[0]).total_seconds()
+
+
 def test_operators_hand_is_respected_for_a_while(warm, rig, scalers):
+    tune(rig.nomad, warm.namespace, foreign_hold=f"{HOLD_S}s")
     scaler = start(scalers, warm)
     wait.until("the group to be looked at", scaler.group)
     set_count(rig.nomad, warm.namespace, 3)
     told = scaler.wait_decision("the change to be noticed", hold="foreign_change")
     assert told["from"] == 3 and "someone else" in told["reason"]
-    assert count(rig.nomad, warm.namespace) == 3
     wait_count(warm, "the hold to end", lambda n: n == 0)
-    down = scaler.wait_decision("the last step to be told", result="scaled", action="down", to=0)
-    assert down["at"] > told["at"]
+    scaler.wait_decision("the last step to be told", result="scaled", action="down", to=0)
+    noticed = scaler.decisions(hold="foreign_change")[-1]
+    first = scaler.decisions(result="scaled", action="down")[-1]
+    # Without the hold the next look would scale, a second later. Half of it: a decision is dated when its round is over.
+    assert first["from"] == 3 and seconds_between(noticed, first) > HOLD_S / 2, (noticed, first)
 
 
 def test_dry_run_tells_and_does_nothing(warm, rig, scalers):
@@ -459,5 +477,5 @@ def test_no_scale_in_while_a_node_is_drained(warm, rig, scalers):
             for run_id in where[alloc]:
                 with contextlib.suppress(LookupError):
                     go_on(warm, run_id)
-        held = scaler.wait_decision("the drain to be noticed", hold="scale_in")
-        assert "drained" in held["note"] or "another node" in held["note"]
+        said = lambda: [one["note"] for one in scaler.decisions(hold="scale_in")]
+        wait.until("the drain to be noticed", lambda: any("drained" in note or "another node" in note for note in said()))

@@ -49,7 +49,10 @@ def test_two_as_a_nomad_job(drover, secure_rig):
     done = drover.wait_run(run["id"], "completed", timeout_s=90)
     assert done["attempt"] == 1
     wait.until("the worker to go again", lambda: count(nomad, drover.namespace) == 0, 60)
-    logs = [nomad.logs(alloc["ID"], "autoscale", "stderr") for alloc in nomad.allocs(JOB, drover.namespace)]
+    told = lambda: [nomad.logs(alloc["ID"], "autoscale", "stderr") for alloc in nomad.allocs(JOB, drover.namespace)]
+    # Nomad shows what a task writes a moment later.
+    wait.until("the log to tell who leads", lambda: any("this one acts now" in log for log in told()))
+    logs = told()
     assert sum("this one acts now" in log for log in logs) == 1
     assert not any("Permission denied" in log for log in logs), logs
 

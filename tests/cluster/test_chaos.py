@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 
+import pytest
 from rig import wait
 from rig.autoscale import Autoscaler, count, live, tune
 from rig.drover import FINAL, Drover
@@ -20,6 +21,7 @@ DURATION_S = float(os.environ.get("CHAOS_S", "120"))
 SETTINGS = {"LEASE_TTL": "5s", "BACKOFF_BASE": "50ms", "BACKOFF_CAP": "1s", "RECONCILE_INTERVAL": "5s", "MAX_LOST": "50",
             "MAX_CRASHES": "50", "MAX_INFRA": "50", "DROVER_WINDOW": "3"}
 PACE_S = 0.15  # between submissions
+LEAST_KILLED = 3
 
 
 class Submitter(threading.Thread):
@@ -72,6 +74,7 @@ def outcomes(drover, run_id):
     return [moment["state"] for moment in drover.run(run_id)["history"] if moment["state"] in FINAL]
 
 
+@pytest.mark.timeout(1800)
 def test_everything_is_killed_and_every_run_has_one_outcome(rig, toolbox):
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(1 << 32)))
     print(f"CHAOS_SEED={seed}")
@@ -90,7 +93,8 @@ def test_everything_is_killed_and_every_run_has_one_outcome(rig, toolbox):
         submitter.start()
         killed = {"dispatcher": 0, "autoscaler": 0, "worker": 0}
         end = time.monotonic() + DURATION_S
-        while time.monotonic() < end:
+        # A slow machine comes to fewer kills in that time: it goes on until there were enough of each to tell something.
+        while time.monotonic() < end or min(killed.values()) < LEAST_KILLED:
             # The moment of a kill is what is random here: nothing is waited for by it.
             submitter.over.wait(dice.uniform(0.5, 4.0))
             who = dice.choice(("dispatcher", "autoscaler", "worker", "worker"))
@@ -103,7 +107,7 @@ def test_everything_is_killed_and_every_run_has_one_outcome(rig, toolbox):
             submitter.over.wait(dice.uniform(0.0, 2.0))
             victim.restart()
         submitter.over.set()
-        submitter.join(60)
+        submitter.join(120)
         assert not submitter.is_alive()
         judge(drover, submitter, killed)
     finally:
@@ -115,10 +119,9 @@ def test_everything_is_killed_and_every_run_has_one_outcome(rig, toolbox):
 
 def judge(drover, submitter, killed):
     print(f"killed {killed}, {len(submitter.runs)} runs acknowledged, {submitter.refused} calls refused")
-    assert min(killed.values()) >= 3, f"too calm to tell anything: {killed}"
     assert len(set(submitter.runs.values())) == len(submitter.runs) > 50
     for key, run_id in submitter.runs.items():
-        run = drover.wait_run(run_id, timeout_s=180)
+        run = drover.wait_run(run_id, timeout_s=600)
         assert run["state"] == "completed", f"{key}: {run}"
         assert outcomes(drover, run_id) == ["completed"], f"{key}: {run}"
         assert run["findings"]["total"] == 1

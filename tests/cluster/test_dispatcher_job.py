@@ -130,7 +130,7 @@ def test_nomad_runs_the_dispatcher_and_starts_it_again(make_job, secure_rig, sec
     """Secrets from a variable, rights by workload identity, workers that find it through Consul; then kill -9 of its task."""
     secure_toolbox.add("slow", HOLD + REPORT)
     drover = make_job().start()
-    wait.until("its check to pass in Consul", lambda: secure_rig.consul.passing(JOB) == [drover.address], 30)
+    wait.until("its check to pass in Consul", lambda: secure_rig.consul.passing(JOB) == [drover.address])
     run = drover.submit("slow")
     reached(drover, run["id"])
     _, alloc = drover.child(run["id"])
@@ -191,7 +191,7 @@ job "minio" {
 
 def announce_minio(rig, namespace):
     rig.nomad.run_hcl(MINIO_SERVICE, namespace, port=rig.minio.ports["http"])
-    wait.until("minio to be a service", lambda: rig.nomad.get("/v1/service/minio", namespace=namespace), 30)
+    wait.until("minio to be a service", lambda: rig.nomad.get("/v1/service/minio", namespace=namespace))
 
 
 def test_store_is_found_as_a_nomad_service_without_consul(rig, toolbox):
@@ -314,7 +314,7 @@ def test_two_drovers_in_one_namespace(rig, toolbox):
         two.start()
         runs = [drover.submit("slow") for drover in drovers]
         for drover, run in zip(drovers, runs):
-            reached(drover, run["id"], timeout_s=60)
+            reached(drover, run["id"])
         children = [drover.child(run["id"])[0] for drover, run in zip(drovers, runs)]
         assert children[0].startswith(f"{PARENT}/dispatch-") and children[1].startswith("drover-run-run-story/dispatch-")
         for drover in drovers:
@@ -322,7 +322,7 @@ def test_two_drovers_in_one_namespace(rig, toolbox):
         # Each has compared its listing with its ledger once it runs something new.
         for drover, run in zip(drovers, runs):
             second = drover.submit("slow")
-            reached(drover, second["id"], timeout_s=60)
+            reached(drover, second["id"])
             for started in (run["id"], second["id"]):
                 go_on(drover, started)
                 ended = drover.wait_run(started, "completed")

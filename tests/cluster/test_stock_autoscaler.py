@@ -46,7 +46,7 @@ def test_workers_needed_for_runs_that_fill_a_worker_before_its_slots_do(warm, ri
     first, *_ = [warm.submit("wide", target)["id"] for _ in range(3)]
     assert warm.metric("drover_scale_workers_needed", vertical="story") == 1  # two, as far as anybody can tell
     set_count(rig.nomad, warm.namespace, 1)
-    reached(warm, first, timeout_s=60)
+    reached(warm, first)
     wait.until("three to be needed", lambda: warm.metric("drover_scale_workers_needed", vertical="story") == 3)
 
 
@@ -62,6 +62,7 @@ def test_it_scales_from_nothing_and_back_and_ours_leaves_it_alone(warm, rig):
         for run_id in runs:
             warm.wait_run(run_id, "completed", timeout_s=120)
         wait.until("the group to be empty again", lambda: count(rig.nomad, warm.namespace) == 0, 60)
+        wait.until("ours to have looked at it", ours.group)
         assert ours.group()["result"] == "ignored"
     finally:
         stock.stop()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 import pytest
 
@@ -24,8 +23,8 @@ class Warm:
         self.rig, self.nomad = rig, rig.nomad
         options = {"capacity": "warm", "slots": 2, "warm": {"max": 5, "cpu": "1000m", "memory": "1GiB"}, **vertical}
         self.toolbox = Toolbox(folder, **options)
-        # Leases far longer than any test waits: what is seen within seconds was not seen by their end.
-        self.drover = Drover(rig, self.toolbox, {**QUICK, "LEASE_TTL": "60s", **(settings or {})}).start()
+        # Leases far longer than any test waits: what is seen was not seen by their end.
+        self.drover = Drover(rig, self.toolbox, {**QUICK, "LEASE_TTL": "10m", **(settings or {})}).start()
 
     def job(self):
         return self.nomad.job(GROUP, self.drover.namespace)
@@ -44,7 +43,7 @@ class Warm:
         return [w for w in self.drover.get("/v1/workers")["workers"] if w["mode"] == "loop"]
 
     def wait_draining(self, count):
-        wait.until(f"{count} workers to be draining", lambda: [w["draining"] for w in self.workers()] == [True] * count, 30)
+        wait.until(f"{count} workers to be draining", lambda: [w["draining"] for w in self.workers()] == [True] * count)
 
     def allocs(self):
         return self.nomad.allocs(GROUP, self.drover.namespace)
@@ -56,16 +55,21 @@ class Warm:
         """A run whose step waits, and the allocation that it is in."""
         self.toolbox.add(name, HOLD + REPORT)
         run = self.drover.submit(name)
-        reached(self.drover, run["id"], timeout_s=60)
+        reached(self.drover, run["id"])
         return run["id"], self.drover.run(run["id"])["alloc_id"]
 
     def finish(self, run_id, attempt):
-        reached(self.drover, run_id, attempt=attempt, timeout_s=40)
+        reached(self.drover, run_id, attempt=attempt)
         go_on(self.drover, run_id)
-        run = self.drover.wait_run(run_id, "completed", timeout_s=40)
+        run = self.drover.wait_run(run_id, "completed")
         assert outcomes(self.drover, run_id) == ["completed"] and run["attempt"] == attempt
         nothing_left(self.drover, run_id)
         return run
+
+    def wait_idle(self, run_id, count):
+        """Wait until so many workers have an open call for work, and nothing to do; run_id: of a run that waits for them."""
+        workers = lambda: self.drover.get(f"/v1/run/{run_id}/explain")["explain"]["workers"]
+        wait.until(f"{count} workers to ask for work", lambda: [w["state"] for w in workers()] == ["idle"] * count)
 
     def waiting(self, run_id):
         return self.drover.run(run_id).get("waiting") or {}
@@ -109,12 +113,14 @@ def test_group_scaled_by_hand_takes_the_runs(warm):
     assert group["Scaling"]["Policy"]["check"][0]["queue"][0]["source"] == "drover"
     warm.toolbox.add("finds", REPORT)
     first = warm.drover.submit("finds")
-    wait.until("the run to say why it waits", lambda: "count 0" in warm.waiting(first["id"]).get("text", ""), 20)
+    wait.until("the run to say why it waits", lambda: "count 0" in warm.waiting(first["id"]).get("text", ""))
     warm.scale(2)
     run = warm.drover.wait_run(first["id"], "completed")
     by_index = {a["Name"].split("[")[1][:-1]: a["ID"] for a in warm.allocs() if a["ID"] in warm.live()}
     assert run["job_id"] == GROUP and run["alloc_id"] in by_index.values()
+    waits = warm.drover.submit("finds", not_before="2099-01-01T00:00:00.000Z")["id"]
     for _ in range(3):
+        warm.wait_idle(waits, 2)  # between two calls for work a worker has no place in the line
         again = warm.drover.wait_run(warm.drover.submit("finds")["id"], "completed")
         assert again["alloc_id"] == by_index["0"]
     assert not [j for j in warm.nomad.jobs(namespace=warm.drover.namespace) if j["ParentID"]]
@@ -128,7 +134,7 @@ def test_count_is_the_operators(warm):
     warm.scale(3)
     before, allocs = warm.job(), sorted(warm.live())
     warm.drover.restart()
-    wait.until("three workers", lambda: len(warm.workers()) == 3, 30)
+    wait.until("three workers", lambda: len(warm.workers()) == 3)
     warm.toolbox.add("finds", REPORT)
     warm.drover.wait_run(warm.drover.submit("finds")["id"], "completed")
     assert warm.job()["JobModifyIndex"] == before["JobModifyIndex"]
@@ -157,12 +163,12 @@ def test_group_run_by_hand_with_nomad(warm, tmp_path):
 def test_stopped_group_stays_stopped(warm):
     warm.scale(1)
     warm.nomad.stop_job(GROUP, namespace=warm.drover.namespace)
-    wait.until("no worker", lambda: not warm.workers(), 40)
+    wait.until("no worker", lambda: not warm.workers())
     warm.toolbox.add("finds", REPORT)
     run = warm.drover.submit("finds")
-    wait.until("the run to say so", lambda: "stopped by an operator" in warm.waiting(run["id"]).get("text", ""), 30)
+    wait.until("the run to say so", lambda: "stopped by an operator" in warm.waiting(run["id"]).get("text", ""))
     warm.drover.restart()
-    wait.until("the run to say so again", lambda: "stopped by an operator" in warm.waiting(run["id"]).get("text", ""), 30)
+    wait.until("the run to say so again", lambda: "stopped by an operator" in warm.waiting(run["id"]).get("text", ""))
     assert warm.job()["Stop"] is True
     warm.nomad.cli("job", "start", "-detach", GROUP, namespace=warm.drover.namespace)
     warm.drover.wait_run(run["id"], "completed")
@@ -194,7 +200,7 @@ def test_roll_ends_at_its_limit(make_warm):
     warm.scale(1)
     run, alloc = warm.held()
     warm.toolbox.vertical(warm={"max": 5, "cpu": "1200m", "memory": "1GiB"})
-    reached(warm.drover, run, attempt=2, timeout_s=60)
+    reached(warm.drover, run, attempt=2)
     assert warm.drover.run(run)["alloc_id"] != alloc
     warm.finish(run, 2)
 
@@ -209,7 +215,7 @@ def test_bound_below_the_count_waits_for_the_workers(warm):
     go_on(warm.drover, run)
     done = warm.drover.wait_run(run, "completed")
     assert (done["attempt"], done["alloc_id"]) == (1, alloc)
-    wait.until("one worker to be left", lambda: len(warm.live()) == 1 and warm.job()["TaskGroups"][0]["Count"] == 1, 40)
+    wait.until("one worker to be left", lambda: len(warm.live()) == 1 and warm.job()["TaskGroups"][0]["Count"] == 1)
 
 
 # Not wanted any more ---------------------------------------------------------------------------------------------
@@ -233,17 +239,17 @@ def test_group_of_a_vertical_that_wants_none_any_more(warm):
     assert [w["state"] for w in shown] == ["draining"] * 2
     # Others go on meanwhile, by one-shots; what insists on warm workers is told why there are none.
     warm.toolbox.add("finds", REPORT)
-    other = warm.drover.wait_run(warm.drover.submit("finds")["id"], "completed", timeout_s=60)
+    other = warm.drover.wait_run(warm.drover.submit("finds")["id"], "completed")
     assert other["job_id"].startswith("drover-run-story/")
     warm.toolbox.add("insists", REPORT, execution="warm")
     insists = warm.drover.submit("insists")["id"]
-    wait.until("it to say why it waits", lambda: "capacity 'job'" in warm.waiting(insists).get("text", ""), 20)
+    wait.until("it to say why it waits", lambda: "capacity 'job'" in warm.waiting(insists).get("text", ""))
     assert "capacity 'job'" in warm.drover.cli("explain", insists).stdout
     assert set(warm.live()) == before and warm.job()["TaskGroups"][0]["Count"] == 2
     go_on(warm.drover, run)
     done = warm.drover.wait_run(run, "completed")
     assert (done["attempt"], done["alloc_id"]) == (1, alloc)
-    wait.until("the group at rest", lambda: at_rest(warm), 40)
+    wait.until("the group at rest", lambda: at_rest(warm))
     # Neither a restart nor an operator who scales it wakes it; the vertical does.
     warm.drover.restart()
     warm.nomad.cli("job", "scale", "-detach", GROUP, "workers", "3", namespace=warm.drover.namespace)
@@ -252,7 +258,7 @@ def test_group_of_a_vertical_that_wants_none_any_more(warm):
     wait.until("the workers to be back", lambda: len(warm.workers()) == 3, 60)
     group = warm.job()["TaskGroups"][0]
     assert (group["Count"], group["Scaling"]["Enabled"]) == (3, True)
-    assert warm.drover.wait_run(insists, "completed", timeout_s=30)["job_id"] == GROUP
+    assert warm.drover.wait_run(insists, "completed")["job_id"] == GROUP
 
 
 def test_change_taken_back_before_the_last_run_has_ended(warm):
@@ -262,7 +268,7 @@ def test_change_taken_back_before_the_last_run_has_ended(warm):
     warm.toolbox.vertical(capacity="job")
     warm.wait_draining(2)
     warm.toolbox.vertical(capacity="warm")
-    wait.until("them to take work again", lambda: not any(w["draining"] for w in warm.workers()), 30)
+    wait.until("them to take work again", lambda: not any(w["draining"] for w in warm.workers()))
     go_on(warm.drover, run)
     assert warm.drover.wait_run(run, "completed")["alloc_id"] == alloc
     group = warm.job()["TaskGroups"][0]
@@ -277,12 +283,12 @@ def test_vertical_that_goes_while_no_dispatcher_runs(warm):
     warm.drover.stop()
     os.rename(folder, kept)
     warm.drover.start()
-    wait.until("the group to be given up", lambda: not warm.job()["TaskGroups"][0]["Scaling"]["Enabled"], 30)
+    wait.until("the group to be given up", lambda: not warm.job()["TaskGroups"][0]["Scaling"]["Enabled"])
     warm.wait_draining(2)
     go_on(warm.drover, run)
     done = warm.drover.wait_run(run, "completed")
     assert (done["attempt"], done["alloc_id"]) == (1, alloc)
-    wait.until("the group at rest", lambda: at_rest(warm), 40)
+    wait.until("the group at rest", lambda: at_rest(warm))
     os.rename(kept, folder)
     wait.until("the workers to be back", lambda: len(warm.workers()) == 2, 60)
 
@@ -294,10 +300,10 @@ def test_group_of_a_broken_vertical_stays(warm):
     warm.drover.wait_workflow("finds")
     before = warm.job()["JobModifyIndex"]
     warm.toolbox.vertical(capacity="nonsense")
-    wait.until("the file to be found broken", lambda: [b for b in warm.drover.get("/v1/workflows")["broken"] if b["name"] == "story"], 20)
+    wait.until("the file to be found broken", lambda: [b for b in warm.drover.get("/v1/workflows")["broken"] if b["name"] == "story"])
     folder, away = os.path.join(warm.toolbox.folder, "verticals"), os.path.join(warm.toolbox.folder, "away")
     os.rename(folder, away)
-    wait.until("the folder to be missed", lambda: not [b for b in warm.drover.get("/v1/workflows")["broken"] if b["name"] == "story"], 20)
+    wait.until("the folder to be missed", lambda: not [b for b in warm.drover.get("/v1/workflows")["broken"] if b["name"] == "story"])
     os.rename(away, folder)
     warm.toolbox.vertical(capacity="warm")
     warm.toolbox.add("later", REPORT)  # read after the vertical is there again
@@ -311,10 +317,9 @@ def test_group_of_a_broken_vertical_stays(warm):
 def test_stopped_allocation_hands_its_run_back(warm):
     warm.scale(1)
     run, alloc = warm.held()
-    began = time.monotonic()
     warm.nomad.stop_alloc(alloc)
-    reached(warm.drover, run, attempt=2, timeout_s=50)
-    assert time.monotonic() - began < 40 and warm.drover.run(run)["alloc_id"] != alloc
+    reached(warm.drover, run, attempt=2)
+    assert warm.drover.run(run)["alloc_id"] != alloc
     warm.finish(run, 2)
 
 
@@ -323,7 +328,7 @@ def test_stopped_allocation_may_end_its_run(warm):
     warm.scale(1)
     run, alloc = warm.held()
     warm.nomad.stop_alloc(alloc)
-    wait.until("the allocation to be stopped", lambda: alloc not in warm.live(), 20)
+    wait.until("the allocation to be stopped", lambda: alloc not in warm.live())
     go_on(warm.drover, run)
     done = warm.drover.wait_run(run, "completed")
     assert (done["attempt"], done["alloc_id"]) == (1, alloc)
@@ -336,7 +341,7 @@ def test_drained_node_hands_its_runs_back(warm, rig, second_client):
     client = next(c for c in rig.clients if c.node()["ID"] == node)
     client.drain(1)
     try:
-        reached(warm.drover, run, attempt=2, timeout_s=60)
+        reached(warm.drover, run, attempt=2)
         assert warm.drover.run(run)["alloc_id"] != alloc
         warm.finish(run, 2)
     finally:
@@ -347,14 +352,12 @@ def test_killed_worker_loses_its_run_at_once(warm):
     """kill -9: Nomad's word that the task has ended counts, not the lease's end; the worker comes back by itself."""
     warm.scale(1)
     run, alloc = warm.held()
-    began = time.monotonic()
     for client in warm.rig.clients:
         try:
             os.kill(client.task_pid(alloc), signal.SIGKILL)
         except LookupError:
             continue
-    reached(warm.drover, run, attempt=2, timeout_s=40)
-    assert time.monotonic() - began < 30
+    reached(warm.drover, run, attempt=2)
     assert warm.drover.run(run)["alloc_id"] == alloc and len(warm.live()) == 1
     warm.finish(run, 2)
 
@@ -364,7 +367,7 @@ def test_dispatcher_killed_while_warm_workers_run(warm):
     run, alloc = warm.held()
     warm.drover.kill9()
     warm.drover.start()
-    wait.until("both workers", lambda: len(warm.workers()) == 2, 30)
+    wait.until("both workers", lambda: len(warm.workers()) == 2)
     go_on(warm.drover, run)
     done = warm.drover.wait_run(run, "completed")
     assert (done["attempt"], done["alloc_id"]) == (1, alloc)
@@ -402,12 +405,11 @@ def test_group_of_containers_from_nothing_and_back(contained, rig):
         assert len(containers(rig, alloc)) == 1 and warm.job()["TaskGroups"][0]["Count"] == 1
         worker = warm.workers()[0]
         assert worker["health"] == "" and worker["slots"] >= 1, worker
-        wait.until("Consul to find it ready", lambda: "passing" in consul_status(rig), 30)
+        wait.until("Consul to find it ready", lambda: "passing" in consul_status(rig))
         warm.toolbox.add("who", "id -u; grep CapEff /proc/self/status\n" + REPORT)
-        began = time.monotonic()
         warm.nomad.stop_alloc(alloc)
-        reached(warm.drover, run, attempt=2, timeout_s=60)
-        assert time.monotonic() - began < 45 and warm.drover.run(run)["alloc_id"] != alloc
+        reached(warm.drover, run, attempt=2)
+        assert warm.drover.run(run)["alloc_id"] != alloc
         done = warm.finish(run, 2)
         assert done["sandbox"]["rung"] == 2
         who = warm.drover.wait_run(warm.drover.submit("who")["id"], "completed")
@@ -415,7 +417,7 @@ def test_group_of_containers_from_nothing_and_back(contained, rig):
         assert "65534" in log and "0000000000000000" in log and who["job_id"] == GROUP
         last = who["alloc_id"]
         wait.until("the group to be empty again", lambda: warm.job()["TaskGroups"][0]["Count"] == 0 and not warm.live(), 60)
-        wait.until("the containers to be gone", lambda: not containers(rig, alloc) + containers(rig, last), 30)
+        wait.until("the containers to be gone", lambda: not containers(rig, alloc) + containers(rig, last))
         assert scaler.metric("drover_autoscale_other_stops_total") == 0
     finally:
         scaler.stop()
@@ -433,24 +435,24 @@ def test_unfit_worker_takes_nothing_and_heals(make_warm, rig):
     """Without the object store the worker asks for no runs, says why everywhere, and goes on when it is back."""
     warm = make_warm()
     warm.scale(1)
-    wait.until("Consul to find it ready", lambda: "passing" in consul_status(rig), 30)
+    wait.until("Consul to find it ready", lambda: "passing" in consul_status(rig))
     warm.toolbox.add("finds", REPORT)
     warm.drover.wait_run(warm.drover.submit("finds")["id"], "completed")
     target = warm.drover.upload({"a.txt": "planted\n"})
     rig.minio.kill9()
     unfit = wait.until("the worker to say why", lambda: next((w["health"] for w in warm.workers() if w["health"]), None), 60)
     assert "store" in unfit
-    wait.until("Consul to take it out", lambda: "critical" in consul_status(rig), 30)
+    wait.until("Consul to take it out", lambda: "critical" in consul_status(rig))
     assert "store" in warm.drover.cli("workers").stdout
     run = warm.drover.submit("finds", target)
     # The worker's words, or the dispatcher's own, which cannot reach the store either.
-    wait.until("the run to say why it waits", lambda: "store" in warm.waiting(run["id"]).get("text", ""), 40)
+    wait.until("the run to say why it waits", lambda: "store" in warm.waiting(run["id"]).get("text", ""))
     assert warm.drover.run(run["id"])["attempt"] == 0
     rig.minio.start()
     rig.minio.announce()
-    warm.drover.wait_run(run["id"], "completed", timeout_s=60)
+    warm.drover.wait_run(run["id"], "completed")
     assert warm.drover.run(run["id"])["attempt"] == 1
-    wait.until("Consul to find it ready again", lambda: "passing" in consul_status(rig), 30)
+    wait.until("Consul to find it ready again", lambda: "passing" in consul_status(rig))
 
 
 def test_worker_without_its_tools_waits_for_them(make_warm, tmp_path):
@@ -462,10 +464,10 @@ def test_worker_without_its_tools_waits_for_them(make_warm, tmp_path):
     assert "late" in before["health"] and before["missing"] == ["late"]
     warm.toolbox.add("finds", REPORT)
     run = warm.drover.submit("finds")
-    wait.until("the run to say why it waits", lambda: "late" in warm.waiting(run["id"]).get("text", ""), 20)
+    wait.until("the run to say why it waits", lambda: "late" in warm.waiting(run["id"]).get("text", ""))
     assert warm.drover.run(run["id"])["attempt"] == 0
     there.touch()
-    assert warm.drover.wait_run(run["id"], "completed", timeout_s=40)["attempt"] == 1
+    assert warm.drover.wait_run(run["id"], "completed")["attempt"] == 1
     after = warm.workers()[0]
     assert (after["id"], after["health"], after["missing"]) == (before["id"], "", [])
 
@@ -477,12 +479,12 @@ def test_group_without_room_says_so(make_warm):
     warm.scale(2, workers=1)
     run, _ = warm.held()
     later = warm.drover.submit("slow")["id"]
-    said = wait.until("the placement failure", lambda: "memory exhausted" in warm.waiting(later).get("text", "") and warm.waiting(later), 40)
+    said = wait.until("the placement failure", lambda: "memory exhausted" in (w := warm.waiting(later)).get("text", "") and w)
     assert said["code"] == "warm_start" and GROUP in said["text"], said
     # One that may wait for so long is gone, and it still waits.
     bounded = warm.drover.submit("slow", max_wait_ms=3000)["id"]
-    assert warm.drover.wait_run(bounded, "failed", timeout_s=30)["fail_class"] == "timeout"
-    assert "memory exhausted" in warm.waiting(later)["text"]
+    assert warm.drover.wait_run(bounded, "failed")["fail_class"] == "timeout"
+    wait.until("it still to wait for memory", lambda: "memory exhausted" in warm.waiting(later).get("text", ""))
     go_on(warm.drover, run)
     warm.finish(later, 1)
 
@@ -493,10 +495,10 @@ def test_group_that_fits_no_node_says_so(make_warm):
     warm.toolbox.add("finds", REPORT)
     run = warm.drover.submit("finds")
     warm.scale(1, workers=0)
-    said = wait.until("the run to say so", lambda: warm.waiting(run["id"]) if warm.waiting(run["id"])["code"] == "unplaceable" else None, 30)
+    said = wait.until("the run to say so", lambda: (w := warm.waiting(run["id"]))["code"] == "unplaceable" and w)
     assert f"{GROUP}: no place for a worker: no node has 921600 MB of memory; the largest has {MEMORY_MB}" in said["text"], said
     warm.toolbox.vertical(warm={"max": 5, "cpu": "1000m", "memory": "1GiB"})
-    warm.drover.wait_run(run["id"], "completed", timeout_s=60)
+    warm.drover.wait_run(run["id"], "completed")
 
 
 def test_run_of_a_group_that_fits_no_node_fails_where_that_is_wanted(make_warm):
@@ -504,7 +506,7 @@ def test_run_of_a_group_that_fits_no_node_fails_where_that_is_wanted(make_warm):
     warm.toolbox.add("finds", REPORT)
     run = warm.drover.submit("finds")
     warm.scale(1, workers=0)
-    failed = warm.drover.wait_run(run["id"], "failed", timeout_s=30)
+    failed = warm.drover.wait_run(run["id"], "failed")
     assert failed["fail_class"] == "invalid" and "no node has 200000 MHz of cpu; the largest has 64000" in failed["reason"], failed
 
 
@@ -514,4 +516,4 @@ def test_group_that_cannot_start_says_why(make_warm, command, words):
     warm.toolbox.add("finds", REPORT)
     run = warm.drover.submit("finds")
     warm.scale(1, workers=0)
-    wait.until("the reason", lambda: words in warm.waiting(run["id"]).get("text", ""), 30)
+    wait.until("the reason", lambda: words in warm.waiting(run["id"]).get("text", ""))

@@ -20,11 +20,11 @@ def processes(words):
     return found
 
 
-def started(words, timeout_s=20.0):
+def started(words, timeout_s=wait.PATIENCE_S):
     return wait.until(f"{' '.join(words)} to run", lambda: processes(words), timeout_s)
 
 
-def gone(words, timeout_s=20.0):
+def gone(words, timeout_s=wait.PATIENCE_S):
     wait.until(f"{' '.join(words)} to be gone", lambda: not processes(words), timeout_s)
 
 

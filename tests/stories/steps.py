@@ -26,7 +26,7 @@ def sleeper():
     return f"sleep {seconds}", ["sleep", seconds]
 
 
-def reached(drover, run_id, message="holding", attempt=None, timeout_s=40.0):
+def reached(drover, run_id, message="holding", attempt=None, timeout_s=90.0):
     """Wait until the run has announced this; the run."""
     last = {"state": ""}
 

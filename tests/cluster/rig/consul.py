@@ -50,7 +50,7 @@ class Consul(Server):
                 "Address": address,
                 "Port": port,
                 "Tags": list(tags),
-                "Check": {"HTTP": f"http://{address}:{port}{check_path}", "Interval": "1s", "Timeout": "2s"},
+                "Check": {"HTTP": f"http://{address}:{port}{check_path}", "Interval": "1s", "Timeout": "10s"},
             },
         ).expect(200)
 

@@ -13,7 +13,7 @@ from .process import environment
 from .server import Server
 
 FINAL = ("completed", "failed", "timed_out", "canceled")
-RUN_S = 60.0
+RUN_S = 90.0
 
 
 def pack(files):
@@ -237,7 +237,7 @@ class Drover(Server):
 
         return wait.until(f"run {run_id} to be {' or '.join(wanted)}", probe, timeout_s, ended)
 
-    def child(self, run_id, timeout_s=30.0):
+    def child(self, run_id, timeout_s=wait.PATIENCE_S):
         """(job id, allocation id) in Nomad of a run's current attempt, once a worker has told them."""
 
         def probe():

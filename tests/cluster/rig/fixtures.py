@@ -10,7 +10,7 @@ from .rig import Rig
 from .toolbox import Toolbox
 
 # A story that hangs is a failed story.
-STORY_TIMEOUT_S = 300
+STORY_TIMEOUT_S = 600
 
 _RIGS = pytest.StashKey()
 

@@ -53,9 +53,7 @@ class Minio(Server):
         """Register the present address in Consul; waits until it is the only healthy one there."""
         self.rig.consul.register("minio-1", SERVICE, self.ports["http"], "/minio/health/live")
         if ready:
-            wait.until(
-                "minio to be healthy in Consul", lambda: self.rig.consul.passing(SERVICE) == [self.address], 30
-            )
+            wait.until("minio to be healthy in Consul", lambda: self.rig.consul.passing(SERVICE) == [self.address])
 
     def move(self):
         """Stop, come up with the same data on another port, and tell Consul. Returns the old address."""

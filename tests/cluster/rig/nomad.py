@@ -40,7 +40,7 @@ job "rig-probe" {
 }
 """
 # A client that was refused asks its server again after at most half a minute.
-PROBE_S = 60.0
+PROBE_S = 90.0
 
 DEAD_ALLOC = ("complete", "failed", "lost")
 
@@ -99,8 +99,9 @@ class Nomad(Server):
                 "enabled": True,
                 "bootstrap_expect": 1,
                 "raft_multiplier": 1,
-                # A dead node is seen within seconds instead of half a minute.
-                "heartbeat_grace": "2s",
+                # A dead node is seen within some fifteen seconds. Not sooner: one that is only slow, or whose client was killed
+                # and starts again, must not lose its tasks.
+                "heartbeat_grace": "10s",
                 "min_heartbeat_ttl": "3s",
                 "event_buffer_size": 5000,
             }
@@ -225,7 +226,7 @@ class Nomad(Server):
     def allocs(self, job_id, namespace="default"):
         return self.get(f"/v1/job/{_path(job_id)}/allocations", namespace=namespace)
 
-    def wait_alloc(self, job_id, *statuses, namespace="default", timeout_s=30.0):
+    def wait_alloc(self, job_id, *statuses, namespace="default", timeout_s=wait.PATIENCE_S):
         """The first allocation of the job whose ClientStatus is one of these."""
 
         def probe():
@@ -327,7 +328,7 @@ class Nomad(Server):
             wait.until(
                 f"variable {variable['Path']} to be gone",
                 lambda path=variable["Path"]: self.call("DELETE", f"/v1/var/{path}?namespace={name}").status == 204,
-                40,
+                90,
             )
         if name != "default":
             wait.until(

@@ -5,7 +5,7 @@ import os
 from . import http, sweep, wait
 from .process import PART_MARKER, Process, environment
 
-READY_S = 60.0
+READY_S = 90.0
 
 
 class Server:
