@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/hold.h"
 #include "cli/render.h"
+#include "cli/text.h"
 
 static char *
 joined(const json_t *list)
@@ -50,17 +51,42 @@ cache_text(const json_t *cache, char *out, size_t out_len)
 		    num_format_size(json_number(cache, "max_bytes"), max, sizeof(max)));
 }
 
+/* On a terminal a column beside so many others has no room for reasons: they stand below, one worker a line. */
+static void
+print_notes(const json_t *workers)
+{
+	const char *before = "\n";
+	size_t i;
+	json_t *w;
+
+	json_array_foreach((json_t *)workers, i, w)
+	{
+		char *notes = notes_of(w), *safe = text_safe(notes), *id = text_safe(json_text(w, "id"));
+
+		if (safe[0] != '\0') {
+			printf("%s%s: %s\n", before, id, safe);
+			before = "";
+		}
+		free(id);
+		free(safe);
+		free(notes);
+	}
+}
+
 static int
 show_workers(struct cli *c, const json_t *answer)
 {
 	static const struct column columns[] = {{"WORKER", TABLE_SHRINK, NULL}, {"VERTICAL", 0, NULL}, {"CLASS", 0, NULL},
 		{"MODE", 0, NULL}, {"RUNS", TABLE_RIGHT, NULL}, {"NODE", TABLE_SHRINK, NULL}, {"SEEN", TABLE_RIGHT, NULL},
-		{"SANDBOX", TABLE_DROP, NULL}, {"WORKSPACES", TABLE_DROP, NULL}, {"CACHE", 0, NULL}, {"NOTES", TABLE_SHRINK | TABLE_OPTIONAL, NULL}};
+		{"SANDBOX", TABLE_DROP, NULL}, {"WORKSPACES", TABLE_DROP, NULL}, {"CACHE", 0, NULL},
+		{"NOTES", TABLE_SHRINK | TABLE_OPTIONAL, NULL}};
 	struct table *t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
+	const json_t *workers = json_object_get(answer, "workers");
+	bool below = c->term.width > 0;
 	size_t i;
 	json_t *w;
 
-	json_array_foreach(json_object_get(answer, "workers"), i, w)
+	json_array_foreach((json_t *)workers, i, w)
 	{
 		char runs[48], seen[32], rung[32] = "", cache[80];
 		const json_t *held = json_object_get(w, "cache");
@@ -72,10 +98,12 @@ show_workers(struct cli *c, const json_t *answer)
 			snprintf(rung, sizeof(rung), "rung %lld", (long long)json_number(json_object_get(w, "sandbox"), "rung"));
 		cache_text(held, cache, sizeof(cache));
 		table_add(t, (const char *const[]){json_text(w, "id"), json_text(w, "vertical"), json_text(w, "class"), json_text(w, "mode"),
-		    runs, json_text(w, "node"), seen, rung, json_text(held, "workspace_method"), cache, notes});
+		    runs, json_text(w, "node"), seen, rung, json_text(held, "workspace_method"), cache, below ? "" : notes});
 		free(notes);
 	}
 	cli_print_table(c, t, "No workers.");
+	if (below)
+		print_notes(workers);
 	return EXIT_FINE;
 }
 

@@ -40,8 +40,11 @@ say_unfit(struct dispatcher *d, const struct run_row *row, struct core_wait *w)
 		else
 			why = known->health;
 	}
-	if (fit == 0 && why[0] != '\0')
+	if (fit == 0 && why[0] != '\0') {
 		snprintf(w->text, sizeof(w->text), "no worker of its vertical takes runs: %.280s", why);
+		w->estimate_ms = -1; /* when that is mended nobody knows */
+		w->basis[0] = '\0';
+	}
 	free(views);
 }
 

@@ -121,7 +121,11 @@ def test_a_worker_without_its_tools_waits_for_them(start, toolbox, tmp_path):
     run = drover.submit("finds")
     said = wait.until("the run to say why it waits", lambda: "late" in waiting(drover, run["id"]) and waiting(drover, run["id"]))
     assert "install.sh" in said and drover.run(run["id"])["attempt"] == 0, said
-    assert drover.get("/v1/workers")["workers"][0]["missing"] == ["late"]
+    (worker,) = drover.get("/v1/workers")["workers"]
+    assert worker["missing"] == ["late"]
+    narrow = drover.cli("workers", env={"COLUMNS": "80"}).stdout.splitlines()
+    assert f"{worker['id']}: takes no runs: {worker['health']}; missing: late" in narrow
+    assert drover.run(run["id"])["waiting"]["estimate_ms"] is None, "when it will be mended nobody knows"
     there.touch()
     assert drover.wait_run(run["id"], "completed")["attempt"] == 1
     (worker,) = drover.get("/v1/workers")["workers"]
