@@ -227,14 +227,21 @@ state_now(struct cache *c, int64_t total_bytes)
 static int
 evict_down(struct cache *c, struct lru_lack lack, int64_t expired_before_real_ms, int64_t entries, struct err *e)
 {
+	int64_t now_real_ms = clock_real_ms();
 	struct index_item item;
 	uint32_t after = 0;
 	int rc = 0;
 
 	for (int64_t seen = 0; seen < entries && (rc = index_younger(c, after, &item, e)) == 0; seen++) {
-		bool transient = (item.flags & CACHE_TRANSIENT) != 0;
+		bool transient = (item.flags & CACHE_TRANSIENT) != 0, stays = lack.bytes <= 0 && lack.inodes <= 0 && !transient;
 
-		if (lack.bytes <= 0 && lack.inodes <= 0 && item.used_real_ms >= expired_before_real_ms && !transient)
+		/* Used when the clock was ahead: from now on it counts from now. Those behind it may be older than it seems to be. */
+		if (stays && item.used_real_ms > now_real_ms) {
+			if ((rc = index_used(c, item.name, INDEX_TOUCH, NULL, e)) != 0 && rc != ERR_NOTFOUND)
+				return rc;
+			continue;
+		}
+		if (stays && item.used_real_ms >= expired_before_real_ms)
 			break;
 		rc = cache_evict(c, item.name, e);
 		if (rc == 0) {

@@ -653,6 +653,41 @@ unused_for_longer_than_the_ttl_is_swept(void **state)
 	assert_int_equal(names_in(p, "locks"), 3); /* two of entry 2, and the evictor's own */
 }
 
+/* Waits until the clock has moved on by what a TTL of a millisecond takes. */
+static void
+let_it_expire(void)
+{
+	int64_t from_real_ms = clock_real_ms();
+
+	while (clock_real_ms() < from_real_ms + 3)
+		;
+}
+
+/* An entry that was used when the clock was ahead must not keep those behind it for ever, nor itself. */
+static void
+a_clock_that_was_ahead_keeps_nothing(void **state)
+{
+	struct place *p = *state;
+	struct cache_config c = config_of(p->cache_dir);
+	struct cache_stats s;
+	struct err e = {0};
+
+	cache_close(p->cache);
+	c.ttl_ms = 1;
+	p->cache = cache_open(&c, &e);
+	assert_non_null(p->cache);
+	cache_release(get(p, 1, false));
+	set_used(p, 1, -24 * 3600);
+	cache_release(get(p, 2, false));
+	/* Whoever comes by first dates it, which may be this sweep. */
+	for (int i = 0; i < 2; i++) {
+		let_it_expire();
+		assert_int_equal(cache_sweep(p->cache, &e), 0);
+	}
+	cache_stats(p->cache, &s);
+	assert_int_equal(s.entries, 0);
+}
+
 static void
 a_disk_without_free_space_is_told(void **state)
 {
@@ -745,6 +780,7 @@ main(int argc, char **argv)
 		IN_PLACE(a_cache_full_of_pins_lets_more_through),
 		IN_PLACE(what_does_not_fit_is_let_through),
 		IN_PLACE(unused_for_longer_than_the_ttl_is_swept),
+		IN_PLACE(a_clock_that_was_ahead_keeps_nothing),
 		IN_PLACE(a_disk_without_free_space_is_told),
 		IN_PLACE(a_disk_without_free_inodes_is_told),
 		IN_PLACE(a_blob_of_another_boot_is_verified_once),
