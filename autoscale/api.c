@@ -40,8 +40,8 @@ health(struct http_req *r, void *ctx)
 	bool leader;
 	int rc = scaler_health(a->scaler, &leader, &e);
 
-	reply(r, rc == 0 ? 200 : 503, json_pack("{s:s, s:s, s:b, s:s}", "status", rc == 0 ? "ok" : "degraded", "version", DROVER_VERSION,
-	    "leader", leader, "reason", e.msg));
+	reply(r, rc == 0 ? 200 : 503, json_pack("{s:s, s:s, s:b, s:s}", "status", rc == 0 ? "ok" : "degraded",
+	    "version", DROVER_VERSION, "leader", leader, "reason", e.msg));
 }
 
 static void

@@ -268,8 +268,9 @@ backlog_condemn(struct backlog *q, const char *vertical, char (*allocs)[40], con
 
 	for (size_t i = 0; i < n; i++)
 		json_array_append_new(places, json_integer(indexes[i]));
-	rc = post_drain(q, vertical, json_pack("{s:s, s:o, s:o, s:I, s:I, s:b}", "owner", OWNER_CONDEMN, "allocs", alloc_list(allocs, n),
-	    "indexes", places, "version", (json_int_t)version, "ttl_s", (json_int_t)ttl_s, "condemn", 1), &o, e);
+	rc = post_drain(q, vertical, json_pack("{s:s, s:o, s:o, s:I, s:I, s:b}", "owner", OWNER_CONDEMN,
+	    "allocs", alloc_list(allocs, n), "indexes", places, "version", (json_int_t)version, "ttl_s", (json_int_t)ttl_s,
+	    "condemn", 1), &o, e);
 	json_decref(o);
 	return rc;
 }

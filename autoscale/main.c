@@ -85,7 +85,8 @@ serve(const struct config *c, struct err *e)
 	struct consul_entry *entry = NULL;
 	int rc = l == NULL ? e->code : 0;
 
-	if (rc == 0 && ((rc = loop_signal(l, SIGTERM, on_terminate, l, e)) != 0 || (rc = loop_signal(l, SIGINT, on_terminate, l, e)) != 0))
+	if (rc == 0 && ((rc = loop_signal(l, SIGTERM, on_terminate, l, e)) != 0 ||
+	    (rc = loop_signal(l, SIGINT, on_terminate, l, e)) != 0))
 		goto out;
 	if (rc != 0 || (s = scaler_new(l, c, e)) == NULL || (api = scale_api_new(l, c, s, e)) == NULL) {
 		rc = e->code;

@@ -223,7 +223,8 @@ held_by_facts(const struct policy *p, const struct policy_state *s, const struct
 	else if (!f->queue_known)
 		hold(d, HOLD_STALE, 0, "the queue has not been read yet");
 	else if (f->queue_age_ms > p->stale_ms)
-		hold(d, HOLD_STALE, 0, "the queue's figures are %lld s old, more than %lld s", seconds(f->queue_age_ms), seconds(p->stale_ms));
+		hold(d, HOLD_STALE, 0, "the queue's figures are %lld s old, more than %lld s", seconds(f->queue_age_ms),
+		    seconds(p->stale_ms));
 	else if (f->deployment)
 		hold(d, HOLD_DEPLOYMENT, 0, "a deployment is active");
 	else if (s->foreign_mono_ms != 0 && now < until && f->count >= p->min && f->count <= p->max)
@@ -293,8 +294,9 @@ decide_up(const struct policy *p, const struct policy_state *s, const struct pol
 	int64_t cap = p->checks[d->check].max_up;
 
 	if (s->up_mono_ms != 0 && now < s->up_mono_ms + p->cooldown_up_ms) {
-		hold(d, HOLD_COOLDOWN, s->up_mono_ms + p->cooldown_up_ms, "%lld wanted; the last scale-up was %lld s ago, less than %lld s",
-		    (long long)target, seconds(now - s->up_mono_ms), seconds(p->cooldown_up_ms));
+		hold(d, HOLD_COOLDOWN, s->up_mono_ms + p->cooldown_up_ms,
+		    "%lld wanted; the last scale-up was %lld s ago, less than %lld s", (long long)target,
+		    seconds(now - s->up_mono_ms), seconds(p->cooldown_up_ms));
 		return;
 	}
 	if (s->pause_ms > 0) {

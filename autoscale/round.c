@@ -449,7 +449,8 @@ check_stops(struct round *r, const struct view *v)
 	if (waiting > 0 && r->strangers == 0 && clock_mono_ms() - g->scaled_mono_ms < CHECK_MS)
 		return;
 	if (r->strangers > 0) {
-		finish(r, r->result, "%lld allocations were stopped beside the %zu that were drained", (long long)r->strangers, g->going.n);
+		finish(r, r->result, "%lld allocations were stopped beside the %zu that were drained", (long long)r->strangers,
+		    g->going.n);
 		r->news = true;
 	}
 	list_clear(&g->going);

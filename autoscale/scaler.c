@@ -372,8 +372,8 @@ start_round(struct watched *w)
 	w->began_mono_ms = clock_mono_ms();
 	/* A vertical that the dispatcher does not know is not known to be empty. */
 	w->round = (struct round){.config = s->config, .leader = s->leader, .nomad = s->nomad, .backlog = s->draining,
-		.group = &w->group, .queue = backlog_vertical_copy(q != NULL ? q : &nothing), .queue_known = s->queue_known && q != NULL,
-		.queue_read_mono_ms = s->queue_mono_ms};
+		.group = &w->group, .queue = backlog_vertical_copy(q != NULL ? q : &nothing),
+		.queue_known = s->queue_known && q != NULL, .queue_read_mono_ms = s->queue_mono_ms};
 	work_submit(s->worker, round_thread, round_done, w);
 }
 
@@ -502,9 +502,10 @@ scaler_show(const struct scaler *s, size_t limit)
 	for (size_t i = 0; i < s->n_groups; i++)
 		if (s->groups[i]->shown)
 			json_array_append(groups, s->groups[i]->last);
-	return json_pack("{s:b, s:s, s:b, s:I, s:o, s:o}", "leader", leader_held(s->leader), "standby", leader_why(s->leader), "dry_run",
-	    s->config->dry_run, "queue_age_ms", s->queue_known ? (json_int_t)(clock_mono_ms() - s->queue_mono_ms) : (json_int_t)-1,
-	    "groups", groups, "decisions", decisions_list(&s->decisions, limit));
+	return json_pack("{s:b, s:s, s:b, s:I, s:o, s:o}", "leader", leader_held(s->leader), "standby", leader_why(s->leader),
+	    "dry_run", s->config->dry_run, "queue_age_ms",
+	    s->queue_known ? (json_int_t)(clock_mono_ms() - s->queue_mono_ms) : (json_int_t)-1, "groups", groups, "decisions",
+	    decisions_list(&s->decisions, limit));
 }
 
 int

@@ -121,7 +121,8 @@ curves(struct buf *b, const struct sim_load *l, const struct sim_policy *p, size
 		label(b, CURVES_X + CURVES_W * (double)i / TICKS, y + PANEL_H + 16, "under",
 		    time_text((double)l->length_ms * i / TICKS, l->length_ms, text, sizeof(text)));
 		if (i > 0 && i < TICKS)
-			buf_addf(b, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n", CURVES_X, CURVES_X + CURVES_W, at, at);
+			buf_addf(b, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n", CURVES_X,
+			    CURVES_X + CURVES_W, at, at);
 	}
 	for (size_t i = 0; i < n; i++) {
 		bool shown;
@@ -158,7 +159,8 @@ dots(struct buf *b, const struct sim_policy *p, size_t n, const struct sim_resul
 		(void)snprintf(text, sizeof(text), "%g s", pow(10, i - 1));
 		label(b, DOTS_X - 6, at + 4, "left", text);
 		if (i > 0 && i < (int)decades)
-			buf_addf(b, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n", DOTS_X, DOTS_X + DOTS_W, at, at);
+			buf_addf(b, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n", DOTS_X, DOTS_X + DOTS_W,
+			    at, at);
 	}
 	for (int i = 0; i <= 2; i++) {
 		(void)snprintf(text, sizeof(text), "%g", hours * i / 2);

@@ -65,8 +65,9 @@ make_loads(const struct wish *w, struct sim_load *loads, size_t *ret_n, struct e
 static void
 print_row(bool markdown, const char *load, const char *policy, const struct sim_result *r)
 {
-	printf(markdown ? "| %s | %s | %.1f | %.1f | %.1f | %.1f | %lld | %lld |\n" : "%-14s %-16s %9.1f %9.1f %9.1f %10.1f %8lld %8lld\n",
-	    load, policy, r->wait_p50_s, r->wait_p95_s, r->wait_p99_s, r->worker_hours, (long long)r->actions, (long long)r->killed);
+	printf(markdown ? "| %s | %s | %.1f | %.1f | %.1f | %.1f | %lld | %lld |\n" :
+	    "%-14s %-16s %9.1f %9.1f %9.1f %10.1f %8lld %8lld\n", load, policy, r->wait_p50_s, r->wait_p95_s, r->wait_p99_s,
+	    r->worker_hours, (long long)r->actions, (long long)r->killed);
 }
 
 static void
@@ -77,7 +78,8 @@ print_table(const struct wish *w, const struct sim_load *loads, size_t n_loads, 
 		printf("| load | policy | wait p50, s | p95 | p99 | worker-hours | scale actions | killed runs |\n"
 		       "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n");
 	else
-		printf("%-14s %-16s %9s %9s %9s %10s %8s %8s\n", "LOAD", "POLICY", "P50 s", "P95 s", "P99 s", "WORKER-H", "ACTIONS", "KILLED");
+		printf("%-14s %-16s %9s %9s %9s %10s %8s %8s\n", "LOAD", "POLICY", "P50 s", "P95 s", "P99 s", "WORKER-H", "ACTIONS",
+		    "KILLED");
 	for (size_t i = 0; i < n_loads; i++)
 		for (size_t k = 0; k < n; k++)
 			print_row(w->markdown, loads[i].name, p[k].name, &r[i * n + k]);

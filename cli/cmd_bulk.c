@@ -123,8 +123,9 @@ confirm(struct cli *c, const struct deed *d, const json_t *body, struct err *e)
 	rc = ask_server(c, d, look, &answer, e);
 	json_decref(look);
 	if (rc == 0 && json_number(answer, "matched") > 0) {
-		(void)snprintf(question, sizeof(question), "%s %s%lld run%s? [y/N] ", d->name, json_text(answer, "next_token")[0] != '\0' ? "more than " : "",
-		    (long long)json_number(answer, "matched"), json_number(answer, "matched") == 1 ? "" : "s");
+		(void)snprintf(question, sizeof(question), "%s %s%lld run%s? [y/N] ", d->name,
+		    json_text(answer, "next_token")[0] != '\0' ? "more than " : "", (long long)json_number(answer, "matched"),
+		    json_number(answer, "matched") == 1 ? "" : "s");
 		yes = interrupt_ask(question);
 		if (yes != 'y' && yes != 'Y')
 			rc = err_set(e, ERR_CANCELED, "nothing was done");

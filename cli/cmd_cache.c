@@ -63,8 +63,9 @@ list_one(void *arg, const struct cache_entry *entry)
 	clock_text(entry->used_real_ms, when);
 	if (l->entries != NULL) {
 		json_array_append_new(l->entries, json_pack("{s:s, s:s, s:I, s:I, s:s, s:b, s:b, s:b, s:b}", "sha256", entry->sha256,
-		    "kind", entry->tree ? "tree" : "blob", "bytes", (json_int_t)entry->bytes, "inodes", (json_int_t)entry->inodes, "used_at", when,
-		    "in_use", entry->in_use, "filling", entry->filling, "transient", entry->transient, "verified", entry->verified));
+		    "kind", entry->tree ? "tree" : "blob", "bytes", (json_int_t)entry->bytes, "inodes", (json_int_t)entry->inodes,
+		    "used_at", when, "in_use", entry->in_use, "filling", entry->filling, "transient", entry->transient,
+		    "verified", entry->verified));
 		return 0;
 	}
 	snprintf(digest, sizeof(digest), "%.*s", SHORT_DIGEST, entry->sha256);
@@ -114,8 +115,9 @@ stats_json(const struct cache_stats *s)
 {
 	char swept[CLOCK_TEXT_LEN];
 	json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "bytes", (json_int_t)s->bytes, "transient_bytes",
-	    (json_int_t)s->transient_bytes, "entries", (json_int_t)s->entries, "hits", (json_int_t)s->hits, "misses", (json_int_t)s->misses,
-	    "evictions", (json_int_t)s->evictions, "evicted_bytes", (json_int_t)s->evicted_bytes, "damaged", (json_int_t)s->damaged);
+	    (json_int_t)s->transient_bytes, "entries", (json_int_t)s->entries, "hits", (json_int_t)s->hits,
+	    "misses", (json_int_t)s->misses, "evictions", (json_int_t)s->evictions, "evicted_bytes",
+	    (json_int_t)s->evicted_bytes, "damaged", (json_int_t)s->damaged);
 
 	json_object_set_new(o, "max_bytes", json_integer(s->max_bytes));
 	json_object_set_new(o, "ttl_ms", json_integer(s->ttl_ms));

@@ -290,7 +290,8 @@ announce(const struct dev *d)
 	json_t *whole;
 
 	if (d->c->settings.json) {
-		whole = json_pack("{s:s, s:s, s:s, s:s}", "address", p->url, "data_dir", p->dir, "logs", p->logs, "toolbox", p->toolbox);
+		whole = json_pack("{s:s, s:s, s:s, s:s}", "address", p->url, "data_dir", p->dir, "logs", p->logs,
+		    "toolbox", p->toolbox);
 		(void)json_dumpf(whole, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
 		fputc('\n', stdout);
 		json_decref(whole);

@@ -27,7 +27,8 @@ print_event(struct stream *s, const json_t *data)
 	if (strcmp(s->event, "gap") == 0)
 		text = xstrdup("(earlier events are not kept any more)");
 	else if (strcmp(s->event, "progress") == 0)
-		text = xasprintf("%24s  %s  %s %s", "", json_text(data, "run"), json_text(progress, "step"), json_text(progress, "message"));
+		text = xasprintf("%24s  %s  %s %s", "", json_text(data, "run"), json_text(progress, "step"),
+		    json_text(progress, "message"));
 	else
 		text = xasprintf("%s  %s  %s%s%s", json_text(data, "at"), json_text(data, "run"), json_text(data, "state"),
 		    json_text(data, "reason")[0] != '\0' ? "  " : "", json_text(data, "reason"));

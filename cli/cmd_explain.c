@@ -53,8 +53,9 @@ print_ahead(struct cli *c, const json_t *waiting)
 
 	if (json_number(waiting, "position") <= 0)
 		return;
-	(void)snprintf(text, sizeof(text), "%lld; ahead are %lld of its own tenant and %lld of others", (long long)json_number(waiting, "position"),
-	    (long long)json_number(waiting, "ahead_own"), (long long)json_number(waiting, "ahead_others"));
+	(void)snprintf(text, sizeof(text), "%lld; ahead are %lld of its own tenant and %lld of others",
+	    (long long)json_number(waiting, "position"), (long long)json_number(waiting, "ahead_own"),
+	    (long long)json_number(waiting, "ahead_others"));
 	cli_print_field(c, "Place", text, NULL);
 	(void)snprintf(text, sizeof(text), "%.0f %% of what the vertical gave lately went to its tenant",
 	    100 * json_number_value(json_object_get(waiting, "share")));
@@ -89,9 +90,10 @@ print_workers(struct cli *c, const json_t *workers)
 	t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 	json_array_foreach(workers, i, w)
 	{
-		(void)snprintf(runs, sizeof(runs), "%lld/%lld", (long long)json_number(w, "leases"), (long long)json_number(w, "slots"));
-		table_add(t, (const char *const[]){json_text(w, "worker"), json_text(w, "mode"), json_text(w, "node"), json_text(w, "state"),
-		    runs, json_text(w, "why")});
+		(void)snprintf(runs, sizeof(runs), "%lld/%lld", (long long)json_number(w, "leases"),
+		    (long long)json_number(w, "slots"));
+		table_add(t, (const char *const[]){json_text(w, "worker"), json_text(w, "mode"), json_text(w, "node"),
+		    json_text(w, "state"), runs, json_text(w, "why")});
 	}
 	printf("\n");
 	cli_print_table(c, t, "");
@@ -100,7 +102,8 @@ print_workers(struct cli *c, const json_t *workers)
 static int
 show(struct cli *c, const json_t *answer)
 {
-	const json_t *x = json_object_get(answer, "explain"), *waiting = json_object_get(x, "waiting"), *nomad = json_object_get(x, "nomad");
+	const json_t *x = json_object_get(answer, "explain"), *waiting = json_object_get(x, "waiting"),
+	    *nomad = json_object_get(x, "nomad");
 	char *away = xasprintf("away: %s", json_text(nomad, "reason"));
 
 	cli_print_field(c, "Run", json_text(x, "run"), "1");

@@ -97,8 +97,9 @@ show_workers(struct cli *c, const json_t *answer)
 		if (json_is_object(json_object_get(w, "sandbox")))
 			snprintf(rung, sizeof(rung), "rung %lld", (long long)json_number(json_object_get(w, "sandbox"), "rung"));
 		cache_text(held, cache, sizeof(cache));
-		table_add(t, (const char *const[]){json_text(w, "id"), json_text(w, "vertical"), json_text(w, "class"), json_text(w, "mode"),
-		    runs, json_text(w, "node"), seen, rung, json_text(held, "workspace_method"), cache, below ? "" : notes});
+		table_add(t, (const char *const[]){json_text(w, "id"), json_text(w, "vertical"), json_text(w, "class"),
+		    json_text(w, "mode"), runs, json_text(w, "node"), seen, rung, json_text(held, "workspace_method"), cache,
+		    below ? "" : notes});
 		free(notes);
 	}
 	cli_print_table(c, t, "No workers.");
@@ -117,8 +118,9 @@ static void
 print_depths(struct cli *c, const json_t *verticals)
 {
 	static const struct column columns[] = {{"VERTICAL", 0, NULL}, {"CLASS", 0, NULL}, {"QUEUED", TABLE_RIGHT, NULL},
-		{"READY", TABLE_RIGHT, NULL}, {"RUNNING", TABLE_RIGHT, NULL}, {"OLDEST", TABLE_RIGHT, NULL}, {"WORKERS", TABLE_RIGHT, NULL},
-		{"FREE", TABLE_RIGHT, NULL}, {"ASKED", TABLE_RIGHT, NULL}, {"WINDOW", TABLE_RIGHT, NULL}};
+		{"READY", TABLE_RIGHT, NULL}, {"RUNNING", TABLE_RIGHT, NULL}, {"OLDEST", TABLE_RIGHT, NULL},
+		{"WORKERS", TABLE_RIGHT, NULL}, {"FREE", TABLE_RIGHT, NULL}, {"ASKED", TABLE_RIGHT, NULL},
+		{"WINDOW", TABLE_RIGHT, NULL}};
 	static const char *const numbers[] = {"queued", "ready", "running", NULL, "workers", "slots_free", "requests", "window"};
 	struct table *t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 	size_t i;

@@ -87,7 +87,8 @@ print_variables(const char *toolbox, const char *token)
 {
 	char path[4096];
 	struct dirent **found = NULL;
-	int n = toolbox[0] != '\0' && file_join(path, sizeof(path), toolbox, "verticals", NULL) == 0 ? scandir(path, &found, NULL, alphasort) : -1;
+	int n = toolbox[0] != '\0' && file_join(path, sizeof(path), toolbox, "verticals", NULL) == 0 ?
+	    scandir(path, &found, NULL, alphasort) : -1;
 	bool any = false;
 
 	printf("\nFor the workers that Nomad starts (S3_ACCESS_KEY and S3_SECRET_KEY as in your shell; in the dispatcher's namespace):\n");
@@ -147,7 +148,8 @@ cmd_init(struct cli *c)
 		cli_print_json(whole);
 		json_decref(whole);
 	} else {
-		print_tokens(dir, args_value(&c->args, "toolbox") != NULL ? args_value(&c->args, "toolbox") : c->settings.toolbox, tokens);
+		print_tokens(dir, args_value(&c->args, "toolbox") != NULL ? args_value(&c->args, "toolbox") : c->settings.toolbox,
+		    tokens);
 	}
 	mem_wipe(tokens, sizeof(tokens));
 	json_decref(shown);

@@ -304,7 +304,8 @@ fetch_all(struct cli *c, const json_t *list, const char *dir)
 static void
 print_artifacts(struct cli *c, const json_t *list)
 {
-	static const struct column columns[] = {{"NAME", TABLE_SHRINK, NULL}, {"SIZE", TABLE_RIGHT, NULL}, {"SHA256", TABLE_SHRINK, NULL}};
+	static const struct column columns[] = {{"NAME", TABLE_SHRINK, NULL}, {"SIZE", TABLE_RIGHT, NULL},
+		{"SHA256", TABLE_SHRINK, NULL}};
 	struct table *t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 	size_t i;
 	json_t *a;
@@ -313,8 +314,8 @@ print_artifacts(struct cli *c, const json_t *list)
 	{
 		char size[32];
 
-		table_add(t, (const char *const[]){json_text(a, "name"), num_format_size(json_number(a, "size_bytes"), size, sizeof(size)),
-		    json_text(a, "sha256")});
+		table_add(t, (const char *const[]){json_text(a, "name"),
+		    num_format_size(json_number(a, "size_bytes"), size, sizeof(size)), json_text(a, "sha256")});
 	}
 	cli_print_table(c, t, "No artifacts.");
 }

@@ -135,7 +135,8 @@ read_wishes(const struct args *a, json_t *wishes, struct err *e)
 			rc = read_moment(a, rows[i].option, at, e);
 		if (rc != 0)
 			return rc;
-		(void)json_object_set_new(wishes, rows[i].member, rows[i].kind == WISH_TEXT ? json_string(args_value(a, rows[i].option)) :
+		(void)json_object_set_new(wishes, rows[i].member,
+		    rows[i].kind == WISH_TEXT ? json_string(args_value(a, rows[i].option)) :
 		        rows[i].kind == WISH_MOMENT ? json_string(at) : json_integer(number));
 	}
 	return 0;

@@ -15,8 +15,8 @@
 static int
 show_list(struct cli *c, const json_t *answer)
 {
-	static const struct column columns[] = {{"TARGET", TABLE_WHOLE, NULL}, {"NAME", TABLE_SHRINK, NULL}, {"SIZE", TABLE_RIGHT, NULL},
-		{"STORED", 0, NULL}, {"EXPIRES", 0, NULL}};
+	static const struct column columns[] = {{"TARGET", TABLE_WHOLE, NULL}, {"NAME", TABLE_SHRINK, NULL},
+		{"SIZE", TABLE_RIGHT, NULL}, {"STORED", 0, NULL}, {"EXPIRES", 0, NULL}};
 	struct table *t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 	int64_t now = clock_real_ms();
 	size_t i;
@@ -61,7 +61,8 @@ show_target(struct cli *c, const json_t *answer)
 {
 	static const struct {
 		const char *key, *title;
-	} fields[] = {{"id", "Target"}, {"filename", "Name"}, {"sha256", "SHA-256"}, {"created_at", "Stored"}, {"expires_at", "Expires"}};
+	} fields[] = {{"id", "Target"}, {"filename", "Name"}, {"sha256", "SHA-256"}, {"created_at", "Stored"},
+	    {"expires_at", "Expires"}};
 	const json_t *t = json_object_get(answer, "target");
 	char size[32];
 

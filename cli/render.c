@@ -145,8 +145,8 @@ render_progress(struct buf *b, const char *what, int64_t done, int64_t total, in
 		buf_addc(&line, '[');
 		for (int i = 0; i < BAR_COLUMNS; i++)
 			buf_addc(&line, i < filled ? '#' : '-');
-		buf_addf(&line, "] %d%%  %s of %s", (int)(100 * (double)done / (double)total), num_format_size(done, have, sizeof(have)),
-		    num_format_size(total, all, sizeof(all)));
+		buf_addf(&line, "] %d%%  %s of %s", (int)(100 * (double)done / (double)total),
+		    num_format_size(done, have, sizeof(have)), num_format_size(total, all, sizeof(all)));
 	} else {
 		buf_adds(&line, num_format_size(done, have, sizeof(have)));
 	}

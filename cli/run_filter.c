@@ -14,7 +14,8 @@ read_moment(const char *option, const char *text, char out[CLOCK_TEXT_LEN], stru
 	if (num_duration(text, 0, AGE_MAX_MS, &ms, NULL) == 0)
 		at = clock_real_ms() - ms;
 	else if (clock_parse(text, &at, NULL) != 0)
-		return err_set(e, ERR_INVALID, "-%s: '%.40s' is neither a time (2026-01-31T12:00:00Z) nor a duration (2h)", option, text);
+		return err_set(e, ERR_INVALID, "-%s: '%.40s' is neither a time (2026-01-31T12:00:00Z) nor a duration (2h)", option,
+		    text);
 	(void)clock_text(at, out);
 	return 0;
 }

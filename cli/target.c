@@ -45,7 +45,8 @@ struct source {
 bool
 target_name_is_archive(const char *name)
 {
-	static const char *const endings[] = {".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip"};
+	static const char *const endings[] = {".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2",
+		".tbz2", ".zip"};
 	size_t len = strlen(name);
 
 	for (size_t i = 0; i < sizeof(endings) / sizeof(endings[0]); i++) {
@@ -150,8 +151,9 @@ pack_directory(struct source *s, const char *dir, struct err *e)
 	if (s->left_out > LEFT_OUT_SHOWN)
 		live_say(s->live, "left out: %lld more", (long long)(s->left_out - LEFT_OUT_SHOWN));
 	if (!s->c->settings.json)
-		live_say(s->live, "Packed %lld %s, %s in %s%s", (long long)r.entries, r.entries == 1 ? "entry" : "entries", num_format_size(r.bytes, in, sizeof(in)),
-		    num_format_size(s->size_bytes, out, sizeof(out)), r.ignored > 0 ? " (some left out by .droverignore)" : "");
+		live_say(s->live, "Packed %lld %s, %s in %s%s", (long long)r.entries, r.entries == 1 ? "entry" : "entries",
+		    num_format_size(r.bytes, in, sizeof(in)), num_format_size(s->size_bytes, out, sizeof(out)),
+		    r.ignored > 0 ? " (some left out by .droverignore)" : "");
 	return 0;
 }
 

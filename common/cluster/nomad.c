@@ -132,8 +132,9 @@ right_for(const char *method, const char *path)
 	static const struct {
 		const char *method, *begin, *end, *right;
 	} table[] = {
-		{"GET", "/v1/jobs", "", "list-jobs"}, {"POST", "/v1/jobs/parse", "", "parse-job"}, {"PUT", "/v1/jobs", "", "submit-job"},
-		{"POST", "/v1/job/", "/dispatch", "dispatch-job"}, {"POST", "/v1/job/", "/scale", "scale-job"}, {"DELETE", "/v1/job/", "", "submit-job"},
+		{"GET", "/v1/jobs", "", "list-jobs"}, {"POST", "/v1/jobs/parse", "", "parse-job"},
+		{"PUT", "/v1/jobs", "", "submit-job"}, {"POST", "/v1/job/", "/dispatch", "dispatch-job"},
+		{"POST", "/v1/job/", "/scale", "scale-job"}, {"DELETE", "/v1/job/", "", "submit-job"},
 		{"GET", "/v1/job/", "", "read-job"}, {"GET", "/v1/service/", "", "read-job"},
 	};
 	size_t len = strlen(path);
@@ -158,7 +159,8 @@ refusal(const struct nomad *n, const char *method, const char *path, int status,
 	if (namespace == NULL || namespace[0] == '\0')
 		namespace = "default";
 	if (rc == ERR_DENIED && right != NULL && strstr(body, "Permission denied") != NULL)
-		err_set(e, rc, "Nomad answered %d: Permission denied: the token lacks %s in namespace %.128s", status, right, namespace);
+		err_set(e, rc, "Nomad answered %d: Permission denied: the token lacks %s in namespace %.128s", status, right,
+		    namespace);
 	else
 		err_set(e, rc, "Nomad answered %d: %.240s", status, body);
 	for (char *p = e != NULL ? e->msg : NULL; p != NULL && *p != '\0'; p++) {

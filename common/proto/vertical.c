@@ -329,7 +329,8 @@ vertical_parse(const char *file, const char *folder_name, const char *text, size
 	v->driver = xstrdup("docker");
 	v->image = xstrdup("");
 	if (!vertical_name_valid(folder_name)) {
-		rc = err_set(e, ERR_INVALID, "%s:1: the folder's name '%.80s' is not lower-case letters, digits and -", file, folder_name);
+		rc = err_set(e, ERR_INVALID, "%s:1: the folder's name '%.80s' is not lower-case letters, digits and -", file,
+		    folder_name);
 	} else {
 		snprintf(v->name, sizeof(v->name), "%s", folder_name);
 		rc = meta_open(&d, file, text, len, e);

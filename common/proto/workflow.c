@@ -363,7 +363,8 @@ workflow_parse(const char *file, const char *folder_name, const char *text, size
 	w->tags = xcalloc(1, sizeof(*w->tags));
 	w->artifacts = xcalloc(1, sizeof(*w->artifacts));
 	if (!workflow_name_valid(folder_name)) {
-		rc = err_set(e, ERR_INVALID, "%s:1: the folder's name '%.80s' is not lower-case letters, digits, _ and -", file, folder_name);
+		rc = err_set(e, ERR_INVALID, "%s:1: the folder's name '%.80s' is not lower-case letters, digits, _ and -", file,
+		    folder_name);
 		d = (struct meta_doc){0};
 	} else {
 		snprintf(w->name, sizeof(w->name), "%s", folder_name);

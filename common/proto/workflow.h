@@ -65,8 +65,8 @@ struct vertical_warm { /* the worker group */
 	int64_t drain_ms;                /* drover: a backlog is to be worked off in this time */
 	double threshold;                /* dead band: a share of the count */
 	/* The autoscaler's other keys, by the names of its policy (docs/SCALING.md); counts of 0 workers: no limit. */
-	int64_t evaluation_interval_ms, stabilization_up_ms, stabilization_down_ms, cooldown_ms, cooldown_on_scale_up_ms, stale_after_ms,
-	    foreign_hold_ms, start_failures, start_pause_ms, service_ms, max_scale_up, max_scale_down;
+	int64_t evaluation_interval_ms, stabilization_up_ms, stabilization_down_ms, cooldown_ms, cooldown_on_scale_up_ms,
+	    stale_after_ms, foreign_hold_ms, start_failures, start_pause_ms, service_ms, max_scale_up, max_scale_down;
 };
 
 struct warm_key { /* one of these: in vertical.yaml, as variable of workers.nomad.hcl */
