@@ -86,15 +86,16 @@ each_refusal_has_its_meaning(void **state)
 	} cases[] = {
 		{408, "", true, 0}, {429, "TooManyRequests", true, 0}, {499, "", true, 0}, {500, "", true, 0}, {502, "", true, 0},
 		{503, "", true, 0}, {504, "", true, 0}, {520, "", true, 0}, {400, "SlowDown", true, 0}, {400, "SlowDownRead", true, 0},
-		{400, "SlowDownWrite", true, 0}, {400, "InternalError", true, 0}, {400, "RequestTimeout", true, 0}, {400, "ServerBusy", true, 0},
-		{400, "ServiceUnavailable", true, 0}, {400, "TooManyRequests", true, 0}, {400, "Throttling", true, 0},
-		{400, "ThrottlingException", true, 0}, {400, "RequestLimitExceeded", true, 0}, {400, "BandwidthLimitExceeded", true, 0},
-		{409, "OperationAborted", true, 0}, {409, "ConditionalRequestConflict", true, 0}, {400, "BadDigest", true, 0},
+		{400, "SlowDownWrite", true, 0}, {400, "InternalError", true, 0}, {400, "RequestTimeout", true, 0},
+		{400, "ServerBusy", true, 0}, {400, "ServiceUnavailable", true, 0}, {400, "TooManyRequests", true, 0},
+		{400, "Throttling", true, 0}, {400, "ThrottlingException", true, 0}, {400, "RequestLimitExceeded", true, 0},
+		{400, "BandwidthLimitExceeded", true, 0}, {409, "OperationAborted", true, 0},
+		{409, "ConditionalRequestConflict", true, 0}, {400, "BadDigest", true, 0},
 		{400, "XAmzContentSHA256Mismatch", true, 0}, {400, "IncompleteBody", true, 0}, {400, "", false, ERR_INVALID},
 		{400, "ExpiredToken", false, ERR_DENIED}, {400, "EntityTooLarge", false, ERR_TOOBIG}, {401, "", false, ERR_DENIED},
 		{403, "", false, ERR_DENIED}, {404, "InvalidAccessKeyId", false, ERR_DENIED}, {409, "", false, ERR_CONFLICT},
-		{412, "PreconditionFailed", false, ERR_CONFLICT}, {416, "InvalidRange", false, ERR_INVALID}, {500, "XMinioStorageFull", false, ERR_RETRY},
-		{507, "", false, ERR_RETRY}, {418, "", false, ERR_PROTO},
+		{412, "PreconditionFailed", false, ERR_CONFLICT}, {416, "InvalidRange", false, ERR_INVALID},
+		{500, "XMinioStorageFull", false, ERR_RETRY}, {507, "", false, ERR_RETRY}, {418, "", false, ERR_PROTO},
 	};
 
 	(void)state;
@@ -221,8 +222,8 @@ who_moves_on_is_not_given_up(void **state)
 	(void)state;
 	for (int i = 0; i < BYTES; i++) {
 		snprintf(headers[i], sizeof(headers[i]), "ETag: \"v1\"\r\nContent-Range: bytes %d-%d/%d\r\n", i, BYTES - 1, BYTES);
-		steps[i] = (struct peer_step){.status = i == 0 ? 200 : 206, .headers = i == 0 ? "ETag: \"v1\"\r\n" : headers[i], .body = "x",
-		    .length = BYTES - i};
+		steps[i] = (struct peer_step){.status = i == 0 ? 200 : 206, .headers = i == 0 ? "ETag: \"v1\"\r\n" : headers[i],
+		    .body = "x", .length = BYTES - i};
 	}
 	begin(steps, N(steps));
 	assert_int_equal(store_get(store, "bucket", "x", 0, -1, NULL, sink_write, &s, NULL, NULL, NULL), 0);
@@ -290,7 +291,8 @@ a_clock_that_is_off_is_corrected(void **state)
 	/* The answer to a HEAD has no body that could say so, and one about a right that is missing comes with the same clock as
 	 * ours. */
 	static struct peer_step silent[] = {
-		{.expect = "HEAD ", .status = 403, .headers = date}, {.expect = day, .status = 200, .headers = "ETag: \"e\"\r\n", .length = 5},
+		{.expect = "HEAD ", .status = 403, .headers = date},
+		{.expect = day, .status = 200, .headers = "ETag: \"e\"\r\n", .length = 5},
 		{.expect = "HEAD ", .status = 403, .headers = date},
 	};
 	struct object_info info;
@@ -435,7 +437,8 @@ a_copy_onto_itself_gets_a_new_date(void **state)
 #define OLD "ETag: \"v1\"\r\nLast-Modified: Sat, 21 Nov 2020 11:51:09 GMT\r\nx-amz-meta-color: red\r\n"
 #define HEAD(h) {.expect = "HEAD /bucket/x", .status = 200, .headers = h, .length = 5}
 #define COPIED {.expect = "x-amz-copy-source: /bucket/x", .status = 200, .body = "<CopyObjectResult><ETag>\"v1\"</ETag></CopyObjectResult>"}
-	static const struct peer_step good[] = {HEAD(OLD), COPIED, HEAD("ETag: \"v1\"\r\nLast-Modified: Sun, 22 Nov 2020 11:51:09 GMT\r\n")};
+	static const struct peer_step good[] = {HEAD(OLD), COPIED,
+		HEAD("ETag: \"v1\"\r\nLast-Modified: Sun, 22 Nov 2020 11:51:09 GMT\r\n")};
 	static const struct peer_step other[] = {
 		HEAD(OLD), COPIED, HEAD(OLD),
 		{.expect = "x-amz-meta-color: red", .status = 200,

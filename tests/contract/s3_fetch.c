@@ -273,7 +273,8 @@ what_does_not_end_is_given_up(void **state)
 		enum peer_fault fault;
 		int64_t offset, arg;
 	} cases[] = {
-		{PEER_STATUS, 0, 503}, {PEER_STATUS, 3 * MIB, 503}, {PEER_RESET, 3 * MIB, -1}, {PEER_STALL, 3 * MIB, 0}, {PEER_TRICKLE, -1, 0},
+		{PEER_STATUS, 0, 503}, {PEER_STATUS, 3 * MIB, 503}, {PEER_RESET, 3 * MIB, -1}, {PEER_STALL, 3 * MIB, 0},
+		{PEER_TRICKLE, -1, 0},
 	};
 
 	(void)state;
@@ -322,8 +323,8 @@ a_replaced_object_is_begun_anew(void **state)
 		int64_t offset;
 		int times, rc;
 	} cases[] = {
-		{PEER_REPLACE, 5 * MIB, 1, 0}, {PEER_REPLACE, MIB, 2, 0}, {PEER_LIE_ETAG, 5 * MIB, 1, 0}, {PEER_REPLACE, 5 * MIB, 100, ERR_RETRY},
-		{PEER_LIE_ETAG, 5 * MIB, 100, ERR_RETRY},
+		{PEER_REPLACE, 5 * MIB, 1, 0}, {PEER_REPLACE, MIB, 2, 0}, {PEER_LIE_ETAG, 5 * MIB, 1, 0},
+		{PEER_REPLACE, 5 * MIB, 100, ERR_RETRY}, {PEER_LIE_ETAG, 5 * MIB, 100, ERR_RETRY},
 	};
 
 	(void)state;
@@ -438,10 +439,10 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(memory_does_not_grow_with_the_object), cmocka_unit_test(what_is_small_is_one_request),
 		cmocka_unit_test(a_fast_line_needs_one_connection), cmocka_unit_test(a_slow_line_gets_company),
-		cmocka_unit_test(only_what_broke_comes_again), cmocka_unit_test(nobody_runs_far_ahead), cmocka_unit_test(what_is_final_ends_it),
-		cmocka_unit_test(what_does_not_end_is_given_up), cmocka_unit_test(a_broken_byte_changes_the_digest),
-		cmocka_unit_test(a_replaced_object_is_begun_anew), cmocka_unit_test(a_file_without_room_is_told_before_the_transfer),
-		cmocka_unit_test(who_stops_is_heard),
+		cmocka_unit_test(only_what_broke_comes_again), cmocka_unit_test(nobody_runs_far_ahead),
+		cmocka_unit_test(what_is_final_ends_it), cmocka_unit_test(what_does_not_end_is_given_up),
+		cmocka_unit_test(a_broken_byte_changes_the_digest), cmocka_unit_test(a_replaced_object_is_begun_anew),
+		cmocka_unit_test(a_file_without_room_is_told_before_the_transfer), cmocka_unit_test(who_stops_is_heard),
 	};
 
 	return cmocka_run_group_tests_name("fetch", tests, NULL, NULL);

@@ -152,7 +152,8 @@ peer_body(struct object_peer *p, int fd, const struct peer_rule *rule, int64_t f
 
 	while (ok && *sent < len) {
 		int64_t n = trickle ? 1 : len - *sent < PEER_BLOCK ? len - *sent : PEER_BLOCK;
-		bool cut = rule->fault == PEER_RESET || rule->fault == PEER_TRUNCATE || rule->fault == PEER_STALL || rule->fault == PEER_TRICKLE;
+		bool cut = rule->fault == PEER_RESET || rule->fault == PEER_TRUNCATE || rule->fault == PEER_STALL ||
+		    rule->fault == PEER_TRICKLE;
 
 		if (cut && !trickle && rule->arg - *sent < n)
 			n = rule->arg - *sent;
@@ -246,7 +247,8 @@ peer_answer_object(struct peer_conn *c)
 	}
 	if (status >= 300) {
 		snprintf(text, sizeof(text), "HTTP/1.1 %d X\r\n%sContent-Length: %zu\r\n\r\n%s", status,
-		    rule.headers != NULL ? rule.headers : "", rule.text != NULL ? strlen(rule.text) : 0, rule.text != NULL ? rule.text : "");
+		    rule.headers != NULL ? rule.headers : "", rule.text != NULL ? strlen(rule.text) : 0,
+		    rule.text != NULL ? rule.text : "");
 		ok = peer_send(c->fd, text, strlen(text));
 	} else {
 		int64_t total = rule.fault == PEER_LIE_TOTAL ? rule.arg : p->size;

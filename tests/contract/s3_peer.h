@@ -93,7 +93,8 @@ peer_answer(struct peer *p, int fd)
 		return;
 	}
 	n = snprintf(text, sizeof(text), "HTTP/1.1 %d X\r\nConnection: close\r\n%s%sContent-Length: %ld\r\n\r\n%s", s->status,
-	    s->headers != NULL ? s->headers : "", s->echo_token ? p->token : "", s->length > 0 ? s->length : (long)strlen(body), head ? "" : body);
+	    s->headers != NULL ? s->headers : "", s->echo_token ? p->token : "", s->length > 0 ? s->length : (long)strlen(body),
+	    head ? "" : body);
 	send(fd, text, (size_t)n, MSG_NOSIGNAL);
 }
 

@@ -42,7 +42,8 @@ lists_go_on_behind_a_key(void **state)
 	static const struct {
 		const char *after, *want;
 	} cases[] = {{"", "list/a list/b/c list/b/d list/e "}, {"list/a", "list/b/c list/b/d list/e "},
-		{"list/b/c", "list/b/d list/e "}, {"list/b/cc", "list/b/d list/e "}, {"list/e", ""}, {"zzz", ""}, {"aaa", "list/a list/b/c list/b/d list/e "}};
+		{"list/b/c", "list/b/d list/e "}, {"list/b/cc", "list/b/d list/e "}, {"list/e", ""}, {"zzz", ""},
+		{"aaa", "list/a list/b/c list/b/d list/e "}};
 	struct buf got = buf_make(1000);
 
 	(void)state;

@@ -245,10 +245,11 @@ calls(void)
 		{"mount", SYS_mount, {0}}, {"umount2", SYS_umount2, {0}}, {"pivot_root", SYS_pivot_root, {0}}, {"chroot", SYS_chroot, {0}},
 		{"open_tree", SYS_open_tree, {0}}, {"move_mount", SYS_move_mount, {0}}, {"fsopen", SYS_fsopen, {0}},
 		{"mount_setattr", SYS_mount_setattr, {0}}, {"setns", SYS_setns, {0}},
-		{"unshare user", SYS_unshare, {CLONE_NEWUSER}}, {"unshare time", SYS_unshare, {0x80}}, {"unshare files", SYS_unshare, {CLONE_FILES}},
-		{"clone user", SYS_clone, {CLONE_NEWUSER | SIGCHLD}}, {"clone net", SYS_clone, {CLONE_NEWNET | SIGCHLD}},
-		{"open_by_handle_at", SYS_open_by_handle_at, {0}}, {"name_to_handle_at", SYS_name_to_handle_at, {0}},
-		{"bpf", SYS_bpf, {0}}, {"perf_event_open", SYS_perf_event_open, {0}}, {"userfaultfd", SYS_userfaultfd, {1}},
+		{"unshare user", SYS_unshare, {CLONE_NEWUSER}}, {"unshare time", SYS_unshare, {0x80}},
+		{"unshare files", SYS_unshare, {CLONE_FILES}}, {"clone user", SYS_clone, {CLONE_NEWUSER | SIGCHLD}},
+		{"clone net", SYS_clone, {CLONE_NEWNET | SIGCHLD}}, {"open_by_handle_at", SYS_open_by_handle_at, {0}},
+		{"name_to_handle_at", SYS_name_to_handle_at, {0}}, {"bpf", SYS_bpf, {0}},
+		{"perf_event_open", SYS_perf_event_open, {0}}, {"userfaultfd", SYS_userfaultfd, {1}},
 		{"io_uring_setup", SYS_io_uring_setup, {1}}, {"io_uring_enter", SYS_io_uring_enter, {0}},
 		{"keyctl", SYS_keyctl, {KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 1}}, {"add_key", SYS_add_key, {0}},
 		{"kexec_load", SYS_kexec_load, {0}}, {"init_module", SYS_init_module, {0}}, {"settimeofday", SYS_settimeofday, {0}},
@@ -294,16 +295,17 @@ socket_kinds(void)
 	static const struct {
 		int family, type, protocol;
 	} table[] = {
-		{AF_PACKET, SOCK_DGRAM, 0}, {AF_VSOCK, SOCK_STREAM, 0}, {AF_ALG, SOCK_SEQPACKET, 0}, {AF_KEY, SOCK_RAW, 2}, {AF_RXRPC, SOCK_DGRAM, AF_INET},
-		{AF_NETLINK, SOCK_RAW, 9}, {AF_NETLINK, SOCK_RAW, 12}, {AF_INET, SOCK_STREAM, 262}, {AF_INET6, SOCK_STREAM, 262},
-		{AF_INET, SOCK_STREAM, IPPROTO_SCTP}, {AF_INET, SOCK_RAW, IPPROTO_TCP},
+		{AF_PACKET, SOCK_DGRAM, 0}, {AF_VSOCK, SOCK_STREAM, 0}, {AF_ALG, SOCK_SEQPACKET, 0}, {AF_KEY, SOCK_RAW, 2},
+		{AF_RXRPC, SOCK_DGRAM, AF_INET}, {AF_NETLINK, SOCK_RAW, 9}, {AF_NETLINK, SOCK_RAW, 12}, {AF_INET, SOCK_STREAM, 262},
+		{AF_INET6, SOCK_STREAM, 262}, {AF_INET, SOCK_STREAM, IPPROTO_SCTP}, {AF_INET, SOCK_RAW, IPPROTO_TCP},
 	};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		int fd = socket(table[i].family, table[i].type, table[i].protocol);
 
 		if (fd >= 0 || (errno != EACCES && errno != EPROTONOSUPPORT && errno != EPERM))
-			hole("socket %d, %d, %d: %s", table[i].family, table[i].type, table[i].protocol, fd >= 0 ? "made" : strerror(errno));
+			hole("socket %d, %d, %d: %s", table[i].family, table[i].type, table[i].protocol,
+			    fd >= 0 ? "made" : strerror(errno));
 	}
 	/* The kernel takes the low half as an int; so must the filter. */
 	if (syscall(SYS_socket, (1ull << 32) | AF_PACKET, SOCK_DGRAM, 0) >= 0 || errno != EACCES)
@@ -317,7 +319,8 @@ unix_connect(const char *name, bool abstract)
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
 	snprintf(a.sun_path + abstract, sizeof(a.sun_path) - abstract, "%s", name);
-	return fd < 0 ? -1 : connect(fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + abstract + strlen(name)));
+	return fd < 0 ? -1 : connect(fd, (struct sockaddr *)&a,
+	    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + abstract + strlen(name)));
 }
 
 static void
@@ -335,7 +338,8 @@ host_sockets(void)
 static void
 host_ports(void)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(getenv("HOST_PORT"))), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(getenv("HOST_PORT"))),
+	    .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	struct sockaddr_in any = {.sin_family = AF_INET};
 	struct iovec v = {(void *)(uintptr_t)"x", 1};
 	struct msghdr m = {.msg_name = &a, .msg_namelen = sizeof(a), .msg_iov = &v, .msg_iovlen = 1};
@@ -563,13 +567,14 @@ static const struct attack {
 	const char *name;
 	void (*run)(void);
 } attacks[] = {
-	{"others_memory", others_memory}, {"others_signals", others_signals}, {"signals_to_init", signals_to_init}, {"descriptors", descriptors},
-	{"read_only_target", read_only_target}, {"read_only_modes", read_only_modes}, {"own_folders_stay", own_folders_stay},
-	{"traps_in_out", traps_in_out}, {"calls", calls}, {"other_abis", other_abis}, {"socket_kinds", socket_kinds}, {"host_sockets", host_sockets},
-	{"host_ports", host_ports}, {"limits_are_hard", limits_are_hard}, {"fork_bomb", fork_bomb}, {"memory_files", memory_files},
-	{"memory_file", memory_file}, {"memory_tmp", memory_tmp}, {"memory_segments", memory_segments}, {"disk_out", disk_out}, {"disk_target", disk_target},
-	{"disk_hidden", disk_hidden}, {"disk_names", disk_names}, {"disk_nameless", disk_nameless}, {"disk_deep", disk_deep}, {"survivor", survivor},
-	{"write_out", write_out},
+	{"others_memory", others_memory}, {"others_signals", others_signals}, {"signals_to_init", signals_to_init},
+	{"descriptors", descriptors}, {"read_only_target", read_only_target}, {"read_only_modes", read_only_modes},
+	{"own_folders_stay", own_folders_stay}, {"traps_in_out", traps_in_out}, {"calls", calls}, {"other_abis", other_abis},
+	{"socket_kinds", socket_kinds}, {"host_sockets", host_sockets}, {"host_ports", host_ports},
+	{"limits_are_hard", limits_are_hard}, {"fork_bomb", fork_bomb}, {"memory_files", memory_files},
+	{"memory_file", memory_file}, {"memory_tmp", memory_tmp}, {"memory_segments", memory_segments}, {"disk_out", disk_out},
+	{"disk_target", disk_target}, {"disk_hidden", disk_hidden}, {"disk_names", disk_names}, {"disk_nameless", disk_nameless},
+	{"disk_deep", disk_deep}, {"survivor", survivor}, {"write_out", write_out},
 };
 
 /* Runs the attack that argv asks for and returns its exit status; -1 if it asks for none. */

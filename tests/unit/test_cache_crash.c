@@ -109,8 +109,8 @@ static void
 death_at_any_step_of_an_eviction_loses_the_entry_only(void **state)
 {
 	static const char *const faults[] = {
-		"cache.evicted", "cache.evicted:2", "cache.evict_counted", "cache.evict_counted:2", "cache.index_changed", "cache.index_changed:2",
-		"cache.trash_removed", "cache.trash_removed:2",
+		"cache.evicted", "cache.evicted:2", "cache.evict_counted", "cache.evict_counted:2", "cache.index_changed",
+		"cache.index_changed:2", "cache.trash_removed", "cache.trash_removed:2",
 	};
 	struct place *p = *state;
 

@@ -443,8 +443,9 @@ check_power_loss(struct place *p)
 		const char *fault;
 		bool durable;
 	} cases[] = {
-		{"cache.reserved", false}, {"cache.downloaded", false}, {"cache.synced", false}, {"cache.renamed", false}, {"cache.marked", true},
-		{"cache.charged", true}, {"cache.unpacked", true}, {"cache.tree_moved", true}, {"cache.marked:2", true}, {"cache.charged:2", true},
+		{"cache.reserved", false}, {"cache.downloaded", false}, {"cache.synced", false}, {"cache.renamed", false},
+		{"cache.marked", true}, {"cache.charged", true}, {"cache.unpacked", true}, {"cache.tree_moved", true},
+		{"cache.marked:2", true}, {"cache.charged:2", true},
 	};
 	char path[128];
 	size_t len;

@@ -180,8 +180,8 @@ parameters_are_typed_by_the_schema(void **state)
 static void
 bad_parameters_are_refused(void **state)
 {
-	static const char *const rows[][2] = {{"n", NULL}, {"=5", NULL}, {"n=1", "n=2"}, {"list=[\"a\"]", "list=[\"b\"]"}, {"text=\377", NULL},
-		{"list=\377", NULL}};
+	static const char *const rows[][2] = {{"n", NULL}, {"=5", NULL}, {"n=1", "n=2"}, {"list=[\"a\"]", "list=[\"b\"]"},
+		{"text=\377", NULL}, {"list=\377", NULL}};
 	json_t *schema = json_loads(SCHEMA, 0, NULL);
 
 	(void)state;
@@ -230,8 +230,8 @@ findings_come_by_severity(void **state)
 static void
 what_is_not_sarif_is_never_clean(void **state)
 {
-	static const char *const rows[] = {"{}", "[]", "{\"version\":\"2.1.0\"}", "{\"version\":\"2.0.0\",\"runs\":[]}", RUN("5"), RUN("[5]"),
-		"{\"version\":\"2.1.0\",\"runs\":[7]}"};
+	static const char *const rows[] = {"{}", "[]", "{\"version\":\"2.1.0\"}", "{\"version\":\"2.0.0\",\"runs\":[]}", RUN("5"),
+		RUN("[5]"), "{\"version\":\"2.1.0\",\"runs\":[7]}"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

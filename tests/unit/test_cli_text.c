@@ -159,7 +159,8 @@ paths_keep_their_end(void **state)
 static void
 a_column_that_says_nothing_is_left_out(void **state)
 {
-	static const struct column some[] = {{"A", 0, NULL}, {"WHY", TABLE_OPTIONAL, NULL}, {"B", 0, NULL}, {"NOTES", TABLE_SHRINK | TABLE_OPTIONAL, NULL}};
+	static const struct column some[] = {{"A", 0, NULL}, {"WHY", TABLE_OPTIONAL, NULL}, {"B", 0, NULL},
+		{"NOTES", TABLE_SHRINK | TABLE_OPTIONAL, NULL}};
 	struct table *t = table_new(some, 4);
 	struct buf b = buf_make(4096);
 
@@ -178,8 +179,8 @@ a_column_that_says_nothing_is_left_out(void **state)
 static void
 what_is_never_cut_is_whole_and_others_give_way(void **state)
 {
-	static const struct column some[] = {{"ID", TABLE_WHOLE, NULL}, {"STATE", 0, NULL}, {"ON", TABLE_DROP, NULL}, {"TEXT", TABLE_SHRINK | TABLE_DROP, NULL},
-		{"END", TABLE_SHRINK, NULL}};
+	static const struct column some[] = {{"ID", TABLE_WHOLE, NULL}, {"STATE", 0, NULL}, {"ON", TABLE_DROP, NULL},
+		{"TEXT", TABLE_SHRINK | TABLE_DROP, NULL}, {"END", TABLE_SHRINK, NULL}};
 	static const struct {
 		int width;
 		const char *text;

@@ -304,11 +304,11 @@ the_digest_follows_content_and_nothing_else(void **state)
 static void
 a_group_tells_changes_in_place_from_others(void **state)
 {
-	struct cluster_config cfg = {.datacenters = "*", .driver = "raw_exec", .worker_command = "/w", .cache_volume = "", .worker_service = "consul",
-	    .job_prefix = "drover", .ledger_uuid = LEDGER};
+	struct cluster_config cfg = {.datacenters = "*", .driver = "raw_exec", .worker_command = "/w", .cache_volume = "",
+	    .worker_service = "consul", .job_prefix = "drover", .ledger_uuid = LEDGER};
 	struct vertical v = {.name = "python", .driver = "docker", .slots = 3, .warm = {.min = 1, .max = 4, .count = 2, .cpu_millis = 1000,
-	    .memory_bytes = 1 << 30, .strategy = (char *)(uintptr_t)"drover", .target = 10, .drain_ms = 1500, .stabilization_down_ms = 90000, .threshold = 0.1,
-	    .evaluation_interval_ms = 500, .max_scale_up = 3}};
+	    .memory_bytes = 1 << 30, .strategy = (char *)(uintptr_t)"drover", .target = 10, .drain_ms = 1500,
+	    .stabilization_down_ms = 90000, .threshold = 0.1, .evaluation_interval_ms = 500, .max_scale_up = 3}};
 	char digest[65], spec[65], digest2[65], spec2[65], *text = group_variables(&cfg, "x", &v, digest, spec);
 	struct vertical changed[8] = {v, v, v, v, v, v, v, v};
 

@@ -600,8 +600,8 @@ unplaceable(void)
 	rig_restart(r);
 	rig_submit(r, A, 0);
 	rig_submit_as(r, B, (struct run_needs){.execution = EXEC_WARM}, 0, "");
-	rig_child(r, (struct core_child){.seq = rig_dispatched(r, CHILD), .state = CHILD_PENDING, .never = true, .why = "2 nodes: no docker"},
-	    CHILD);
+	rig_child(r, (struct core_child){.seq = rig_dispatched(r, CHILD), .state = CHILD_PENDING, .never = true,
+	    .why = "2 nodes: no docker"}, CHILD);
 	rig_waits(r, A, "unplaceable", "no docker");
 	rig_advance(r, 59999);
 	assert_int_equal(state_of(r, A), RUN_QUEUED);

@@ -219,7 +219,8 @@ main(void)
 		cmocka_unit_test(it_opens_after_failures_in_a_row_of_different_ones), cmocka_unit_test(one_probe_at_a_time_decides),
 		cmocka_unit_test(a_vertical_that_fails_is_tried_with_one_run_at_a_time),
 		cmocka_unit_test(a_probe_that_tells_nothing_is_followed_by_another),
-		cmocka_unit_test(nothing_is_leased_while_a_dependency_is_away), cmocka_unit_test(failing_dispatch_calls_are_made_one_at_a_time),
+		cmocka_unit_test(nothing_is_leased_while_a_dependency_is_away),
+		cmocka_unit_test(failing_dispatch_calls_are_made_one_at_a_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

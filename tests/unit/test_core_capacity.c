@@ -272,7 +272,8 @@ who_takes_the_place_of_a_condemned_one_is_condemned(void **state)
 	static const int indexes[] = {2};
 	struct core_drain d = {.owner = "scaler", .allocs = &allocs[2], .n = 1, .ttl_ms = MINUTE_MS, .vertical = RIG_VERTICAL,
 		.indexes = indexes, .version = 7};
-	struct core_worker other = {.id = "other", .vertical = RIG_VERTICAL, .child = "group", .alloc = "another", .slots = 1, .alloc_index = 2};
+	struct core_worker other = {.id = "other", .vertical = RIG_VERTICAL, .child = "group", .alloc = "another", .slots = 1,
+	    .alloc_index = 2};
 	struct rig *r = rig_new(true, 0);
 	uint64_t poll;
 
@@ -305,7 +306,8 @@ static void
 more_than_one_commit_holds_is_not_condemned(void **state)
 {
 	static char many[CORE_CONDEMN_MAX + 1][CORE_ALLOC_MAX];
-	struct core_drain d = {.owner = "scaler", .allocs = (const char (*)[CORE_ALLOC_MAX])many, .n = CORE_CONDEMN_MAX + 1, .ttl_ms = MINUTE_MS,
+	struct core_drain d = {.owner = "scaler", .allocs = (const char (*)[CORE_ALLOC_MAX])many, .n = CORE_CONDEMN_MAX + 1,
+	    .ttl_ms = MINUTE_MS,
 		.vertical = RIG_VERTICAL};
 	struct rig *r = rig_new(false, 0);
 
@@ -591,16 +593,20 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_drained_worker_gets_nothing_until_it_is_taken_back), cmocka_unit_test(a_mark_ends_by_itself),
-		cmocka_unit_test(only_who_holds_nothing_is_condemned), cmocka_unit_test(an_allocation_that_comes_later_falls_under_its_mark),
+		cmocka_unit_test(only_who_holds_nothing_is_condemned),
+		cmocka_unit_test(an_allocation_that_comes_later_falls_under_its_mark),
 		cmocka_unit_test(nobody_is_condemned_before_all_holders_are_known),
 		cmocka_unit_test(a_condemned_worker_stays_so_over_a_restart),
-		cmocka_unit_test(nobody_is_condemned_before_it_is_durable), cmocka_unit_test(condemning_again_while_the_mark_is_forgotten),
-		cmocka_unit_test(more_than_one_commit_holds_is_not_condemned), cmocka_unit_test(who_takes_the_place_of_a_condemned_one_is_condemned), cmocka_unit_test(the_lowest_allocation_index_is_served_first),
+		cmocka_unit_test(nobody_is_condemned_before_it_is_durable),
+		cmocka_unit_test(condemning_again_while_the_mark_is_forgotten),
+		cmocka_unit_test(more_than_one_commit_holds_is_not_condemned),
+		cmocka_unit_test(who_takes_the_place_of_a_condemned_one_is_condemned),
+		cmocka_unit_test(the_lowest_allocation_index_is_served_first),
 		cmocka_unit_test(the_scale_view_counts_what_looping_workers_are_for),
-		cmocka_unit_test(what_is_held_back_calls_for_no_workers),
-		cmocka_unit_test(starting_slots_are_waited_for), cmocka_unit_test(a_warm_vertical_asks_for_no_one_shots),
-		cmocka_unit_test(a_child_that_comes_late_is_not_forgotten),
-		cmocka_unit_test(the_mean_and_the_tail_are_those_of_what_was_learnt), cmocka_unit_test(attempts_that_took_no_time_are_known),
+		cmocka_unit_test(what_is_held_back_calls_for_no_workers), cmocka_unit_test(starting_slots_are_waited_for),
+		cmocka_unit_test(a_warm_vertical_asks_for_no_one_shots), cmocka_unit_test(a_child_that_comes_late_is_not_forgotten),
+		cmocka_unit_test(the_mean_and_the_tail_are_those_of_what_was_learnt),
+		cmocka_unit_test(attempts_that_took_no_time_are_known),
 		cmocka_unit_test(what_is_cut_short_does_not_make_times_look_short), cmocka_unit_test(what_is_old_fades),
 	};
 

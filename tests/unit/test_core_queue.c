@@ -85,7 +85,8 @@ static void
 who_used_least_comes_first_and_the_oldest_is_known(void **state)
 {
 	struct queue *q = fresh();
-	struct queue_entry a = entry(0, 1, 1, QUEUE_ANY), b = entry(1, 9, 2, QUEUE_WARM), b_old = entry(1, 8, 3, QUEUE_ANY), c = entry(2, 5, 4, QUEUE_JOB);
+	struct queue_entry a = entry(0, 1, 1, QUEUE_ANY), b = entry(1, 9, 2, QUEUE_WARM), b_old = entry(1, 8, 3, QUEUE_ANY),
+	    c = entry(2, 5, 4, QUEUE_JOB);
 
 	(void)state;
 	queue_add(q, &a);
@@ -195,7 +196,8 @@ the_plan_divides_the_backlog(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct plan_input in = {.lanes = {cases[i].normal, cases[i].large}, .in_nomad = cases[i].in_nomad, .window = cases[i].window};
+		struct plan_input in = {.lanes = {cases[i].normal, cases[i].large}, .in_nomad = cases[i].in_nomad,
+		    .window = cases[i].window};
 		struct plan_output out = plan_one_shots(&in);
 
 		if (out.ask[0] != cases[i].want[0] || out.ask[1] != cases[i].want[1])

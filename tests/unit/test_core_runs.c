@@ -24,7 +24,8 @@ the_table_is_the_designs(void **state)
 	static const char *const want[] = {
 		/* submit lease offer complete fail timeout hand_back lose cancel canceled stopped expire */
 		[RUN_QUEUED] = "qr......X.Xj", [RUN_RUNNING] = "..rCjTqjcXX.", [RUN_CANCELING] = "...XXXXX.XX.",
-		[RUN_COMPLETED] = "............", [RUN_FAILED] = "............", [RUN_TIMED_OUT] = "............", [RUN_CANCELED] = "............",
+		[RUN_COMPLETED] = "............", [RUN_FAILED] = "............", [RUN_TIMED_OUT] = "............",
+		[RUN_CANCELED] = "............",
 	};
 	static const char letters[] = "qrcCFTX";
 
@@ -32,7 +33,8 @@ the_table_is_the_designs(void **state)
 	for (int from = 0; from < RUN_STATES; from++) {
 		for (int ev = 0; ev < RUN_EVENTS; ev++) {
 			struct run_row row = row_in((enum run_state)from);
-			struct run_cause cause = {.event = (enum run_event)ev, .fail = FAIL_INVALID, .reason = "", .worker = "w2", .fence = {1, 8}};
+			struct run_cause cause = {.event = (enum run_event)ev, .fail = FAIL_INVALID, .reason = "", .worker = "w2",
+			    .fence = {1, 8}};
 			char got = '.';
 
 			if (run_may((enum run_state)from, (enum run_event)ev))

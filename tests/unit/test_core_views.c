@@ -249,7 +249,8 @@ positions_follow_the_order(void **state)
 		const char *id;
 		int priority;
 		size_t want;
-	} runs[] = {{"scan-0000000000000001", 5, 3}, {"scan-0000000000000002", 50, 1}, {"scan-0000000000000003", 5, 4}, {"scan-0000000000000004", 9, 2}};
+	} runs[] = {{"scan-0000000000000001", 5, 3}, {"scan-0000000000000002", 50, 1}, {"scan-0000000000000003", 5, 4},
+		{"scan-0000000000000004", 9, 2}};
 	struct rig *r = rig_new(false, 0);
 	struct core_wait w;
 
@@ -436,8 +437,8 @@ main(void)
 		cmocka_unit_test(each_reason_has_its_word),   cmocka_unit_test(one_shots_that_die_explain_themselves),
 		cmocka_unit_test(only_what_is_queued_waits),  cmocka_unit_test(what_is_ahead_is_told_apart_and_reckoned_up),
 		cmocka_unit_test(runs_that_took_no_time_count),
-		cmocka_unit_test(capacity_is_what_may_serve_it), cmocka_unit_test(positions_follow_the_order), cmocka_unit_test(depths_count_what_is_there),
-		cmocka_unit_test(workers_show_what_they_do),
+		cmocka_unit_test(capacity_is_what_may_serve_it), cmocka_unit_test(positions_follow_the_order),
+		cmocka_unit_test(depths_count_what_is_there), cmocka_unit_test(workers_show_what_they_do),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -253,7 +253,8 @@ bodies_are_sent_whole(void **state)
 {
 	static const struct step steps[] = {
 	    {.answer = OK_HELLO, .same = true}, {.answer = OK_HELLO, .same = true}, {.answer = OK_HELLO, .same = true},
-	    {.answer = OK_HELLO, .same = true}, {.answer = OK_HELLO, .same = true}, {.answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"},
+	    {.answer = OK_HELLO, .same = true}, {.answer = OK_HELLO, .same = true},
+	    {.answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"},
 	};
 	static const char *const headers[] = {"X-Token: t", "Content-Type: a/b", "X-Empty: ", NULL};
 	struct http_client *c = http_client_new(NULL);

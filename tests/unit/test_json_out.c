@@ -79,8 +79,9 @@ broken_characters_become_question_marks(void **state)
 {
 	static const struct {
 		const char *in, *out;
-	} cases[] = {{"a\xc3", "\"a?\""}, {"\x80z", "\"?z\""}, {"\xc0\xaf", "\"??\""}, {"\xe0\x80\xaf", "\"???\""}, {"\xed\xa0\x80", "\"???\""},
-		{"\xf4\x90\x80\x80", "\"????\""}, {"\xf0\x9f\x98", "\"???\""}, {"\xff\xc3\xbc", "\"?\\u00FC\""}, {"\xe2\x82\"", "\"??\\\"\""}};
+	} cases[] = {{"a\xc3", "\"a?\""}, {"\x80z", "\"?z\""}, {"\xc0\xaf", "\"??\""}, {"\xe0\x80\xaf", "\"???\""},
+		{"\xed\xa0\x80", "\"???\""}, {"\xf4\x90\x80\x80", "\"????\""}, {"\xf0\x9f\x98", "\"???\""},
+		{"\xff\xc3\xbc", "\"?\\u00FC\""}, {"\xe2\x82\"", "\"??\\\"\""}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -112,7 +113,8 @@ members_are_found_as_they_stand(void **state)
 	static const char text[] = "{ \"a\" : \"}\\\"],\" , \"b\":{\"a\":[1,{\"c\":\"]\"}]},\"ab\":-1.5e3,\"c\":null ,\"d\":[\"\\\\\"],\"e\":true}";
 	static const struct {
 		const char *key, *value;
-	} cases[] = {{"a", "\"}\\\"],\""}, {"b", "{\"a\":[1,{\"c\":\"]\"}]}"}, {"ab", "-1.5e3"}, {"c", "null"}, {"d", "[\"\\\\\"]"}, {"e", "true"}};
+	} cases[] = {{"a", "\"}\\\"],\""}, {"b", "{\"a\":[1,{\"c\":\"]\"}]}"}, {"ab", "-1.5e3"}, {"c", "null"}, {"d", "[\"\\\\\"]"},
+		{"e", "true"}};
 	size_t len = 0;
 
 	(void)state;
@@ -143,8 +145,8 @@ several_members_are_found_in_one_walk(void **state)
 static void
 what_is_no_whole_object_has_no_members(void **state)
 {
-	static const char *const texts[] = {"", "null", "[\"a\",1]", "\"a\"", "{", "{}", "{\"a\"", "{\"a\":", "{\"a\":\"", "{\"a\":[", "{\"a\":{\"b\":1",
-		"{\"a\" 1}", "{\"b\":\"\\", "{\"a\":}", "{a:1}"};
+	static const char *const texts[] = {"", "null", "[\"a\",1]", "\"a\"", "{", "{}", "{\"a\"", "{\"a\":", "{\"a\":\"",
+		"{\"a\":[", "{\"a\":{\"b\":1", "{\"a\" 1}", "{\"b\":\"\\", "{\"a\":}", "{a:1}"};
 	size_t len = 0;
 
 	(void)state;
@@ -158,8 +160,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(values_are_written_as_jansson_writes_them), cmocka_unit_test(a_nul_in_a_value_does_not_end_it),
 		cmocka_unit_test(members_have_commas_between_them_alone), cmocka_unit_test(broken_characters_become_question_marks),
-		cmocka_unit_test(too_much_is_noticed), cmocka_unit_test(members_are_found_as_they_stand), cmocka_unit_test(several_members_are_found_in_one_walk),
-		cmocka_unit_test(what_is_no_whole_object_has_no_members),
+		cmocka_unit_test(too_much_is_noticed), cmocka_unit_test(members_are_found_as_they_stand),
+		cmocka_unit_test(several_members_are_found_in_one_walk), cmocka_unit_test(what_is_no_whole_object_has_no_members),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,9 +16,9 @@ unknown_names_are_refused(void **state)
 	static const struct {
 		const char *text;
 		bool fine;
-	} rows[] = {{"", true}, {"plain", true}, {"${target}", true}, {"a${workflow}b", true}, {"${params.env}-${params.n}", true}, {"$$5", true},
-		{"${params.other}", false}, {"${params.}", false}, {"${params}", false}, {"${tenant}", false}, {"${}", false}, {"${target", false},
-		{"$target", false}, {"cost$", false}};
+	} rows[] = {{"", true}, {"plain", true}, {"${target}", true}, {"a${workflow}b", true}, {"${params.env}-${params.n}", true},
+		{"$$5", true}, {"${params.other}", false}, {"${params.}", false}, {"${params}", false}, {"${tenant}", false},
+		{"${}", false}, {"${target", false}, {"$target", false}, {"cost$", false}};
 	json_t *schema = json_pack("{s:{s:{}, s:{}}}", "properties", "env", "n");
 
 	(void)state;

@@ -47,9 +47,9 @@ broken_documents_are_refused(void **state)
 {
 	static const char *const bad[] = {
 		"", " ", "x", "<", "<a", "<a>", "<a b", "<a b='", "</a>", "<a></b>", "<a><b></a></b>", "<a/><b/>", "<a/>x", "&lt;<a/>",
-		"<a>&nbsp;</a>", "<a>&#0;</a>", "<a>&#xd800;</a>", "<a>&#x110000;</a>", "<a>&#;</a>", "<a>&#12a;</a>", "<a>&</a>", "<>", "< a/>",
-		"<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>", "<a><![CDATA[x</a>", "<a><!-- x</a>", "<?xml", "<a></a", "<a>&#99999999999;</a>",
-		"<a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a>",
+		"<a>&nbsp;</a>", "<a>&#0;</a>", "<a>&#xd800;</a>", "<a>&#x110000;</a>", "<a>&#;</a>", "<a>&#12a;</a>", "<a>&</a>",
+		"<>", "< a/>", "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>", "<a><![CDATA[x</a>", "<a><!-- x</a>", "<?xml",
+		"<a></a", "<a>&#99999999999;</a>", "<a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a>",
 	};
 	char *big = xmalloc(20000);
 	struct err e;
@@ -115,8 +115,10 @@ lists_are_read(void **state)
 	assert_int_equal(list("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>", &seen, &token), 0);
 	assert_int_equal(token.len, 0);
 	assert_int_equal(list("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", &seen, &token), ERR_PROTO);
-	assert_int_equal(list("<ListBucketResult>" ENCODED "<Contents><Key>%zz</Key></Contents></ListBucketResult>", &seen, &token), ERR_PROTO);
-	assert_int_equal(list("<ListBucketResult>" ENCODED "<Contents><Key>a%0</Key></Contents></ListBucketResult>", &seen, &token), ERR_PROTO);
+	assert_int_equal(list("<ListBucketResult>" ENCODED "<Contents><Key>%zz</Key></Contents></ListBucketResult>", &seen, &token),
+	    ERR_PROTO);
+	assert_int_equal(list("<ListBucketResult>" ENCODED "<Contents><Key>a%0</Key></Contents></ListBucketResult>", &seen, &token),
+	    ERR_PROTO);
 	assert_int_equal(list("<ListBucketResult><Contents><Key>a</Key><Size>-1</Size></Contents></ListBucketResult>", &seen, &token),
 	    ERR_PROTO);
 	/* A server that was asked to encode and did not. */

@@ -173,7 +173,8 @@ it_has_no_rights(void **state)
 	expect("id -u | grep -qv '^0$' && echo plain", 0, "plain\n");
 	expect("grep -h -E '^(CapEff|CapPrm|CapBnd|NoNewPrivs)' /proc/self/status | tr -d '\\t' | tr '\\n' ' '", 0,
 	    caps.rung == RUNG_CONTAINER ? NULL : "CapPrm:0000000000000000 CapEff:0000000000000000 CapBnd:0000000000000000 NoNewPrivs:1 ");
-	expect("grep -h -E '^(CapEff|NoNewPrivs)' /proc/self/status | tr -d '\\t' | tr '\\n' ' '", 0, "CapEff:0000000000000000 NoNewPrivs:1 ");
+	expect("grep -h -E '^(CapEff|NoNewPrivs)' /proc/self/status | tr -d '\\t' | tr '\\n' ' '", 0,
+	    "CapEff:0000000000000000 NoNewPrivs:1 ");
 	expect("unshare -U true 2>/dev/null || echo refused", 0, "refused\n");
 	expect("mount -t tmpfs x /tmp 2>/dev/null || echo refused", 0, "refused\n");
 }
@@ -315,7 +316,8 @@ signal_stock(int signo)
 			snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
 			fd = open(path, O_RDONLY | O_CLOEXEC);
 			/* "init", what is left of the path, the argument */
-			if (fd >= 0 && read(fd, line, sizeof(line)) > 0 && line[0] == 'i' && memmem(line, sizeof(line), "-mother", 7) != NULL) {
+			if (fd >= 0 && read(fd, line, sizeof(line)) > 0 && line[0] == 'i' &&
+			    memmem(line, sizeof(line), "-mother", 7) != NULL) {
 				n++;
 				(void)kill(pid, signo);
 			}

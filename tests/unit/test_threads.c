@@ -27,7 +27,8 @@ look(void *arg)
 	sigset_t blocked;
 
 	pthread_sigmask(SIG_SETMASK, NULL, &blocked);
-	s->open_to_signals = sigismember(&blocked, SIGTERM) == 0 || sigismember(&blocked, SIGINT) == 0 || sigismember(&blocked, SIGCHLD) == 0;
+	s->open_to_signals = sigismember(&blocked, SIGTERM) == 0 || sigismember(&blocked, SIGINT) == 0 ||
+	    sigismember(&blocked, SIGCHLD) == 0;
 	(void)pthread_getattr_np(pthread_self(), &attr);
 	(void)pthread_attr_getstacksize(&attr, &s->stack_bytes);
 	pthread_attr_destroy(&attr);

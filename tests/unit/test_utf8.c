@@ -46,7 +46,8 @@ characters_are_decoded(void **state)
 static void
 characters_that_mislead_are_known(void **state)
 {
-	static const uint32_t yes[] = {0, 0x1b, 0x1f, 0x7f, 0x9b, 0xad, 0x61c, 0x180e, 0x200b, 0x200f, 0x2028, 0x202e, 0x2066, 0xfeff, 0xfff9, 0xe0041};
+	static const uint32_t yes[] = {0, 0x1b, 0x1f, 0x7f, 0x9b, 0xad, 0x61c, 0x180e, 0x200b, 0x200f, 0x2028, 0x202e, 0x2066,
+		0xfeff, 0xfff9, 0xe0041};
 	static const uint32_t no[] = {' ', 'a', '~', 0xa0, 0xe9, 0x200a, 0x2010, 0x20ac, 0x2027, 0xfefe, 0xffff, 0x1f600, 0x10ffff};
 
 	(void)state;
@@ -62,7 +63,8 @@ escapes_are_decoded(void **state)
 	static const struct {
 		const char *text;
 		int byte;
-	} cases[] = {{"%41", 'A'}, {"%fF!", 0xff}, {"%00", 0}, {"", -1}, {"%", -1}, {"%4", -1}, {"%4g", -1}, {"%g4", -1}, {"%%4", -1}, {"41", -1}, {"% 1", -1}};
+	} cases[] = {{"%41", 'A'}, {"%fF!", 0xff}, {"%00", 0}, {"", -1}, {"%", -1}, {"%4", -1}, {"%4g", -1}, {"%g4", -1},
+		{"%%4", -1}, {"41", -1}, {"% 1", -1}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
@@ -73,7 +75,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(characters_are_decoded), cmocka_unit_test(characters_that_mislead_are_known), cmocka_unit_test(escapes_are_decoded),
+		cmocka_unit_test(characters_are_decoded), cmocka_unit_test(characters_that_mislead_are_known),
+		cmocka_unit_test(escapes_are_decoded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,12 +68,13 @@ what_cannot_be_used_is_named(void **state)
 	static const struct {
 		const char *path, *value, *word;
 	} cases[] = {
-		{"run", NULL, "run"}, {"run", "\"../x\"", "run"}, {"run", "7", "run"}, {"fence", "\"x\"", "fence"}, {"attempt", "0", "attempt"},
-		{"attempt", "\"1\"", "attempt"}, {"workflow", "\"A/b\"", "workflow"}, {"timeout_ms", "0", "timeout_ms"}, {"timeout_ms", "1e3", "timeout_ms"},
-		{"bundle", NULL, "bundle"}, {"bundle.key", "\"../x\"", "bundle"}, {"bundle.key", "\"/x\"", "bundle"}, {"bundle.sha256", "\"abc\"", "bundle"},
-		{"bundle.size_bytes", "-1", "bundle"}, {"target.id", "\"../../etc\"", "target"}, {"target.kind", "\"folder\"", "target"},
-		{"target.sha256", NULL, "target"}, {"isolation", "\"none\"", "isolation"}, {"isolation", NULL, "isolation"}, {"params", "[]", "params"},
-		{"params", NULL, "params"},
+		{"run", NULL, "run"}, {"run", "\"../x\"", "run"}, {"run", "7", "run"}, {"fence", "\"x\"", "fence"},
+		{"attempt", "0", "attempt"}, {"attempt", "\"1\"", "attempt"}, {"workflow", "\"A/b\"", "workflow"},
+		{"timeout_ms", "0", "timeout_ms"}, {"timeout_ms", "1e3", "timeout_ms"}, {"bundle", NULL, "bundle"},
+		{"bundle.key", "\"../x\"", "bundle"}, {"bundle.key", "\"/x\"", "bundle"}, {"bundle.sha256", "\"abc\"", "bundle"},
+		{"bundle.size_bytes", "-1", "bundle"}, {"target.id", "\"../../etc\"", "target"},
+		{"target.kind", "\"folder\"", "target"}, {"target.sha256", NULL, "target"}, {"isolation", "\"none\"", "isolation"},
+		{"isolation", NULL, "isolation"}, {"params", "[]", "params"}, {"params", NULL, "params"},
 	};
 
 	(void)state;

@@ -261,7 +261,8 @@ failure_is_said_in_the_file(void **state)
 	assert_false(sarif_says_failed(good));
 	sarif_mark_failed(good, "killed");
 	assert_true(sarif_says_failed(good));
-	assert_int_equal(normalise(RUN("[]", ",\"invocations\":[{\"executionSuccessful\":true},{\"executionSuccessful\":false}]"), "x", &said, &counts, &e), 0);
+	assert_int_equal(normalise(RUN("[]", ",\"invocations\":[{\"executionSuccessful\":true},{\"executionSuccessful\":false}]"),
+	    "x", &said, &counts, &e), 0);
 	assert_true(sarif_says_failed(said));
 	for (int i = 0; i < SARIF_RUNS_MAX - 1; i++)
 		assert_int_equal(sarif_add(file, good), 0);

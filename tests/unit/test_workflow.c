@@ -178,7 +178,8 @@ a_vertical_is_read_and_gives_the_class(void **state)
 static void
 a_worker_group_is_as_the_vertical_says(void **state)
 {
-	static const char *const bad[] = {"stabilization_down: 2d", "stale_after: 10ms", "max_scale_down: 1001", "max_scale_up: -1", "threshold: 11",
+	static const char *const bad[] = {"stabilization_down: 2d", "stale_after: 10ms", "max_scale_down: 1001", "max_scale_up: -1",
+		"threshold: 11",
 	    "threshold: much", "start_failures: 0", "cooldown: 5", "service: 0s", "stabilization: 5m"};
 	char text[1000];
 	struct vertical *v = NULL;
@@ -188,7 +189,8 @@ a_worker_group_is_as_the_vertical_says(void **state)
 	if (vertical_parse("v.yaml", "py", vertical_text, strlen(vertical_text), &v, &e) != 0)
 		fail_msg("%s", e.msg);
 	assert_true(v->warm.max == 20 && v->warm.drain_ms == 60000 && v->warm.stabilization_down_ms == 60000 && v->warm.cooldown_ms == 0);
-	assert_true(v->warm.threshold == 0.1 && v->warm.foreign_hold_ms == 120000 && v->warm.start_failures == 3 && v->warm.max_scale_up == 0);
+	assert_true(v->warm.threshold == 0.1 && v->warm.foreign_hold_ms == 120000 && v->warm.start_failures == 3 &&
+	    v->warm.max_scale_up == 0);
 	assert_string_equal(v->warm.strategy, "drover");
 	vertical_free(v);
 	snprintf(text, sizeof(text), "%scapacity: hybrid\nwarm: {min: 1, max: 3, drain: 30s, stabilization_down: 5m, cooldown: 90s, "
@@ -197,7 +199,8 @@ a_worker_group_is_as_the_vertical_says(void **state)
 		fail_msg("%s", e.msg);
 	assert_true(v->warm.min == 1 && v->warm.max == 3 && v->warm.count == 1 && v->warm.drain_ms == 30000);
 	assert_true(v->warm.stabilization_down_ms == 300000 && v->warm.cooldown_ms == 90000);
-	assert_true(v->warm.max_scale_up == 2 && v->warm.threshold == 0.25 && v->warm.evaluation_interval_ms == 500 && v->warm.start_failures == 7);
+	assert_true(v->warm.max_scale_up == 2 && v->warm.threshold == 0.25 && v->warm.evaluation_interval_ms == 500 &&
+	    v->warm.start_failures == 7);
 	vertical_free(v);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		snprintf(text, sizeof(text), "%swarm: {%s}\n", vertical_text, bad[i]);

@@ -292,7 +292,8 @@ a_single_file_gets_its_name(void **state)
 static void
 bad_ids_are_refused_and_a_run_is_unique(void **state)
 {
-	static const char *const bad[] = {"", ".", "..", "a/b", ".hidden", "objects", "tmp", "ended", "workspace", "shared", "a.lock", "a b"};
+	static const char *const bad[] = {"", ".", "..", "a/b", ".hidden", "objects", "tmp", "ended", "workspace", "shared",
+		"a.lock", "a b"};
 	struct place *p = *state;
 	struct workspace ws, again;
 	struct err e = {0};
@@ -333,8 +334,8 @@ many_runs_change_nothing(void **state)
 {
 	struct place *p = *state;
 	enum workspace_method method = possible(p, WORKSPACE_OVERLAY) ? WORKSPACE_OVERLAY : WORKSPACE_COPY;
-	struct workspace_want want = {.target_id = "target", .run_id = "run", .pin = p->tree, .mode = WORKSPACE_COPY_ON_WRITE, .uid = RUN_UID,
-	    .gid = RUN_UID};
+	struct workspace_want want = {.target_id = "target", .run_id = "run", .pin = p->tree, .mode = WORKSPACE_COPY_ON_WRITE,
+	    .uid = RUN_UID, .gid = RUN_UID};
 	struct err e = {0};
 
 	p->spaces = workspaces_open(p->cache_dir, method, &e);
@@ -526,7 +527,8 @@ what_was_shut_is_found(void **state)
 
 	for (int untyped = 0; untyped < 2; untyped++) {
 		struct place *at = untyped ? &other : p;
-		struct workspace_want want = {.target_id = "target", .run_id = "run", .mode = WORKSPACE_SHARED, .uid = RUN_UID, .gid = RUN_UID};
+		struct workspace_want want = {.target_id = "target", .run_id = "run", .mode = WORKSPACE_SHARED, .uid = RUN_UID,
+		    .gid = RUN_UID};
 		struct workspace ws;
 		struct err e = {0};
 
@@ -573,8 +575,8 @@ copying_can_be_stopped(void **state)
 	p->spaces = workspaces_open(p->cache_dir, WORKSPACE_COPY, &e);
 	assert_non_null(p->spaces);
 	for (size_t i = 0; i < 2; i++) {
-		struct workspace_want want = {.target_id = "target", .run_id = "run", .pin = i == 0 ? p->tree : p->blob, .file_name = names[i],
-		    .mode = WORKSPACE_ISOLATED, .uid = RUN_UID, .gid = RUN_UID, .stop = &stop};
+		struct workspace_want want = {.target_id = "target", .run_id = "run", .pin = i == 0 ? p->tree : p->blob,
+		    .file_name = names[i], .mode = WORKSPACE_ISOLATED, .uid = RUN_UID, .gid = RUN_UID, .stop = &stop};
 
 		assert_int_equal(workspace_open(p->spaces, &want, &ws, &e), ERR_CANCELED);
 		assert_int_not_equal(access(under(p->cache_dir, "target"), F_OK), 0);

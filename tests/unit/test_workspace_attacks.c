@@ -119,7 +119,8 @@ static void
 attack_all(enum workspace_mode mode, const char *other, const char *before)
 {
 	static const char *const names[][3] = {[WORKSPACE_ISOLATED] = {"private_tree", "elsewhere", "leave_traps"},
-	    [WORKSPACE_SHARED] = {"shared_tree", "elsewhere", "leave_traps"}, [WORKSPACE_COPY_ON_WRITE] = {"private_tree", "elsewhere", "leave_traps"}};
+	    [WORKSPACE_SHARED] = {"shared_tree", "elsewhere", "leave_traps"},
+	    [WORKSPACE_COPY_ON_WRITE] = {"private_tree", "elsewhere", "leave_traps"}};
 	char after[SHA256_HEX_LEN];
 	struct workspace ws;
 	struct err e = {0};
@@ -304,8 +305,8 @@ static int
 suite(const char *name)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_cache_never_changes), cmocka_unit_test(steps_share_their_tree), cmocka_unit_test(a_single_file_is_as_safe),
-		cmocka_unit_test(nothing_stays),
+		cmocka_unit_test(the_cache_never_changes), cmocka_unit_test(steps_share_their_tree),
+		cmocka_unit_test(a_single_file_is_as_safe), cmocka_unit_test(nothing_stays),
 	};
 
 	printf("--- %s: rung %d, method %s %s\n", name, (int)caps.rung, workspace_method_word(method), caps.why);

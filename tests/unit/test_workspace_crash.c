@@ -7,7 +7,8 @@ static int
 child(int argc, char **argv)
 {
 	struct place p = {0};
-	struct workspace_want want = {.target_id = "target", .run_id = "run", .mode = WORKSPACE_COPY_ON_WRITE, .uid = RUN_UID, .gid = RUN_UID};
+	struct workspace_want want = {.target_id = "target", .run_id = "run", .mode = WORKSPACE_COPY_ON_WRITE, .uid = RUN_UID,
+	    .gid = RUN_UID};
 	struct workspace ws;
 	struct err e = {0};
 
@@ -163,8 +164,8 @@ int
 main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		IN_PLACE(what_a_dead_process_left_is_swept), IN_PLACE(a_run_whose_worker_died_begins_anew), IN_PLACE(mounts_of_the_dead_are_swept),
-		IN_PLACE(workers_do_not_hinder_each_other),
+		IN_PLACE(what_a_dead_process_left_is_swept), IN_PLACE(a_run_whose_worker_died_begins_anew),
+		IN_PLACE(mounts_of_the_dead_are_swept), IN_PLACE(workers_do_not_hinder_each_other),
 	};
 	int status = extract_helper_main(argc, argv);
 

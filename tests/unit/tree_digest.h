@@ -38,9 +38,11 @@ digest_entry(struct sha256 *d, const char *path, const char *below, bool all)
 	assert(lstat(path, &st) == 0);
 	n = llistxattr(path, attributes, sizeof(attributes));
 	if (!all)
-		snprintf(line, sizeof(line), "%s %o %llu %lld", below, st.st_mode & S_IFMT, (unsigned long long)st.st_ino, (long long)st.st_size);
+		snprintf(line, sizeof(line), "%s %o %llu %lld", below, st.st_mode & S_IFMT, (unsigned long long)st.st_ino,
+		    (long long)st.st_size);
 	else
-		snprintf(line, sizeof(line), "%s %o %u %u %llu %llu %lld %lld.%09ld %lld.%09ld %zd", below, st.st_mode, st.st_uid, st.st_gid,
+		snprintf(line, sizeof(line), "%s %o %u %u %llu %llu %lld %lld.%09ld %lld.%09ld %zd", below, st.st_mode, st.st_uid,
+		    st.st_gid,
 	    (unsigned long long)st.st_nlink, (unsigned long long)st.st_ino, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
 	    st.st_mtim.tv_nsec, (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec, n);
 	sha256_add(d, line, strlen(line) + 1);

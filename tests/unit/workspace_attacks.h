@@ -86,7 +86,8 @@ close_if(int fd)
 static void
 write_through(const char *path)
 {
-	static const int flags[] = {O_WRONLY, O_RDWR, O_RDONLY | O_TRUNC, O_WRONLY | O_APPEND, O_RDWR | O_DIRECT, O_RDWR | O_CREAT | O_TRUNC};
+	static const int flags[] = {O_WRONLY, O_RDWR, O_RDONLY | O_TRUNC, O_WRONLY | O_APPEND, O_RDWR | O_DIRECT,
+		O_RDWR | O_CREAT | O_TRUNC};
 	int fd;
 
 	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
@@ -148,7 +149,8 @@ change_names(const char *dir)
 	tried("rename out", file, rename(file, in(out, "moved")));
 	tried("rename back", file, rename(in(out, "moved"), file));
 	tried("exchange", file, syscall(SYS_renameat2, AT_FDCWD, file, AT_FDCWD, in(dir, "deep/file"), RENAME_EXCHANGE));
-	tried("whiteout by rename", file, syscall(SYS_renameat2, AT_FDCWD, in(dir, "deep/file"), AT_FDCWD, in(dir, "deep/file2"), RENAME_WHITEOUT));
+	tried("whiteout by rename", file, syscall(SYS_renameat2, AT_FDCWD, in(dir, "deep/file"), AT_FDCWD, in(dir, "deep/file2"),
+	    RENAME_WHITEOUT));
 	close_if(open(in(out, "other"), O_WRONLY | O_CREAT, 0644));
 	tried("rename over", file, rename(in(out, "other"), file));
 	tried("unlink", file, unlink(file));
@@ -465,8 +467,9 @@ static const struct attack {
 	const char *name;
 	void (*run)(void);
 } attacks[] = {
-	{"shared_tree", shared_tree}, {"private_tree", private_tree}, {"elsewhere", elsewhere}, {"leave_traps", leave_traps}, {"as_new", as_new},
-	{"layer_tricks", layer_tricks}, {"after_layer_tricks", after_layer_tricks}, {"shared_file", shared_file}, {"private_file", private_file},
+	{"shared_tree", shared_tree}, {"private_tree", private_tree}, {"elsewhere", elsewhere}, {"leave_traps", leave_traps},
+	{"as_new", as_new}, {"layer_tricks", layer_tricks}, {"after_layer_tricks", after_layer_tricks},
+	{"shared_file", shared_file}, {"private_file", private_file},
 };
 
 /* Runs the attack that argv asks for and returns its exit status; -1 if it asks for none. */
