@@ -70,6 +70,17 @@ check_kind(const struct submission *s, const struct workflow *w, struct err *e)
 }
 
 static int
+check_timeout(const struct workflow *w, int64_t timeout_ms, struct err *e)
+{
+	char text[32];
+
+	if (timeout_ms <= w->timeout_ms)
+		return 0;
+	return err_set(e, ERR_INVALID, "timeout_ms: at most %s, as the workflow has it",
+	    num_format_duration(w->timeout_ms, text, sizeof(text)));
+}
+
+static int
 check_retention(const struct config *c, int64_t retention_ms, struct err *e)
 {
 	char text[32];
@@ -159,9 +170,7 @@ submission_check(struct dispatcher *d, struct submission *s, struct err *e)
 	if (v == NULL)
 		return err_set(e, ERR_INVALID, "workflow %s wants the vertical '%s', which is not in the toolbox", s->workflow,
 		    t->workflow->vertical);
-	if (s->timeout_ms > t->workflow->timeout_ms)
-		return err_set(e, ERR_INVALID, "timeout_ms: at most the workflow's %lld", (long long)t->workflow->timeout_ms);
-	if ((rc = check_retention(d->config, s->retention_ms, e)) != 0)
+	if ((rc = check_timeout(t->workflow, s->timeout_ms, e)) != 0 || (rc = check_retention(d->config, s->retention_ms, e)) != 0)
 		return rc;
 	if ((rc = check_name(s->want.name, e)) != 0 || (rc = check_kind(s, t->workflow, e)) != 0 || (rc = check_labels(s->labels, e)) != 0 ||
 	    (rc = check_key(s->key, e)) != 0 || (rc = check_concurrency(s, e)) != 0 ||

@@ -121,7 +121,7 @@ def test_mistakes_end_in_two_with_words(finds, tree, args, says):
     (["-p", "nope=1"], "nope"),
     (["-p", "word=" + 80_000 * "x", "-p", "skip=" + 80_000 * "x"], "params"),
     (["-label", "a b=c"], "labels"),
-    (["-timeout", "300d"], "timeout"),
+    (["-timeout", "300d"], "timeout_ms: at most 30m"),
     (["-retention", "3000d"], "RETENTION_MAX"),
     (["-reuse", "sometimes"], "sometimes"),
     (["-key", "k", "-key-mode", "wait"], "wait"),
