@@ -79,7 +79,7 @@ static void
 print_workers(struct cli *c, const json_t *workers)
 {
 	static const struct column columns[] = {{"WORKER", TABLE_SHRINK, NULL}, {"MODE", 0, NULL}, {"NODE", TABLE_SHRINK, NULL},
-		{"STATE", 0, NULL}, {"RUNS", TABLE_RIGHT, NULL}, {"WHY", TABLE_SHRINK | TABLE_OPTIONAL, NULL}};
+		{"STATE", 0, NULL}, {"RUNS", TABLE_RIGHT, NULL}, {"WHY", TABLE_SHRINK | TABLE_OPTIONAL | TABLE_WRAP, NULL}};
 	struct table *t;
 	char runs[48];
 	size_t i;

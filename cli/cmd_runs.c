@@ -190,7 +190,7 @@ static void
 print_steps(struct cli *c, const json_t *steps)
 {
 	static const struct column columns[] = {{"STEP", 0, NULL}, {"STATE", 0, state_style}, {"EXIT", TABLE_RIGHT, NULL},
-		{"TOOK", TABLE_RIGHT, NULL}, {"MESSAGE", TABLE_SHRINK, NULL}};
+		{"TOOK", TABLE_RIGHT, NULL}, {"MESSAGE", TABLE_SHRINK | TABLE_WRAP, NULL}};
 	struct table *t;
 	size_t i;
 	json_t *step;

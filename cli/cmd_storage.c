@@ -38,7 +38,7 @@ static int
 print_report(struct cli *c, const json_t *answer)
 {
 	static const struct column columns[] = {{"CHECK", 0, NULL}, {"BUCKET", 0, NULL}, {"STATE", 0, NULL},
-		{"WHAT", TABLE_SHRINK, NULL}};
+		{"WHAT", TABLE_SHRINK | TABLE_WRAP, NULL}};
 	struct table *t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 	bool healthy = json_is_true(json_object_get(answer, "healthy")), complete = json_is_true(json_object_get(answer, "complete"));
 	size_t i;

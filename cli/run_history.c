@@ -8,7 +8,7 @@ void
 run_history_print(struct cli *c, const json_t *history)
 {
 	static const struct column columns[] = {{"AT", 0, NULL}, {"STATE", 0, state_style}, {"ATTEMPT", TABLE_RIGHT, NULL},
-		{"REASON", TABLE_SHRINK | TABLE_OPTIONAL, NULL}};
+		{"REASON", TABLE_SHRINK | TABLE_OPTIONAL | TABLE_WRAP, NULL}};
 	struct table *t;
 	size_t i;
 	json_t *moment;

@@ -10,6 +10,7 @@
 #define GAP 2
 #define SHRINK_MIN 8 /* columns that a shrinking column keeps at least */
 #define HARD_MIN 3   /* and any column, where even that is too much */
+#define WRAP_MIN 16  /* narrower cells are cut, not wrapped */
 
 struct table {
 	const struct column *columns;
@@ -161,6 +162,40 @@ end_line(struct buf *b)
 	buf_addc(b, '\n');
 }
 
+/* What of a cell stands on this line; *rest, where the last line ended, moves on. NULL: it is the first one. The result is to be freed. */
+static char *
+next_line(const struct column *c, const char *cell, int width, const char **rest)
+{
+	const char *from = *rest != NULL ? *rest : cell;
+	size_t len = strlen(from);
+
+	if ((c->flags & TABLE_WRAP) != 0 && width >= WRAP_MIN)
+		*rest = text_take_line(from, width, &len);
+	else
+		*rest = from + len;
+	return xstrndup(from, len);
+}
+
+static void
+render_row(const struct table *t, const char *const *cells, const int *widths, bool color, struct buf *b)
+{
+	const char *rest[TABLE_COLUMNS_MAX] = {NULL};
+	bool more = true;
+
+	while (more) {
+		more = false;
+		for (size_t i = 0; i < t->n; i++) {
+			const char *style = color && t->columns[i].style != NULL ? t->columns[i].style(cells[i]) : NULL;
+			char *line = next_line(&t->columns[i], cells[i], widths[i], &rest[i]);
+
+			render_cell(b, &t->columns[i], line, widths[i], i + 1 == t->n, line[0] != '\0' ? style : NULL);
+			more |= rest[i][0] != '\0';
+			free(line);
+		}
+		end_line(b);
+	}
+}
+
 void
 table_render(const struct table *t, int width, bool color, struct buf *b)
 {
@@ -170,13 +205,6 @@ table_render(const struct table *t, int width, bool color, struct buf *b)
 	for (size_t i = 0; i < t->n; i++)
 		render_cell(b, &t->columns[i], t->columns[i].title, widths[i], i + 1 == t->n, color ? "1" : NULL);
 	end_line(b);
-	for (size_t r = 0; r < t->rows; r++) {
-		for (size_t i = 0; i < t->n; i++) {
-			const char *cell = t->cells[r * t->n + i];
-			const char *style = color && t->columns[i].style != NULL ? t->columns[i].style(cell) : NULL;
-
-			render_cell(b, &t->columns[i], cell, widths[i], i + 1 == t->n, style);
-		}
-		end_line(b);
-	}
+	for (size_t r = 0; r < t->rows; r++)
+		render_row(t, (const char *const *)&t->cells[r * t->n], widths, color, b);
 }

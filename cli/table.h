@@ -16,6 +16,7 @@ enum {
 	TABLE_OPTIONAL = 1 << 3,  /* left out while all its cells are empty */
 	TABLE_DROP = 1 << 4,      /* left out, the last one first, where shrinking the others does not do */
 	TABLE_WHOLE = 1 << 5,     /* never cut, whatever the width: ids that are copied from here */
+	TABLE_WRAP = 1 << 6,      /* goes on in more lines where it would be cut, unless it is very narrow: reasons */
 };
 
 struct column {
@@ -36,7 +37,7 @@ void table_add(struct table *t, const char *const *cells);
 /* Number of rows. */
 size_t table_rows(const struct table *t);
 
-/* Appends the title line and the rows, each at most `width` columns wide (0: as wide as they are) unless a
+/* Appends the title line and the rows, each line at most `width` columns wide (0: as wide as they are) unless a
  * column that is never cut needs more. */
 void table_render(const struct table *t, int width, bool color, struct buf *b);
 

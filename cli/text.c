@@ -107,6 +107,25 @@ text_from_uri(const char *uri)
 	return name;
 }
 
+const char *
+text_take_line(const char *s, int width, size_t *ret_len)
+{
+	size_t at = 0, space = 0, n;
+	int used = 0, w;
+
+	for (; s[at] != '\0'; at += n, used += w) {
+		n = step(s + at, &w);
+		if (s[at] == ' ')
+			space = at;
+		if (used + w > width)
+			break;
+	}
+	if (s[at] != '\0' && space > 0)
+		at = space;
+	*ret_len = at;
+	return s + at + strspn(s + at, " ");
+}
+
 int
 text_clip(struct buf *b, const char *s, int width, bool from_left)
 {

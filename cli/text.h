@@ -22,6 +22,10 @@ char *text_from_uri(const char *uri);
 /* Columns that a text takes on a terminal (wide characters count two, combining ones none). */
 int text_width(const char *s);
 
+/* Takes a line of at most width > 1 columns from the front of s, broken at a space where there is one: *ret_len bytes. Returns what
+ * comes after it, without the space. */
+const char *text_take_line(const char *s, int width, size_t *ret_len);
+
 /* Appends s, cut with "…" to at most width columns; from_left: the end is kept. Returns the columns taken. */
 int text_clip(struct buf *b, const char *s, int width, bool from_left);
 

@@ -157,6 +157,56 @@ paths_keep_their_end(void **state)
 }
 
 static void
+reasons_go_on_in_more_lines(void **state)
+{
+	static const struct column some[] = {{"ID", 0, NULL}, {"WHY", TABLE_SHRINK | TABLE_WRAP, NULL}};
+	static const struct {
+		int width;
+		const char *text;
+	} rows[] = {
+		{0, "ID  WHY\na1  the disk of this machine is full\na2  ok\n"},
+		{24, "ID  WHY\na1  the disk of this\n    machine is full\na2  ok\n"},
+		{21, "ID  WHY\na1  the disk of this\n    machine is full\na2  ok\n"},
+		{20, "ID  WHY\na1  the disk of this\n    machine is full\na2  ok\n"},
+		{19, "ID  WHY\na1  the disk of th…\na2  ok\n"}, /* too narrow to be read in many lines */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct table *t = table_new(some, 2);
+		struct buf b = buf_make(4096);
+
+		table_add(t, (const char *const[]){"a1", "the disk of this machine is full"});
+		table_add(t, (const char *const[]){"a2", "ok"});
+		table_render(t, rows[i].width, false, &b);
+		assert_string_equal(buf_str(&b), rows[i].text);
+		buf_release(&b);
+		table_free(t);
+	}
+}
+
+static void
+lines_are_broken_at_spaces_where_there_are_any(void **state)
+{
+	static const struct {
+		const char *text;
+		int width;
+		size_t len;
+		const char *rest;
+	} rows[] = {{"", 5, 0, ""}, {"one", 5, 3, ""}, {"one two", 7, 7, ""}, {"one two", 6, 3, "two"}, {"one two", 3, 3, "two"},
+		{"onetwo", 3, 3, "two"}, {" onetwo", 4, 4, "two"}, {"日本語", 5, 6, "語"},
+		{"ab cdefgh", 5, 2, "cdefgh"}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		size_t len = 99;
+
+		assert_string_equal(text_take_line(rows[i].text, rows[i].width, &len), rows[i].rest);
+		assert_int_equal(len, rows[i].len);
+	}
+}
+
+static void
 a_column_that_says_nothing_is_left_out(void **state)
 {
 	static const struct column some[] = {{"A", 0, NULL}, {"WHY", TABLE_OPTIONAL, NULL}, {"B", 0, NULL},
@@ -227,6 +277,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_acts_on_the_terminal),
+		cmocka_unit_test(reasons_go_on_in_more_lines), cmocka_unit_test(lines_are_broken_at_spaces_where_there_are_any),
 		cmocka_unit_test(a_column_that_says_nothing_is_left_out),
 		cmocka_unit_test(what_is_never_cut_is_whole_and_others_give_way), cmocka_unit_test(names_come_out_of_uris),
 		cmocka_unit_test(a_character_may_come_in_two_pieces),
