@@ -348,6 +348,7 @@ on_connection(void *arg, struct MHD_Connection *mhd, void **context, enum MHD_Co
 	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
 		loop_timer_clear(s->loop, &c->headers_due);
 		free(c);
+		s->run_again = true;
 		return;
 	}
 	c = *context = xcalloc(1, sizeof(*c));
@@ -390,12 +391,13 @@ drive(void *arg)
 
 	/* A few turns at once spare system calls while data pours in; not more, because others wait for the loop. */
 	for (int i = 0; i < RUNS_PER_TURN && timed && wait_ms == 0; i++) {
-		s->resumed = false;
+		s->run_again = false;
 		MHD_run(s->mhd);
 		wait_ms = 0;
 		timed = MHD_get_timeout(s->mhd, &wait_ms) == MHD_YES;
-		/* libmicrohttpd takes resumed connections in when it is run next, but does not say that it wants to be. */
-		if (s->resumed) {
+		/* libmicrohttpd takes resumed connections in when it is run next, and listens again when one less than the most is open,
+		 * but does not say that it wants to be. */
+		if (s->run_again) {
 			timed = true;
 			wait_ms = 0;
 		}
@@ -409,7 +411,7 @@ drive(void *arg)
 void
 server_resumed(struct http_server *s)
 {
-	s->resumed = true;
+	s->run_again = true;
 	loop_timer_set(s->loop, &s->due, 0, drive, s);
 }
 

@@ -79,7 +79,7 @@ struct http_server {
 	int listen_fd;
 	struct loop_fd *watch; /* of libmicrohttpd's epoll descriptor */
 	struct loop_timer due; /* of its next time-out */
-	bool resumed;          /* a connection was, since libmicrohttpd was run last */
+	bool run_again;        /* a connection was resumed or closed since libmicrohttpd was run last */
 	char address[80];
 	struct http_req *requests;
 };

@@ -344,6 +344,20 @@ def test_clients_that_take_no_bytes_hold_up_nobody(d):
         s.close()
 
 
+def test_a_connection_that_ends_makes_room_for_another_one(tmp_path):
+    """At the most that may be open none is taken; the next one must not wait until something else happens."""
+    d = Dispatcher(tmp_path, CONNECTIONS_MAX="16")
+    clients = [d.connect() for _ in range(16)]
+    for c in clients:
+        c.request("GET", "/v1/agent/health")
+        assert c.getresponse().read()
+    clients[0].close()
+    assert d.call("GET", "/v1/agent/health").status == 200
+    for c in clients:
+        c.close()
+    assert d.stop() == 0
+
+
 # --- toolbox ---
 
 def tar_of(files):
