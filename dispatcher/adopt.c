@@ -8,6 +8,7 @@
 #include "dispatcher/meters.h"
 #include "dispatcher/submit.h"
 #include "dispatcher/workers_api.h"
+#include "proto/json_out.h"
 
 /* A hand-made `nomad job dispatch` becomes a run: its worker announces it here, and leases it afterwards. The id derives from
  * the child's, so that a repeated announcement (also by a child that Nomad started again) finds the same run. */
@@ -122,6 +123,8 @@ check(struct call *c, struct adoption *a, struct err *e)
 		return err_set(e, ERR_INVALID, "'%.64s' is not a workflow's name", a->submission.workflow);
 	if (a->parameters == NULL || a->parameters[0] == '\0')
 		return 0;
+	if (!json_is_shallow(a->parameters, strlen(a->parameters)))
+		return err_set(e, ERR_INVALID, "parameters: nested more than %d deep", JSON_DEPTH_MAX);
 	a->parsed = json_loads(a->parameters, JSON_REJECT_DUPLICATES, &je);
 	if (!json_is_object(a->parsed))
 		return err_set(e, ERR_INVALID, "parameters: not a JSON object");

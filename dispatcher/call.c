@@ -397,6 +397,8 @@ call_body(struct call *c, const struct field *fields, size_t n, void *into, json
 	json_t *body;
 	int rc;
 
+	if (!json_is_shallow(text, len))
+		return err_set(e, ERR_INVALID, "the body is nested more than %d deep", JSON_DEPTH_MAX);
 	body = len == 0 ? json_object() : json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
 	if (body == NULL)
 		return err_set(e, ERR_INVALID, "the body is not JSON: line %d: %.200s", je.line, je.text);

@@ -8,6 +8,7 @@
 #include "base/digest.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "proto/json_out.h"
 
 #define LOCATIONS_MAX 100
 #define TAGS_MAX 20
@@ -536,6 +537,8 @@ sarif_normalise(const struct sarif_context *c, const char *text, size_t len, jso
 		return err_set(e, ERR_TOOBIG, "larger than %d MiB", SARIF_BYTES_MAX >> 20);
 	if (!is_moderate(text, len))
 		return err_set(e, ERR_TOOBIG, "more than %d objects and lists, or %d values", CONTAINERS_MAX, VALUES_MAX);
+	if (!json_is_shallow(text, len))
+		return err_set(e, ERR_TOOBIG, "nested more than %d deep", JSON_DEPTH_MAX);
 	in = json_loadb(text, len, 0, &where);
 	if (in == NULL)
 		return err_set(e, ERR_INVALID, "not JSON: line %d: %.120s", where.line, where.text);

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "proto/json_out.h"
 
 char **
 step_env(const struct step_inputs *in)
@@ -153,7 +154,7 @@ step_clean_text(char *out, size_t len, const char *text)
 json_t *
 step_progress(const char *step, const char *line, size_t len)
 {
-	json_t *o = len <= PROGRESS_LINE_MAX ? json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL) : NULL, *r = NULL;
+	json_t *o = len <= PROGRESS_LINE_MAX && json_is_shallow(line, len) ? json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL) : NULL, *r = NULL;
 	const char *type = json_string_value(json_object_get(o, "type")), *message = json_string_value(json_object_get(o, "message"));
 	const json_t *percent = json_object_get(o, "percent");
 	double number = json_is_number(percent) ? json_number_value(percent) : -1;

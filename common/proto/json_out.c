@@ -201,6 +201,27 @@ json_out_value(struct buf *b, const char *key, const json_t *v)
 
 /* --- looking into a text --- */
 
+bool
+json_is_shallow(const char *text, size_t len)
+{
+	size_t depth = 0;
+	bool quoted = false;
+
+	for (size_t i = 0; i < len && depth <= JSON_DEPTH_MAX; i++) {
+		char c = text[i];
+
+		if (quoted && c == '\\')
+			i++;
+		else if (c == '"')
+			quoted = !quoted;
+		else if (!quoted && (c == '{' || c == '['))
+			depth++;
+		else if (!quoted && (c == '}' || c == ']'))
+			depth -= depth > 0;
+	}
+	return depth <= JSON_DEPTH_MAX;
+}
+
 static const char *
 skip_space(const char *p)
 {

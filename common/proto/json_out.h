@@ -16,6 +16,13 @@
 
 #include "base/buf.h"
 
+/* How deep objects and lists may be nested in what others send: reading, writing and freeing them goes down the stack, and a thread's is
+ * small (base/threads.h). Some 900 would be too many. */
+#define JSON_DEPTH_MAX 100
+
+/* Whether len bytes, which may be JSON or not, are nested no deeper than that. To be asked before they are parsed. */
+bool json_is_shallow(const char *text, size_t len);
+
 /* Opens an object ('{') or an array ('['); the bracket that closes it. */
 void json_out_open(struct buf *b, const char *key, char bracket);
 void json_out_close(struct buf *b, char bracket);

@@ -24,8 +24,10 @@ ADDRESS = "Host: drover\r\n"
 def server_fixture(embedded_rig):
     toolbox = Toolbox(os.path.join(embedded_rig.folder, f"toolbox-{secrets.token_hex(3)}"))
     toolbox.add("finds", REPORT)
+    toolbox.add("takes", REPORT, parameters={"type": "object", "properties": {"any": {}}})
     drover = Drover(embedded_rig, toolbox, {"UPLOAD_MAX": "64MiB", "MIN_BODY_RATE": "1MiB"}).start()
     drover.wait_workflow("finds")
+    drover.wait_workflow("takes")
     drover.toolbox = toolbox
     yield drover
     drover.close()
@@ -101,6 +103,7 @@ BODIES = {
     "time out of bounds": ('{"workflow":"finds","target":{"id":"%s","kind":"tree"},"timeout_ms":9007199254740993}', 400),
     "bad date": ('{"workflow":"finds","target":{"id":"%s","kind":"tree"},"not_before":"2026-02-30T00:00:00Z"}', 400),
     "params is a list": ('{"workflow":"finds","target":{"id":"%s","kind":"tree"},"params":[]}', 400),
+    "nested too deep": ('{"workflow":"takes","target":{"id":"%s","kind":"tree"},"params":{"any":' + "[" * 900 + "]" * 900 + "}}", 400),
     "key too long": ('{"workflow":"finds","target":{"id":"%s","kind":"tree"},"idempotency_key":"' + "k" * 129 + '"}', 400),
     "key not printable": ('{"workflow":"finds","target":{"id":"%s","kind":"tree"},"idempotency_key":"a\\nb"}', 400),
     "odd label": ('{"workflow":"finds","target":{"id":"%s","kind":"tree"},"labels":{"a b":"c"}}', 400),
@@ -370,7 +373,7 @@ def test_broken_folder_harms_no_other(server):
 
     row = wait.until("the broken workflow to be told", listed)[0]
     assert row["line"] == 3 and row["file"].endswith("metadata.yaml") and "colour" in row["reason"]
-    assert [w["name"] for w in server.get("/v1/workflows")["workflows"]] == ["finds"]
+    assert sorted(w["name"] for w in server.get("/v1/workflows")["workflows"]) == ["finds", "takes"]
     os.remove(path)
     os.rmdir(folder)
     wait.until("the broken workflow to be forgotten", lambda: not listed())

@@ -250,3 +250,17 @@ def test_a_worker_ends_soon_though_its_store_is_away(embedded_rig, tmp_path):
             assert worker.wait(10) == 0, log.read_text()
         finally:
             worker.kill()
+
+
+def test_a_report_that_is_nested_too_deep_costs_its_own_run_alone(start, toolbox):
+    """Its worker writes it again, in a thread with a small stack."""
+    toolbox.add("deep", """nest() { printf '%1500s' '' | tr ' ' "$1"; }
+printf '{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"t"}},"results":[{"ruleId":"r","properties":{"x":%s%s}}]}]}' \\
+    "$(nest '[')" "$(nest ']')" > "$OUT/main.sarif"
+exit 10""")
+    drover = start()
+    worker = drover.add_worker("story")
+    run = drover.submit("deep")
+    ended = drover.wait_run(run["id"], "failed", timeout_s=60)
+    assert ended["fail_class"] == "tool" and "nested more than" in ended["reason"], ended
+    assert worker.alive()

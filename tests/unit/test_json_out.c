@@ -143,6 +143,30 @@ several_members_are_found_in_one_walk(void **state)
 }
 
 static void
+what_is_nested_too_deep_is_seen(void **state)
+{
+	char text[4 * JSON_DEPTH_MAX + 8] = "";
+
+	(void)state;
+	memset(text, '[', JSON_DEPTH_MAX);
+	assert_true(json_is_shallow(text, JSON_DEPTH_MAX));
+	text[JSON_DEPTH_MAX] = '{';
+	assert_false(json_is_shallow(text, JSON_DEPTH_MAX + 1));
+	/* Beside each other, or in a text, they are not deep. */
+	for (size_t i = 0; i < 2 * JSON_DEPTH_MAX; i++)
+		memcpy(text + 2 * i, i % 2 == 0 ? "[]" : "{}", 2);
+	assert_true(json_is_shallow(text, 4 * JSON_DEPTH_MAX));
+	memset(text, '[', sizeof(text));
+	memcpy(text, "\"\\\"", 3);
+	assert_true(json_is_shallow(text, sizeof(text)));
+	text[2] = '"'; /* not escaped any more: the text ends here */
+	text[1] = 'a';
+	assert_false(json_is_shallow(text, sizeof(text)));
+	assert_true(json_is_shallow("}}]]", 4));
+	assert_true(json_is_shallow("", 0));
+}
+
+static void
 what_is_no_whole_object_has_no_members(void **state)
 {
 	static const char *const texts[] = {"", "null", "[\"a\",1]", "\"a\"", "{", "{}", "{\"a\"", "{\"a\":", "{\"a\":\"",
@@ -162,6 +186,7 @@ main(void)
 		cmocka_unit_test(members_have_commas_between_them_alone), cmocka_unit_test(broken_characters_become_question_marks),
 		cmocka_unit_test(too_much_is_noticed), cmocka_unit_test(members_are_found_as_they_stand),
 		cmocka_unit_test(several_members_are_found_in_one_walk), cmocka_unit_test(what_is_no_whole_object_has_no_members),
+		cmocka_unit_test(what_is_nested_too_deep_is_seen),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

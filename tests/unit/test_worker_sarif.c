@@ -378,11 +378,36 @@ all_runs_share_one_bound(void **state)
 	}
 }
 
+/* Reading is one thing: what is written again goes down the stack of a run's thread. */
+static void
+what_is_nested_too_deep_is_refused(void **state)
+{
+	static const int depths[] = {50, 900};
+	char nest[1000], before[2200];
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct sarif_counts counts;
+		struct err e = {0};
+		char *text;
+		json_t *out;
+
+		memset(nest, '[', (size_t)depths[i]);
+		(void)snprintf(before, sizeof(before), "\"tool\":{\"driver\":{\"name\":\"t\",\"rules\":[{\"id\":\"r\",\"properties\":{\"x\":%.*s", depths[i], nest);
+		memset(nest, ']', (size_t)depths[i]);
+		(void)snprintf(before + strlen(before), sizeof(before) - strlen(before), "%.*s}}]}},", depths[i], nest);
+		text = report_of(before, "{}", 1, 1);
+		assert_int_equal(normalise(text, "x", &out, &counts, &e), i == 0 ? 0 : ERR_TOOBIG);
+		json_decref(out);
+		free(text);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bombs_stay_small), cmocka_unit_test(all_runs_share_one_bound),
+		cmocka_unit_test(what_is_nested_too_deep_is_refused), cmocka_unit_test(bombs_stay_small), cmocka_unit_test(all_runs_share_one_bound),
 		cmocka_unit_test(names_become_relative),
 		cmocka_unit_test(texts_lose_where_the_target_lay),
 		cmocka_unit_test(what_is_no_report_is_refused),

@@ -129,7 +129,13 @@ progress_lines_are_checked(void **state)
 		{"{\"type\":\"progress\",\"step\":\"forged\",\"message\":\"a\\u001b[2Jb\\nc\"}", "a [2Jb c", -1},
 	};
 
+	char deep[600] = "{\"type\":\"progress\",\"x\":";
+
 	(void)state;
+	memset(deep + strlen(deep), '[', 200);
+	memset(deep + strlen(deep), ']', 200);
+	deep[strlen(deep)] = '}';
+	assert_null(step_progress("scan", deep, strlen(deep)));
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		json_t *p = step_progress("scan", cases[i].line, strlen(cases[i].line));
 
