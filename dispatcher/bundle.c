@@ -104,7 +104,7 @@ read_folder(int dirfd, const char *prefix, unsigned depth, struct members *s, st
 		return err_set(e, ERR_IO, "%s: %s", prefix, strerror(errno));
 	if (depth > DEPTH_MAX)
 		rc = err_set(e, ERR_TOOBIG, "%s: folders more than %d deep", prefix, DEPTH_MAX);
-	while (rc == 0 && (entry = readdir(dir)) != NULL) {
+	while (rc == 0 && (errno = 0, (entry = readdir(dir)) != NULL)) {
 		char path[NAME_MAX_BYTES + 300];
 
 		/* What editors and interpreters leave behind is no part of a workflow. */
@@ -113,6 +113,8 @@ read_folder(int dirfd, const char *prefix, unsigned depth, struct members *s, st
 		snprintf(path, sizeof(path), "%.*s%s%s", NAME_MAX_BYTES, prefix, prefix[0] != '\0' ? "/" : "", entry->d_name);
 		rc = read_entry(dirfd, entry->d_name, path, depth, s, e);
 	}
+	if (rc == 0 && errno != 0)
+		rc = err_set(e, ERR_IO, "%s: %s", prefix, strerror(errno));
 	closedir(dir);
 	return rc;
 }

@@ -165,8 +165,8 @@ submission_check(struct dispatcher *d, struct submission *s, struct err *e)
 	if (t == NULL)
 		return toolbox_lacks(d->toolbox, s->workflow, e);
 	v = toolbox_vertical(d->toolbox, t->workflow->vertical);
-	if (v == NULL && !toolbox_was_read(d->toolbox))
-		return err_set(e, ERR_RETRY, "vertical '%s' is not known yet: the toolbox is being read", t->workflow->vertical);
+	if (v == NULL && !toolbox_whole(d->toolbox))
+		return err_set(e, ERR_RETRY, "vertical '%s' is not known yet (toolbox: %.200s)", t->workflow->vertical, toolbox_state(d->toolbox));
 	if (v == NULL)
 		return err_set(e, ERR_INVALID, "workflow %s wants the vertical '%s', which is not in the toolbox", s->workflow,
 		    t->workflow->vertical);

@@ -43,7 +43,7 @@ struct loaded { /* what one reading of the folder found */
 	bool all_verticals; /* none was left out */
 	struct broken *broken;
 	size_t n_broken;
-	int rc;          /* of the store; the rest holds all the same */
+	int rc;          /* of the store, or of what could not be read; the rest holds all the same */
 	struct err err;
 };
 
@@ -108,6 +108,14 @@ add_broken(struct loaded *l, const char *name, const char *file, const struct er
 	snprintf(b->reason, sizeof(b->reason), "%.255s", reason);
 }
 
+/* Not what it says is wrong with it: it is read again, and nobody takes it for gone meanwhile. */
+static void
+cannot_read(struct loaded *l, const char *name, const struct err *e)
+{
+	l->rc = ERR_IO;
+	err_set(&l->err, ERR_IO, "%.64s: %s", name, e->msg);
+}
+
 static int
 publish(struct toolbox *t, const char *sha256, const struct buf *packed, struct err *e)
 {
@@ -136,6 +144,10 @@ load_workflow(struct toolbox *t, int dirfd, const char *name, struct loaded *l)
 
 	if (rc == ERR_NOTFOUND) /* removed while we looked */
 		return;
+	if (rc == ERR_IO) {
+		cannot_read(l, name, &e);
+		return;
+	}
 	if (rc != 0) {
 		add_broken(l, name, "metadata.yaml", &e);
 		return;
@@ -174,6 +186,10 @@ load_vertical(struct toolbox *t, int dirfd, const char *name, struct loaded *l)
 	else if ((rc = file_read(dirfd, path, &b, &e)) == 0)
 		rc = vertical_parse("vertical.yaml", name, buf_str(&b), b.len, &v, &e);
 	buf_release(&b);
+	if (rc == ERR_IO) {
+		cannot_read(l, name, &e);
+		return;
+	}
 	if (rc != 0) {
 		add_broken(l, name, "vertical.yaml", &e);
 		return;
@@ -193,8 +209,13 @@ load_each(struct toolbox *t, const char *sub, struct loaded *l,
 	size_t n = 0;
 	bool all;
 
-	if (file_join(path, sizeof(path), t->d->config->toolbox, sub, NULL) != 0 || (dir = opendir(path)) == NULL)
+	if (file_join(path, sizeof(path), t->d->config->toolbox, sub, NULL) != 0)
 		return false;
+	if ((dir = opendir(path)) == NULL) {
+		if (errno != ENOENT)
+			l->rc = err_set(&l->err, ERR_IO, "%s: %s", sub, strerror(errno));
+		return false;
+	}
 	while (errno = 0, (entry = readdir(dir)) != NULL && n < ENTRIES_MAX) {
 		if (entry->d_name[0] == '.' || (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN))
 			continue;
@@ -202,6 +223,8 @@ load_each(struct toolbox *t, const char *sub, struct loaded *l,
 		n++;
 	}
 	all = entry == NULL && errno == 0;
+	if (entry == NULL && errno != 0)
+		l->rc = err_set(&l->err, ERR_IO, "%s: %s", sub, strerror(errno));
 	closedir(dir);
 	return all;
 }
@@ -217,7 +240,7 @@ read_run(void *arg)
 	struct reading *r = arg;
 
 	r->t->seen = map_new();
-	r->found.all_verticals = load_each(r->t, "verticals", &r->found, load_vertical);
+	r->found.all_verticals = load_each(r->t, "verticals", &r->found, load_vertical) && r->found.rc == 0;
 	(void)load_each(r->t, "workflows", &r->found, load_workflow);
 	map_free(r->t->published);
 	r->t->published = r->t->seen;
@@ -318,12 +341,15 @@ read_done(void *arg, bool began)
 
 static void watch_tree(struct toolbox *t, const char *path, unsigned depth);
 
+/* Where it cannot be told, as with a file server that hangs for a moment, it is taken for the one that it was. */
 static struct stat
 root_now(const struct toolbox *t)
 {
 	struct stat st = {0};
 
-	return stat(t->d->config->toolbox, &st) == 0 ? st : (struct stat){0};
+	if (stat(t->d->config->toolbox, &st) == 0)
+		return st;
+	return errno == ENOENT ? (struct stat){0} : t->root;
 }
 
 static void
@@ -588,15 +614,15 @@ is_broken(const struct toolbox *t, const char *name, const char *file)
 }
 
 bool
-toolbox_was_read(const struct toolbox *t)
+toolbox_whole(const struct toolbox *t)
 {
-	return t->read_once || t->d->config->toolbox[0] == '\0';
+	return t->d->config->toolbox[0] == '\0' || (t->read_once && t->folder.rc == 0);
 }
 
 int
 toolbox_lacks(const struct toolbox *t, const char *name, struct err *e)
 {
-	if (toolbox_was_read(t) && (t->folder.rc == 0 || is_broken(t, name, NULL))) {
+	if (toolbox_whole(t) || is_broken(t, name, NULL)) {
 		err_set(e, ERR_NOTFOUND, "no workflow '%.64s'", name);
 		return err_hint(e, "see GET /v1/workflows, also for those that are broken");
 	}

@@ -27,12 +27,12 @@ void toolbox_free(struct toolbox *t);
 const struct toolbox_workflow *toolbox_find(const struct toolbox *t, const char *name);
 const struct vertical *toolbox_vertical(const struct toolbox *t, const char *name);
 
-/* What to say of a workflow that toolbox_find does not find: ERR_NOTFOUND; ERR_RETRY while the folder has not been read to its end, as
- * just after a start, or while bundles cannot be stored. */
-int toolbox_lacks(const struct toolbox *t, const char *name, struct err *e);
+/* Whether all that the folder holds is there: not before it was read for the first time, nor while some of it cannot be read, or its
+ * bundles not be stored. */
+bool toolbox_whole(const struct toolbox *t);
 
-/* Whether what the folder holds is known: it was read, or there is none. */
-bool toolbox_was_read(const struct toolbox *t);
+/* What to say of a workflow that toolbox_find does not find: ERR_NOTFOUND; ERR_RETRY where it may be there once the toolbox is whole. */
+int toolbox_lacks(const struct toolbox *t, const char *name, struct err *e);
 
 /* Why the vertical shall have no group of warm workers, as far as the folder says so: NULL while it could not be read, and for a
  * vertical whose file is broken. Static text; t may be NULL. */

@@ -421,6 +421,18 @@ def test_another_folder_in_the_place_of_the_toolbox_is_read(d):
     wait_for(lambda: versions() == ["3.0.0"])
 
 
+def test_what_cannot_be_read_is_not_taken_for_gone(d):
+    workflows, aside = d.toolbox / "workflows", d.toolbox / "aside"
+    workflows.rename(aside)
+    workflows.write_text("no folder")
+    wait_for(lambda: d.call("GET", "/v1/workflow/echo").status == 503)
+    assert "Not a directory" in d.call("GET", "/v1/agent/health").json["components"]["toolbox"]
+    workflows.unlink()
+    aside.rename(workflows)
+    wait_for(lambda: d.call("GET", "/v1/workflow/echo").status == 200)
+    wait_for(lambda: d.call("GET", "/v1/agent/health").json["components"]["toolbox"] == "ok")
+
+
 def test_a_workflow_that_comes_back_is_stored_again(d):
     """Its bundle may be gone by then: what no run refers to is removed."""
     file = d.toolbox / "workflows" / "echo" / "metadata.yaml"
