@@ -224,7 +224,9 @@ def test_bound_below_the_count_waits_for_the_workers(warm):
 def at_rest(warm):
     """Whether the group has no workers, nobody may scale it, and it is not stopped either."""
     group = warm.job()["TaskGroups"][0]
-    return group["Count"] == 0 and group["Scaling"]["Enabled"] is False and not warm.job()["Stop"] and not warm.live()
+    rests = group["Count"] == 0 and group["Scaling"]["Enabled"] is False and not warm.job()["Stop"]
+    # Those whose allocations are stopped are there until they have left: they must not pass for ones that are back.
+    return rests and not warm.live() and not warm.workers()
 
 
 def test_group_of_a_vertical_that_wants_none_any_more(warm):

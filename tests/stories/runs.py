@@ -539,7 +539,7 @@ def test_memory_hog_is_out_of_memory(system, toolbox):
 def test_ten_megabytes_of_log_come_out(system, toolbox):
     toolbox.add("loud", "yes 0123456789abcdef | head -c 10485760\necho the-end\n" + REPORT)
     drover = system.drover
-    run = drover.wait_run(drover.submit("loud")["id"], "completed")
+    run = drover.wait_run(drover.submit("loud")["id"], "completed", timeout_s=300)
     assert "the-end" in drover.logs(run["id"])
     answer = drover.call("GET", f"/v1/run/{run['id']}/logs?offset=10000000").expect(200)
     assert int(answer.headers["x-drover-log-offset"]) >= 10000000 and answer.text.rstrip().endswith("the-end") or "the-end" in answer.text
@@ -553,12 +553,12 @@ def test_log_can_be_followed(system, toolbox):
     wait.until("the log's beginning", lambda: "first-line" in drover.logs(run["id"]))
     got = []
     follower = threading.Thread(
-        target=lambda: got.append(drover.call("GET", f"/v1/run/{run['id']}/logs?follow=true", timeout_s=60).text)
+        target=lambda: got.append(drover.call("GET", f"/v1/run/{run['id']}/logs?follow=true", timeout_s=90).text)
     )
     follower.start()
     go_on(drover, run["id"])
     drover.wait_run(run["id"], "completed")
-    follower.join(30)
+    follower.join(90)
     assert got and "first-line" in got[0] and "last-line" in got[0]
 
 

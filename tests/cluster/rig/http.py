@@ -34,7 +34,7 @@ class Answer:
         return f"{self.method} {self.url} -> {self.status} {self.text[:600]}"
 
 
-def call(method, url, body=None, headers=None, json=None, timeout_s=15.0, tls=None):
+def call(method, url, body=None, headers=None, json=None, timeout_s=60.0, tls=None):
     """One request. body: bytes, a file or an iterable of bytes (sent chunked). json: sent as the body instead.
 
     tls: the ssl.SSLContext of an https URL.

@@ -70,7 +70,7 @@ class Process:
         if self.alive():
             self._popen.send_signal(number)
 
-    def wait(self, timeout_s=30.0):
+    def wait(self, timeout_s=60.0):
         """Its exit status (negative: the signal)."""
         try:
             return self._popen.wait(timeout_s)
