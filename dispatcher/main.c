@@ -1,11 +1,14 @@
 /* drover-dispatcher: configure, wire, loop, tear down. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/log.h"
 #include "dispatcher/config.h"
 #include "dispatcher/dispatcher.h"
 #include "dispatcher/meters.h"
+
+#define OTHER_DESCRIPTORS 256 /* of the ledger, the object store, the toolbox, Nomad */
 
 static void
 complain(const struct err *e)
@@ -40,6 +43,21 @@ prints_only(int argc, char **argv)
 	return false;
 }
 
+/* The soft limit is low for the sake of programs that use select, and lower than CONNECTIONS_MAX. */
+static void
+raise_descriptor_limit(const struct config *c)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+		return;
+	r.rlim_cur = r.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &r);
+	if (r.rlim_max < (rlim_t)c->connections_max + OTHER_DESCRIPTORS)
+		log_warn("dispatcher", "at most %llu descriptors: too few for CONNECTIONS_MAX=%lld (ulimit -n)", (unsigned long long)r.rlim_max,
+		    (long long)c->connections_max);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -59,6 +77,7 @@ main(int argc, char **argv)
 	log_level_parse(config.log_level, &level);
 	log_init("drover-dispatcher", level, false);
 	meters_init();
+	raise_descriptor_limit(&config);
 	if ((rc = dispatcher_open(&d, &config, &e)) == 0 && (rc = dispatcher_serve(&d, &e)) == 0)
 		loop_run(d.loop);
 	if (rc != 0)

@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -355,6 +356,17 @@ def test_a_connection_that_ends_makes_room_for_another_one(tmp_path):
     assert d.call("GET", "/v1/agent/health").status == 200
     for c in clients:
         c.close()
+    assert d.stop() == 0
+
+
+def test_a_low_limit_of_descriptors_is_raised(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
+    try:
+        d = Dispatcher(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert resource.prlimit(d.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
     assert d.stop() == 0
 
 
