@@ -37,7 +37,7 @@ static const struct setting rows[] = {
 	NUMBER("SANDBOX_PROCESSES", INT, processes_max, "512", 16, 100000, "Processes and threads of one step."),
 	NUMBER("LOG_MAX", SIZE, log_max_bytes, "64MiB", 4096, INT64_C(1) << 33, "Log of one run; what is over is dropped."),
 	NUMBER("ARTIFACTS_MAX_SIZE", SIZE, artifacts_max_bytes, "1GiB", 0, INT64_C(1) << 40, "Artifacts of one run together."),
-	NUMBER("ARTIFACTS_MAX", INT, artifacts_max, "1000", 0, 100000, "Artifacts of one run."),
+	NUMBER("ARTIFACTS_MAX", INT, artifacts_max, "1000", 0, 100000, "Artifacts of one run; their list takes at most 2.5 MiB, some 10,000 common names."),
 
 	TEXT("CACHE_DIR", "cache-dir", cache_dir, "/var/cache/drover", "Targets and bundles by content, and workspaces."),
 	NUMBER("CACHE_MAX_SIZE", SIZE, cache_max_bytes, "10GB", 1 << 20, INT64_C(1) << 50, "Size of the cache; evicted from 95 % to 85 %."),

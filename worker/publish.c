@@ -20,6 +20,8 @@
 #define ARTIFACT_NAME_MAX 900 /* leaves room for the rest of its key */
 #define DEPTH_MAX 32
 #define ENTRIES_MAX 200000 /* looked at below ${OUT} */
+#define LIST_MAX_BYTES (5 << 19) /* of the manifest's list of artifacts: who reads it takes 4 MiB, and there is more in it */
+#define LIST_LINE_BYTES 128      /* of a file in that list, beside its name */
 
 struct publishing {
 	struct job *job;
@@ -27,6 +29,7 @@ struct publishing {
 	/* Artifacts. */
 	char **names;
 	size_t n_names;
+	size_t list_bytes;  /* of their lines in the manifest */
 	size_t entries;
 	size_t left_out;    /* … and folders that could not be looked into */
 	int64_t bytes;
@@ -148,19 +151,32 @@ wanted(const struct publishing *p, const char *path)
 	return false;
 }
 
+/* What a file takes in the manifest's list. */
+static size_t
+line_bytes(const char *path)
+{
+	size_t n = LIST_LINE_BYTES;
+
+	for (; *path != '\0'; path++)
+		n += (unsigned char)*path < 0x20 ? strlen("\\u0001") : *path == '"' || *path == '\\' ? 2 : 1;
+	return n;
+}
+
 static void
 take_name(struct publishing *p, const char *path)
 {
+	size_t line = line_bytes(path);
 	char key[LEASE_KEY_MAX], name[ARTIFACT_NAME_MAX + 16];
 
 	if (!wanted(p, path))
 		return;
 	(void)snprintf(name, sizeof(name), RESULT_ARTIFACTS "%s", path);
 	key_result(p->job->terms.run, (unsigned)p->job->terms.attempt, name, key, sizeof(key));
-	if ((int64_t)p->n_names >= p->job->worker->config.artifacts_max || !store_key_valid(key)) {
+	if ((int64_t)p->n_names >= p->job->worker->config.artifacts_max || line > LIST_MAX_BYTES - p->list_bytes || !store_key_valid(key)) {
 		p->left_out++;
 		return;
 	}
+	p->list_bytes += line;
 	p->names = xrealloc(p->names, (p->n_names + 1) * sizeof(*p->names));
 	p->names[p->n_names++] = xstrdup(path);
 }
@@ -245,8 +261,8 @@ put_artifacts(struct publishing *p, struct err *e)
 		rc = put_artifact(p, fd, p->names[i], e);
 	close(fd);
 	if (p->left_out > 0)
-		run_log_say(j->log, "%zu artifacts were left out: over ARTIFACTS_MAX or ARTIFACTS_MAX_SIZE, with names that no store takes, or "
-		    "in folders that cannot be opened", p->left_out);
+		run_log_say(j->log, "%zu artifacts were left out: over ARTIFACTS_MAX or ARTIFACTS_MAX_SIZE, with names that no store takes or "
+		    "that are too long for one list, or in folders that cannot be opened", p->left_out);
 	if (p->entries > ENTRIES_MAX)
 		run_log_say(j->log, "artifacts were looked for among the first %d names in ${OUT} alone", ENTRIES_MAX);
 	return rc;

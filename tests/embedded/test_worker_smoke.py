@@ -264,3 +264,18 @@ exit 10""")
     ended = drover.wait_run(run["id"], "failed", timeout_s=60)
     assert ended["fail_class"] == "tool" and "nested more than" in ended["reason"], ended
     assert worker.alive()
+
+
+def test_a_list_of_artifacts_stays_readable(start, toolbox):
+    """However long their names are, escaped: without its list nothing of a run can be read, its log neither."""
+    toolbox.add("names", r"""d=$(printf '%240s' '' | tr ' ' '\001') n=$(printf '%140s' '' | tr ' ' '\001')
+mkdir -p "$OUT/$d/$d/$d" && cd "$OUT/$d/$d/$d" || exit 1
+i=100; while [ $i -lt 950 ]; do : > "$i$n"; i=$((i + 1)); done
+""" + REPORT, artifacts=["**"])
+    drover = start()
+    drover.add_worker("story")
+    run = drover.submit("names")
+    drover.wait_run(run["id"], "completed", timeout_s=120)
+    names = [a["name"] for a in drover.get(f"/v1/run/{run['id']}/artifacts")["artifacts"]]
+    assert 400 < len(names) < 850
+    assert "artifacts were left out" in drover.artifact(run["id"], "run.log").decode()
