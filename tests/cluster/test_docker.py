@@ -125,7 +125,7 @@ def test_sample_project_in_the_shipped_image(session_rig, image):
     try:
         drover.start()
         run = drover.submit(WORKFLOW, drover.upload(project_files()))
-        tools = wait.until("the worker to say what it has", lambda: tools_of(drover), 60.0)
+        tools = wait.until("the worker to say what it has", lambda: tools_of(drover), SCAN_S)
         assert {"bandit", "semgrep", "drover_step"} <= set(tools), tools
         run = drover.wait_run(run["id"], timeout_s=SCAN_S)
         assert run["state"] == "completed", drover.logs(run["id"])[-4000:]
