@@ -173,7 +173,7 @@ buckets_claim(struct buckets *b, enum bucket_role role, struct bucket_claim *ret
 		ret->since_real_ms = claims.now_real_ms;
 	if (rc == ERR_NOTFOUND || (rc == 0 && claims.now_real_ms - info.modified_real_ms > CLAIM_FRESH_MS)) {
 		clock_text(ret->since_real_ms, since);
-		rc = store_put_bytes(b->d->brief, bucket, key, since, strlen(since), NULL, e);
+		rc = store_put_bytes(b->d->brief, bucket, key, since, strlen(since), NULL, NULL, e);
 	}
 	if (rc == 0)
 		rc = store_list(b->d->brief, bucket, CLAIM_PREFIX, claim_each, &claims, e);

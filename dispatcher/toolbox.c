@@ -130,7 +130,7 @@ publish(struct toolbox *t, const char *sha256, const struct buf *packed, struct 
 	if (rc == 0)
 		rc = store_copy(d->brief, d->config->store.toolbox, key, key, NULL, 0, e);
 	if (rc == ERR_NOTFOUND && (rc = buckets_make(d->buckets, e)) == 0)
-		rc = store_put_bytes(d->brief, d->config->store.toolbox, key, packed->data, packed->len, NULL, e);
+		rc = store_put_bytes(d->brief, d->config->store.toolbox, key, packed->data, packed->len, NULL, NULL, e);
 	return rc;
 }
 

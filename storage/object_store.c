@@ -144,12 +144,12 @@ memory_read(void *arg, void *out, size_t len, struct err *e)
 
 int
 store_put_bytes(struct object_store *s, const char *bucket, const char *key, const void *data, size_t len,
-    const struct put_options *o, struct err *e)
+    const struct put_options *o, const atomic_bool *stop, struct err *e)
 {
 	struct memory_source m = {data, len};
 	struct object_source src = {memory_read, &m, (int64_t)len};
 
-	return store_put(s, bucket, key, &src, o, NULL, NULL, e);
+	return store_put(s, bucket, key, &src, o, NULL, stop, e);
 }
 
 int

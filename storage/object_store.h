@@ -113,7 +113,7 @@ int store_put(struct object_store *s, const char *bucket, const char *key, struc
 
 /* store_put of bytes in memory. */
 int store_put_bytes(struct object_store *s, const char *bucket, const char *key, const void *data, size_t len,
-    const struct put_options *o, struct err *e);
+    const struct put_options *o, const atomic_bool *stop, struct err *e);
 
 /* Reads len bytes (-1: to the end; fewer at the end; none from behind it) from offset and hands them to write in order (0 to go
  * on; an ERR_* aborts and is returned). if_match (may be NULL): the etag the object must have, else ERR_CONFLICT. *ret_info (may

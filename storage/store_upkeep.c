@@ -109,7 +109,7 @@ probe_object(struct object_store *s, const char *bucket, const char *key, struct
 	const struct put_options absent = {.if_absent = true};
 	struct buf back = buf_make(64);
 	struct err e = {0};
-	int rc = store_put_bytes(s, bucket, key, PROBE_TEXT, strlen(PROBE_TEXT), NULL, &e);
+	int rc = store_put_bytes(s, bucket, key, PROBE_TEXT, strlen(PROBE_TEXT), NULL, NULL, &e);
 
 	note(p, STORE_MAY_WRITE, rc, &e);
 	if (rc == 0) {
@@ -117,7 +117,7 @@ probe_object(struct object_store *s, const char *bucket, const char *key, struct
 		if (rc == 0 && strcmp(buf_str(&back), PROBE_TEXT) != 0)
 			rc = err_set(&e, ERR_IO, "other bytes come back than were written");
 		note(p, STORE_MAY_READ, rc, &e);
-		p->conditional_put = store_put_bytes(s, bucket, key, PROBE_TEXT, strlen(PROBE_TEXT), &absent, &e) == ERR_CONFLICT;
+		p->conditional_put = store_put_bytes(s, bucket, key, PROBE_TEXT, strlen(PROBE_TEXT), &absent, NULL, &e) == ERR_CONFLICT;
 		rc = 0;
 		if (s->ops->upkeep != NULL && s->ops->upkeep->probe != NULL)
 			rc = s->ops->upkeep->probe(s, bucket, key, p, ret_e);

@@ -93,24 +93,6 @@ put_fd(struct publishing *p, const char *name, const char *type, int fd, int64_t
 	return rc != 0 ? err_prefix(e, rc, "%s", name) : 0;
 }
 
-struct text { /* that is sent */
-	const char *at;
-	size_t left;
-};
-
-static long
-read_text(void *arg, void *out, size_t len, struct err *e)
-{
-	struct text *t = arg;
-
-	(void)e;
-	len = len < t->left ? len : t->left;
-	memcpy(out, t->at, len);
-	t->at += len;
-	t->left -= len;
-	return (long)len;
-}
-
 /* Sends JSON; frees it. digest_hex may be NULL. */
 static int
 put_json(struct publishing *p, const char *name, const char *type, json_t *value, char *digest_hex, struct err *e)
@@ -119,8 +101,7 @@ put_json(struct publishing *p, const char *name, const char *type, json_t *value
 	struct put_options o = {.content_type = type};
 	char key[LEASE_KEY_MAX], hex[SHA256_HEX_LEN], *text = json_dumps(value, JSON_COMPACT);
 	struct sha256 *digest = sha256_new();
-	struct object_source src = {.read = read_text};
-	struct text t;
+	size_t len;
 	int rc;
 
 	json_decref(value);
@@ -128,13 +109,11 @@ put_json(struct publishing *p, const char *name, const char *type, json_t *value
 		sha256_free(digest);
 		return err_set(e, ERR_INVALID, "%s holds text that is not UTF-8", name);
 	}
-	t = (struct text){text, strlen(text)};
-	src.arg = &t;
-	src.size_bytes = (int64_t)t.left;
-	sha256_add(digest, text, t.left);
-	rc = store_put(j->worker->store, j->worker->config.store.results,
-	    key_result(j->terms.run, (unsigned)j->terms.attempt, name, key, sizeof(key)), &src, &o, NULL, &j->stop, e);
-	list_file(p, name, src.size_bytes, digest, digest_hex != NULL ? digest_hex : hex);
+	len = strlen(text);
+	sha256_add(digest, text, len);
+	rc = store_put_bytes(j->worker->store, j->worker->config.store.results,
+	    key_result(j->terms.run, (unsigned)j->terms.attempt, name, key, sizeof(key)), text, len, &o, &j->stop, e);
+	list_file(p, name, (int64_t)len, digest, digest_hex != NULL ? digest_hex : hex);
 	free(text);
 	return rc != 0 ? err_prefix(e, rc, "%s", name) : 0;
 }

@@ -501,32 +501,11 @@ complaint(const json_t *run)
 	return NULL;
 }
 
-/* Whether the text would not become so many values that they take all memory: counted before anything is parsed. */
-static bool
-is_moderate(const char *text, size_t len)
-{
-	size_t containers = 0, values = 0;
-	bool quoted = false;
-
-	for (size_t i = 0; i < len; i++) {
-		char c = text[i];
-
-		if (quoted && c == '\\')
-			i++;
-		else if (c == '"')
-			quoted = !quoted;
-		else if (!quoted && (c == '{' || c == '['))
-			containers++;
-		else if (!quoted && (c == ',' || c == ':'))
-			values++;
-	}
-	return containers <= CONTAINERS_MAX && values <= VALUES_MAX;
-}
-
 int
 sarif_normalise(const struct sarif_context *c, const char *text, size_t len, json_t **ret, struct sarif_counts *counts,
     struct err *e)
 {
+	struct json_shape shape;
 	json_error_t where;
 	json_t *in, *runs, *run, *out = NULL;
 	const char *version, *bad = NULL;
@@ -535,9 +514,10 @@ sarif_normalise(const struct sarif_context *c, const char *text, size_t len, jso
 
 	if (len > SARIF_BYTES_MAX)
 		return err_set(e, ERR_TOOBIG, "larger than %d MiB", SARIF_BYTES_MAX >> 20);
-	if (!is_moderate(text, len))
+	shape = json_shape(text, len); /* so many values would take all memory */
+	if (shape.containers > CONTAINERS_MAX || shape.values > VALUES_MAX)
 		return err_set(e, ERR_TOOBIG, "more than %d objects and lists, or %d values", CONTAINERS_MAX, VALUES_MAX);
-	if (!json_is_shallow(text, len))
+	if (shape.depth > JSON_DEPTH_MAX)
 		return err_set(e, ERR_TOOBIG, "nested more than %d deep", JSON_DEPTH_MAX);
 	in = json_loadb(text, len, 0, &where);
 	if (in == NULL)

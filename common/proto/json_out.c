@@ -201,25 +201,38 @@ json_out_value(struct buf *b, const char *key, const json_t *v)
 
 /* --- looking into a text --- */
 
-bool
-json_is_shallow(const char *text, size_t len)
+struct json_shape
+json_shape(const char *text, size_t len)
 {
+	struct json_shape shape = {0};
 	size_t depth = 0;
 	bool quoted = false;
 
-	for (size_t i = 0; i < len && depth <= JSON_DEPTH_MAX; i++) {
+	for (size_t i = 0; i < len; i++) {
 		char c = text[i];
 
 		if (quoted && c == '\\')
 			i++;
 		else if (c == '"')
 			quoted = !quoted;
-		else if (!quoted && (c == '{' || c == '['))
+		else if (quoted)
+			continue;
+		else if (c == '{' || c == '[') {
+			shape.containers++;
 			depth++;
-		else if (!quoted && (c == '}' || c == ']'))
+			shape.depth = depth > shape.depth ? depth : shape.depth;
+		} else if (c == '}' || c == ']')
 			depth -= depth > 0;
+		else if (c == ',' || c == ':')
+			shape.values++;
 	}
-	return depth <= JSON_DEPTH_MAX;
+	return shape;
+}
+
+bool
+json_is_shallow(const char *text, size_t len)
+{
+	return json_shape(text, len).depth <= JSON_DEPTH_MAX;
 }
 
 static const char *

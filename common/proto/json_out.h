@@ -20,6 +20,15 @@
  * small (base/threads.h). Some 900 would be too many. */
 #define JSON_DEPTH_MAX 100
 
+struct json_shape {
+	size_t depth;      /* of nesting: 1, an object or a list without others in it */
+	size_t containers; /* objects and lists */
+	size_t values;     /* commas and colons, so about as many */
+};
+
+/* What len bytes, which may be JSON or not, would become: to be judged before they are parsed. */
+struct json_shape json_shape(const char *text, size_t len);
+
 /* Whether len bytes, which may be JSON or not, are nested no deeper than that. To be asked before they are parsed. */
 bool json_is_shallow(const char *text, size_t len);
 

@@ -91,7 +91,7 @@ odd_keys_come_back_in_order(void **state)
 
 	(void)state;
 	for (size_t i = n; i-- > 0;)
-		assert_int_equal(store_put_bytes(store, BUCKET, keys[i], keys[i], strlen(keys[i]), NULL, NULL), 0);
+		assert_int_equal(store_put_bytes(store, BUCKET, keys[i], keys[i], strlen(keys[i]), NULL, NULL, NULL), 0);
 	assert_int_equal(store_list(store, BUCKET, "odd/", keys_each, &k, NULL), 0);
 	assert_int_equal(k.at, n);
 	for (size_t i = 0; i < n; i++) {
@@ -103,7 +103,7 @@ odd_keys_come_back_in_order(void **state)
 		assert_int_equal(store_remove(store, BUCKET, keys[i], NULL), 0);
 		assert_false(is_there(keys[i]));
 	}
-	assert_int_equal(store_put_bytes(store, BUCKET, long_key(whole), "x", 1, NULL, NULL), 0);
+	assert_int_equal(store_put_bytes(store, BUCKET, long_key(whole), "x", 1, NULL, NULL, NULL), 0);
 	assert_true(is_there(whole));
 	assert_int_equal(store_remove(store, BUCKET, whole, NULL), 0);
 }
@@ -117,12 +117,12 @@ a_key_may_begin_another(void **state)
 	(void)state;
 	/* versitygw keeps files, and refuses. */
 	if (is_versitygw()) {
-		assert_int_equal(store_put_bytes(store, BUCKET, keys[1], "x", 1, NULL, NULL), 0);
-		assert_int_equal(store_put_bytes(store, BUCKET, keys[0], "x", 1, NULL, NULL), ERR_CONFLICT);
+		assert_int_equal(store_put_bytes(store, BUCKET, keys[1], "x", 1, NULL, NULL, NULL), 0);
+		assert_int_equal(store_put_bytes(store, BUCKET, keys[0], "x", 1, NULL, NULL, NULL), ERR_CONFLICT);
 		return;
 	}
 	for (size_t i = 0; i < 3; i++)
-		assert_int_equal(store_put_bytes(store, BUCKET, keys[2 - i], keys[2 - i], strlen(keys[2 - i]), NULL, NULL), 0);
+		assert_int_equal(store_put_bytes(store, BUCKET, keys[2 - i], keys[2 - i], strlen(keys[2 - i]), NULL, NULL, NULL), 0);
 	/* MinIO stores them but does not list what is below an object. */
 	if (!is_s3()) {
 		assert_int_equal(store_list(store, BUCKET, "pre/", keys_each, &k, NULL), 0);
@@ -144,7 +144,7 @@ bad_names_are_refused_before_anything_happens(void **state)
 	memset(toolong, 'a', 1025);
 	toolong[1025] = '\0';
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		assert_int_equal(store_put_bytes(store, BUCKET, bad[i], "x", 1, NULL, &e), ERR_INVALID);
+		assert_int_equal(store_put_bytes(store, BUCKET, bad[i], "x", 1, NULL, NULL, &e), ERR_INVALID);
 	assert_int_equal(store_remove(store, BUCKET, toolong, &e), ERR_INVALID);
 	assert_true(e.hint[0] != '\0');
 	assert_int_equal(store_ensure_bucket(store, "../up", &e), ERR_INVALID);
@@ -173,9 +173,9 @@ metadata_comes_back(void **state)
 	}
 	o.n_meta = 1;
 	o.meta = &bad;
-	assert_int_equal(store_put_bytes(store, BUCKET, "meta2", "x", 1, &o, NULL), ERR_INVALID);
+	assert_int_equal(store_put_bytes(store, BUCKET, "meta2", "x", 1, &o, NULL, NULL), ERR_INVALID);
 	o.meta = &line;
-	assert_int_equal(store_put_bytes(store, BUCKET, "meta2", "x", 1, &o, NULL), ERR_INVALID);
+	assert_int_equal(store_put_bytes(store, BUCKET, "meta2", "x", 1, &o, NULL, NULL), ERR_INVALID);
 }
 
 struct race {
@@ -387,7 +387,7 @@ long_lists_are_paged(void **state)
 	(void)state;
 	for (int i = 0; i < MANY; i++) {
 		snprintf(key, sizeof(key), "many/%05d", i);
-		assert_int_equal(store_put_bytes(store, BUCKET, key, "x", 1, NULL, NULL), 0);
+		assert_int_equal(store_put_bytes(store, BUCKET, key, "x", 1, NULL, NULL, NULL), 0);
 	}
 	assert_int_equal(store_list(store, BUCKET, "many/", many_each, &at, NULL), 0);
 	assert_int_equal(at, MANY);
@@ -439,7 +439,7 @@ buckets_can_be_made_twice_and_stores_asked(void **state)
 	assert_int_equal(store_ensure_bucket(store, "second-bucket", &e), 0);
 	assert_int_equal(store_ensure_bucket(store, "second-bucket", &e), 0);
 	assert_int_equal(store_check(store, &e), 0);
-	assert_int_equal(store_put_bytes(store, "no-such-bucket", "a", "x", 1, NULL, &e), ERR_NOTFOUND);
+	assert_int_equal(store_put_bytes(store, "no-such-bucket", "a", "x", 1, NULL, NULL, &e), ERR_NOTFOUND);
 	store_free(NULL);
 }
 
@@ -494,7 +494,7 @@ dir_orders_keys_that_are_cut(void **state)
 		snprintf(keys[i], sizeof(keys[i]), "cut/%s%s", cut, ends[i]);
 	for (int i = 5; i >= 0; i--) {
 		want[i] = keys[i];
-		assert_int_equal(store_put_bytes(store, BUCKET, keys[i], keys[i], strlen(keys[i]), NULL, NULL), 0);
+		assert_int_equal(store_put_bytes(store, BUCKET, keys[i], keys[i], strlen(keys[i]), NULL, NULL, NULL), 0);
 	}
 	assert_int_equal(store_list(store, BUCKET, "cut/nn", keys_each, &k, NULL), 0);
 	assert_int_equal(k.at, 6);
@@ -521,7 +521,7 @@ s3_urls_need_no_credentials(void **state)
 	char url[2000];
 
 	(void)state;
-	assert_int_equal(store_put_bytes(store, BUCKET, key, "hello", 5, NULL, NULL), 0);
+	assert_int_equal(store_put_bytes(store, BUCKET, key, "hello", 5, NULL, NULL, NULL), 0);
 	assert_int_equal(store_presign(store, BUCKET, key, 60, url, sizeof(url), NULL), 0);
 	assert_int_equal(plain_get(url, &out), 200);
 	assert_string_equal(buf_str(&out), "hello");
@@ -572,7 +572,7 @@ s3_says_no_to_wrong_credentials(void **state)
 	c.secret_key = "wrong-wrong-wrong";
 	assert_non_null(s = store_s3_new(&c, &e));
 	assert_int_equal(store_check(s, &e), ERR_DENIED);
-	assert_int_equal(store_put_bytes(s, BUCKET, "a", "x", 1, NULL, &e), ERR_DENIED);
+	assert_int_equal(store_put_bytes(s, BUCKET, "a", "x", 1, NULL, NULL, &e), ERR_DENIED);
 	assert_true(e.hint[0] != '\0');
 	assert_null(strstr(e.msg, c.secret_key));
 	store_free(s);
@@ -619,7 +619,7 @@ s3_away_is_told_within_the_budget(void **state)
 	assert_non_null(s = store_s3_new(&c, &e));
 	server_kill(&server);
 	start_mono_ms = clock_mono_ms();
-	assert_int_equal(store_put_bytes(s, BUCKET, "away", "x", 1, NULL, &e), ERR_RETRY);
+	assert_int_equal(store_put_bytes(s, BUCKET, "away", "x", 1, NULL, NULL, &e), ERR_RETRY);
 	assert_in_range(clock_mono_ms() - start_mono_ms, 0, 4000);
 	assert_int_equal(store_check(s, &e), ERR_RETRY);
 	assert_true(endpoint.failed > 0);

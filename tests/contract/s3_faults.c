@@ -56,7 +56,7 @@ end(void)
 static int
 put_x(const struct put_options *o, struct err *e)
 {
-	return store_put_bytes(store, "bucket", "x", "hello", 5, o, e);
+	return store_put_bytes(store, "bucket", "x", "hello", 5, o, NULL, e);
 }
 
 static void
@@ -340,7 +340,7 @@ a_lost_answer_is_asked_for(void **state)
 	assert_int_equal(put_x(&o, NULL), 0);
 	end();
 	begin(parts, N(parts));
-	assert_int_equal(store_put_bytes(store, "bucket", "x", data, 6000000, &big, NULL), 0);
+	assert_int_equal(store_put_bytes(store, "bucket", "x", data, 6000000, &big, NULL, NULL), 0);
 	end();
 	free(data);
 }
@@ -386,7 +386,7 @@ only_the_broken_part_is_sent_again(void **state)
 
 	(void)state;
 	begin(steps, N(steps));
-	assert_int_equal(store_put_bytes(store, "bucket", "x", data, 6000000, &o, NULL), 0);
+	assert_int_equal(store_put_bytes(store, "bucket", "x", data, 6000000, &o, NULL, NULL), 0);
 	end();
 	free(data);
 }
@@ -405,7 +405,7 @@ an_upload_that_fails_is_aborted(void **state)
 
 	(void)state;
 	begin(steps, N(steps));
-	assert_int_equal(store_put_bytes(store, "bucket", "x", data, 6000000, &o, NULL), ERR_DENIED);
+	assert_int_equal(store_put_bytes(store, "bucket", "x", data, 6000000, &o, NULL, NULL), ERR_DENIED);
 	end();
 	free(data);
 }

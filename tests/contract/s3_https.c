@@ -78,8 +78,8 @@ what_is_stored_carries_its_md5(void **state)
 	for (size_t i = 0; i < len; i++)
 		data[i] = (char)(i * 7 + i / 1000);
 	assert_int_equal(store_ensure_bucket(s, "https", &e), 0);
-	assert_int_equal(store_put_bytes(s, "https", "whole", "hello", 5, NULL, &e), 0);
-	assert_int_equal(store_put_bytes(s, "https", "parts", data, len, &o, &e), 0);
+	assert_int_equal(store_put_bytes(s, "https", "whole", "hello", 5, NULL, NULL, &e), 0);
+	assert_int_equal(store_put_bytes(s, "https", "parts", data, len, &o, NULL, &e), 0);
 	assert_int_equal(store_get_bytes(s, "https", "parts", &back, &e), 0);
 	assert_int_equal(back.len, len);
 	assert_memory_equal(back.data, data, len);
@@ -100,7 +100,7 @@ md5_can_be_left_out(void **state)
 	struct err e = {.code = 0};
 
 	(void)state;
-	assert_int_equal(store_put_bytes(s, "https", "bare", "without", 7, NULL, &e), 0);
+	assert_int_equal(store_put_bytes(s, "https", "bare", "without", 7, NULL, NULL, &e), 0);
 	assert_false(log_has(md5_text("without", 7, text)));
 	store_free(s);
 }
@@ -112,7 +112,7 @@ strangers_are_not_trusted(void **state)
 	struct err e = {.code = 0};
 
 	(void)state;
-	assert_int_equal(store_put_bytes(s, "https", "x", "x", 1, NULL, &e), ERR_DENIED);
+	assert_int_equal(store_put_bytes(s, "https", "x", "x", 1, NULL, NULL, &e), ERR_DENIED);
 	assert_non_null(strstr(e.hint, "certificate"));
 	store_free(s);
 }

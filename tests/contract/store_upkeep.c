@@ -15,7 +15,7 @@ is_minio(void)
 static void
 put(const char *key, const char *text)
 {
-	assert_int_equal(store_put_bytes(store, BUCKET, key, text, strlen(text), NULL, NULL), 0);
+	assert_int_equal(store_put_bytes(store, BUCKET, key, text, strlen(text), NULL, NULL, NULL), 0);
 }
 
 /* --- lists --- */
@@ -193,9 +193,9 @@ old_versions_go_with_their_object(void **state)
 	assert_int_equal(store_versioned(store, bucket, &versioned, &e), 0);
 	assert_true(versioned);
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(store_put_bytes(store, bucket, "k", "again", 5, NULL, &e), 0);
+		assert_int_equal(store_put_bytes(store, bucket, "k", "again", 5, NULL, NULL, &e), 0);
 	assert_int_equal(store_remove(store, bucket, "k", &e), 0);
-	assert_int_equal(store_put_bytes(store, bucket, "k-longer", "x", 1, NULL, &e), 0);
+	assert_int_equal(store_put_bytes(store, bucket, "k-longer", "x", 1, NULL, NULL, &e), 0);
 	assert_int_equal(count_versions(bucket), 5);
 	assert_int_equal(store_remove_versions(store, bucket, "k", &e), 0);
 	assert_int_equal(count_versions(bucket), 1);

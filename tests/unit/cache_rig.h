@@ -67,7 +67,7 @@ put(struct place *p, size_t i, const void *data, size_t len)
 	sha256_of(data, len, digest);
 	hex_encode(digest, sizeof(digest), p->sha[i]);
 	p->size[i] = (int64_t)len;
-	assert_int_equal(store_put_bytes(p->store, "targets", key, data, len, NULL, &e), 0);
+	assert_int_equal(store_put_bytes(p->store, "targets", key, data, len, NULL, NULL, &e), 0);
 }
 
 static inline struct cache_want

@@ -248,7 +248,7 @@ fill_cache(void)
 	if (store == NULL || cache == NULL)
 		fail_msg("%s", e.msg);
 	assert_int_equal(store_ensure_bucket(store, "targets", &e), 0);
-	assert_int_equal(store_put_bytes(store, "targets", "o", tar.data, tar.len, NULL, &e), 0);
+	assert_int_equal(store_put_bytes(store, "targets", "o", tar.data, tar.len, NULL, NULL, &e), 0);
 	w.store = store;
 	w.sha256 = sha;
 	w.size_bytes = (int64_t)tar.len;

@@ -71,7 +71,7 @@ open_place(struct place *p, const char *dir, struct err *e)
 		sha256_of(tar, sizeof(tar), digest);
 		hex_encode(digest, sizeof(digest), p->sha);
 		if ((rc = store_ensure_bucket(p->store, "targets", e)) != 0 ||
-		    (rc = store_put_bytes(p->store, "targets", "o", tar, sizeof(tar), NULL, e)) != 0)
+		    (rc = store_put_bytes(p->store, "targets", "o", tar, sizeof(tar), NULL, NULL, e)) != 0)
 			return rc;
 	}
 	w.store = p->store;
