@@ -4,30 +4,24 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/text.h"
 
 #define HELP_COLUMNS 80
 #define COMMAND_COLUMNS 20
 #define OPTION_COLUMNS 26
 
-/* The text's words in lines of HELP_COLUMNS; the first one begins in column `at` already, the others are moved there. */
+/* The text in lines of HELP_COLUMNS; the first one begins in column `at` already, the others are moved there. */
 static void
 print_words(int at, const char *text)
 {
-	int column = at;
+	size_t len;
+	const char *rest = text_take_line(text, HELP_COLUMNS - at, &len);
 
-	while (*text != '\0') {
-		int len = (int)strcspn(text, " ");
-
-		if (column > at && column + 1 + len > HELP_COLUMNS) {
-			printf("\n%*s", at, "");
-			column = at;
-		}
-		printf("%s%.*s", column > at ? " " : "", len, text);
-		column += (column > at) + len;
-		text += len;
-		text += strspn(text, " ");
+	printf("%.*s\n", (int)len, text);
+	while (*(text = rest) != '\0') {
+		rest = text_take_line(text, HELP_COLUMNS - at, &len);
+		printf("%*s%.*s\n", at, "", (int)len, text);
 	}
-	putchar('\n');
 }
 
 /* What is told about in one column, what is told beside it. */
