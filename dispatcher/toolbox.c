@@ -341,15 +341,16 @@ read_done(void *arg, bool began)
 
 static void watch_tree(struct toolbox *t, const char *path, unsigned depth);
 
-/* Where it cannot be told, as with a file server that hangs for a moment, it is taken for the one that it was. */
-static struct stat
-root_now(const struct toolbox *t)
+/* Which folder the path leads to now; all zero: to none. False: that cannot be told, as with a file server that hangs for a moment. */
+static bool
+find_root(const char *path, struct stat *ret)
 {
 	struct stat st = {0};
 
-	if (stat(t->d->config->toolbox, &st) == 0)
-		return st;
-	return errno == ENOENT ? (struct stat){0} : t->root;
+	if (stat(path, &st) != 0 && errno != ENOENT)
+		return false;
+	*ret = st;
+	return true;
 }
 
 static void
@@ -362,7 +363,7 @@ begin_reading(void *arg)
 		t->again = true;
 		return;
 	}
-	t->root = root_now(t);
+	(void)find_root(t->d->config->toolbox, &t->root);
 	if (t->inotify >= 0)
 		watch_tree(t, t->d->config->toolbox, 0);
 	r = xcalloc(1, sizeof(*r));
@@ -402,16 +403,44 @@ changed(uint32_t ready, void *arg)
 	loop_timer_set(t->d->loop, &t->timer, clock_mono_ms() + SETTLE_MS, begin_reading, t);
 }
 
-/* Watched is a folder, not its name: another one may have taken its place, or come back after it was removed. */
+/* --- watched is a folder, not its name: another one may have taken its place, or come back after it was removed --- */
+
+struct root_look {
+	struct toolbox *t;
+	struct stat root;
+	bool known;
+};
+
+static void look_at_root(void *arg);
+
+static void
+look_run(void *arg)
+{
+	struct root_look *l = arg;
+
+	l->known = find_root(l->t->d->config->toolbox, &l->root);
+}
+
+static void
+look_done(void *arg, bool began)
+{
+	struct root_look *l = arg;
+	struct toolbox *t = l->t;
+
+	if (l->known && (l->root.st_ino != t->root.st_ino || l->root.st_dev != t->root.st_dev))
+		begin_reading(t);
+	if (began)
+		loop_timer_set(t->d->loop, &t->look_timer, clock_mono_ms() + LOOK_MS, look_at_root, t);
+	free(l);
+}
+
 static void
 look_at_root(void *arg)
 {
-	struct toolbox *t = arg;
-	struct stat now = root_now(t);
+	struct root_look *l = xcalloc(1, sizeof(*l));
 
-	if (now.st_ino != t->root.st_ino || now.st_dev != t->root.st_dev)
-		begin_reading(t);
-	loop_timer_set(t->d->loop, &t->look_timer, clock_mono_ms() + LOOK_MS, look_at_root, t);
+	l->t = arg;
+	work_submit(l->t->pool, look_run, look_done, l);
 }
 
 /* --- pushed workflows --- */
