@@ -206,6 +206,13 @@ def wait_for(condition, seconds=DEADLINE_S):
         time.sleep(0.01)
 
 
+def written_mb(d):
+    """Private memory that it has written to. Pages of programs and libraries do not count: they are private or shared
+    by who else runs just then, some 8 MiB, which would pass for growth."""
+    with open(f"/proc/{d.process.pid}/smaps_rollup", encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("Private_Dirty:")) / 1024
+
+
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from alone import Dispatcher, sha256, wait_for
+from alone import Dispatcher, sha256, wait_for, written_mb
 from rig import Drover, binaries, s3
 from rig.ports import Ports
 from rig.toolbox import REPORT
@@ -152,14 +152,8 @@ def test_a_slow_client_starves_nobody(d):
         s.close()
 
 
-def private_mb(d):
-    with open(f"/proc/{d.process.pid}/smaps_rollup", encoding="ascii") as f:
-        fields = dict(line.split(":", 1) for line in f if ":" in line[:20])
-    return (int(fields["Private_Dirty"].split()[0]) + int(fields["Private_Clean"].split()[0])) / 1024
-
-
 class Peak:
-    """The largest private memory while it is entered."""
+    """The most memory that it has written to while it is entered."""
 
     def __init__(self, d):
         self.d, self.mb, self.over = d, 0, threading.Event()
@@ -171,7 +165,7 @@ class Peak:
 
     def look(self):
         while not self.over.wait(0.02):
-            self.mb = max(self.mb, private_mb(self.d))
+            self.mb = max(self.mb, written_mb(self.d))
 
     def __exit__(self, *_):
         self.over.set()
@@ -182,7 +176,9 @@ def test_uploads_share_their_memory(d):
     if look.is_sanitized(d.process.pid):
         pytest.skip("a sanitizer's memory tells nothing")
     piece = os.urandom(1024 * 1024)
-    before = private_mb(d)
+    d.upload(b"first")  # what a dispatcher takes once, for its first upload, is not what is shared
+    wait_for(lambda: health(d)["status"] == "ok")
+    before = written_mb(d)
     with Peak(d) as peak:
         assert d.call("PUT", "/v1/targets", iter([piece] * 300)).status == 201
     assert peak.mb - before <= 32
@@ -193,7 +189,7 @@ def test_uploads_share_their_memory(d):
         for t in threads:
             t.join()
     assert peak.mb - before <= 44, "UPLOAD_MEMORY is 40 MiB"
-    assert len(d.call("GET", "/v1/targets").json["targets"]) == 9
+    assert len(d.call("GET", "/v1/targets").json["targets"]) == 10
 
 
 def test_the_first_upload_makes_the_buckets(tmp_path, minio):

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from alone import BIN, Dispatcher, sha256, wait_for
+from alone import BIN, Dispatcher, sha256, wait_for, written_mb
 from store_servers import Denying, Minio, ServerStore, Stores, in_folder
 from rig.toolbox import REPORT
 from stories import look
@@ -637,17 +637,11 @@ def test_a_hundred_thousand_objects_in_bounded_memory(begin):
         os.utime(path, (1, 1))
     d.env |= {"JANITOR_INTERVAL": "100ms"}
     d.start()
-    before = private_mb(d)
+    before = written_mb(d)
     peak = [before]
-    wait_for(lambda: peak.append(private_mb(d)) or (metric(d, 'drover_bucket_objects{bucket="results"}') or 0) >= 99_001, 240)
+    wait_for(lambda: peak.append(written_mb(d)) or (metric(d, 'drover_bucket_objects{bucket="results"}') or 0) >= 99_001, 240)
     assert metric(d, 'drover_store_removed_total{what="orphan"}') == 1000
     assert look.is_sanitized(d.process.pid) or max(peak) - before < 12, (before, max(peak))
-
-
-def private_mb(d):
-    with open(f"/proc/{d.process.pid}/smaps_rollup", encoding="ascii") as f:
-        fields = dict(line.split(":", 1) for line in f if ":" in line[:20])
-    return (int(fields["Private_Dirty"].split()[0]) + int(fields["Private_Clean"].split()[0])) / 1024
 
 
 # --- the doctor and the command line ---
